@@ -1,0 +1,283 @@
+"""The calling half of a connection: requests go out, answers find their callers.
+
+A `Line` is one channel that requests are published on, with the calls that are out on it. There is one for the default
+exchange, which also consumes the replies, and one for each other exchange in use: a channel that the broker closes
+because its exchange is gone takes no other calls with it. Lines are opened when they are first needed, and again by the
+first call after a loss: an idle proxy does not notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING
+
+from .calls import Calls
+from .errors import BadReply, CallTimeout, ConnectionLost, Overloaded, Unroutable
+from .fields import Malformed
+from .properties import routing
+from .topology import Exchange, Queue
+from .wire import RequestForm
+
+if TYPE_CHECKING:
+    from .connection import Connection, Link, OpenLane
+    from .lane import Lane
+
+log = logging.getLogger("amqproxy.caller")
+
+Reply = tuple[bytes | None, bytes | None, bytes]
+"""content-type, content-encoding and body."""
+
+PREFIX_LENGTH = 16
+ID_LENGTH = PREFIX_LENGTH + 10
+"""A correlation id is a secret prefix, new for each line, and a counter: nobody else can guess one."""
+
+CENSUS_SECONDS = 0.5
+"""How long a call that timed out may look at its queue, to tell its caller how far it got."""
+
+
+class Expired(Exception):
+    """A call's time is over; becomes a CallTimeout where the call is known."""
+
+
+class Returned(Exception):
+    """The broker gave a request back; becomes an Unroutable where the call is known."""
+
+
+class Line:
+    """One channel to publish requests on, and the calls that are out on it."""
+
+    __slots__ = ("_counter", "_loop", "_max_in_flight", "_prefix", "_timer", "_timer_at", "calls", "lane", "reply_to")
+
+    def __init__(self, reply_to: bytes, max_in_flight: int) -> None:
+        self.lane: Lane = None  # type: ignore[assignment]  # set before the line is handed out
+        self.reply_to = reply_to
+        self.calls: Calls[asyncio.Future[Reply]] = Calls()
+        self._loop = asyncio.get_running_loop()
+        self._prefix = secrets.token_urlsafe(12).encode()
+        self._counter = 0
+        self._max_in_flight = max_in_flight
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+
+    @property
+    def prefix(self) -> bytes:
+        """What all correlation ids of this line begin with."""
+        return self._prefix
+
+    @property
+    def ready(self) -> bool:
+        """True if a request can go out right now."""
+        return self.lane.open and self.lane.writable
+
+    def send(
+        self, destination: bytes, form: RequestForm, body: bytes, deadline: float, message_id: bytes | None = None
+    ) -> tuple[bytes, asyncio.Future[Reply]]:
+        """Publish one request; its correlation id, and the future of its answer.
+
+        The future fails with Expired, Returned, ConnectionLost or BadReply. Whoever stops waiting for it earlier must
+        call `calls.cancelled`.
+        """
+        calls = self.calls
+        pending = len(calls)
+        if pending >= self._max_in_flight:
+            raise Overloaded(f"{pending} calls are in flight on this connection, which is its max_in_flight")
+        self._counter += 1
+        id = b"%b%010x" % (self._prefix, self._counter)
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        calls.sent(id, future, deadline)
+        if deadline < self._timer_at:
+            self._set_timer()
+        lane = self.lane
+        lane.publish(destination, form.properties(id, message_id or id), body)
+        if not pending:
+            lane.flush()  # nothing else is on its way that this could be joined with
+        return id, future
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        at = self.calls.next_expiry()
+        if at is None:
+            self._timer, self._timer_at = None, float("inf")
+        else:
+            self._timer, self._timer_at = self._loop.call_at(at, self._expire), at
+
+    def _expire(self) -> None:
+        for future in self.calls.expire(self._loop.time()):
+            if not future.done():
+                future.set_exception(Expired())
+        self._set_timer()
+
+    def answer(self, id: bytes, reply: Reply) -> None:
+        """Hand an answer to its caller, if there still is one."""
+        future = self.calls.replied(id)
+        if future is not None and not future.done():
+            future.set_result(reply)
+
+    def fail(self, id: bytes, error: Exception) -> None:
+        """Let one call fail."""
+        future = self.calls.replied(id)
+        if future is not None and not future.done():
+            future.set_exception(error)
+
+    def lose(self, error: Exception) -> None:
+        """The channel or the replies are gone: let all calls fail."""
+        self.lane.close()
+        for future in self.calls.lost():
+            if not future.done():
+                future.set_exception(ConnectionLost(str(error)))
+        self._set_timer()
+
+
+class Caller:
+    """All lines of one connection, and the queue where their answers arrive."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._lines: dict[str, Line] = {}
+        self._by_prefix: dict[bytes, Line] = {}
+        self._opening = asyncio.Lock()
+        self._census: dict[str, asyncio.Task[tuple[int, int] | None]] = {}
+        self.strays = 0
+        """Messages in the reply queue that answer no call of ours."""
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that wait for an answer."""
+        return sum(len(line.calls) for line in self._lines.values())
+
+    async def line(self, exchange: str, deadline: float) -> Line:
+        """The line for an exchange, ready to send; waits for the link and for a full socket, until the deadline.
+
+        CallTimeout if that takes too long, Unroutable if the exchange does not exist.
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    line = self._lines.get(exchange)
+                    if line is None or not line.lane.open:
+                        async with self._opening:
+                            line = await self._open(exchange)
+                    if line.ready:
+                        return line
+                    await line.lane.wait_writable()
+        except TimeoutError:
+            raise CallTimeout(
+                f"the call was not sent: no usable connection to {self.connection.url.address} in its time",
+                executed="no",
+            ) from None
+
+    async def _open(self, exchange: str) -> Line:
+        while True:
+            line = self._lines.get(exchange)
+            if line is not None and line.lane.open:
+                return line
+            link = await self.connection.link()
+            try:
+                return await (self._open_further(link, exchange) if exchange else self._open_first(link))
+            except ConnectionLost:
+                await asyncio.wait((link.closed,), timeout=1)
+
+    async def _open_first(self, link: Link) -> Line:
+        """The line of the default exchange, whose channel also consumes the replies of all lines."""
+        queue = Queue("", durable=False, exclusive=True, auto_delete=True)
+        name = await link.declare_queue(queue)
+        line = Line(name.encode(), self.connection.options.max_in_flight)
+        opened = await self._open_lane(link, line, "")
+        await opened.consume(name, lambda: self._lose_all(ConnectionLost("the reply queue was deleted")), no_ack=True)
+        return self._register("", line)
+
+    async def _open_further(self, link: Link, exchange: str) -> Line:
+        first = self._lines.get("")
+        if first is None or not first.lane.open:
+            first = await self._open_first(link)
+        if not await link.exchange_exists(Exchange(exchange)):
+            raise Unroutable(f"there is no exchange {exchange!r} at {link.url.address}")
+        line = Line(first.reply_to, self.connection.options.max_in_flight)
+        await self._open_lane(link, line, exchange)
+        return self._register(exchange, line)
+
+    async def _open_lane(self, link: Link, line: Line, exchange: str) -> OpenLane:
+        def closed(error: Exception) -> None:
+            if exchange:
+                self._by_prefix.pop(line.prefix, None)
+                line.lose(error)
+            else:
+                self._lose_all(error)
+
+        opened = await link.open_lane(self, closed)
+        line.lane = opened.lane
+        return opened
+
+    def _register(self, exchange: str, line: Line) -> Line:
+        self._lines[exchange] = line
+        self._by_prefix[line.prefix] = line
+        return line
+
+    def _lose_all(self, error: Exception) -> None:
+        lines = list(self._lines.values())
+        self._lines.clear()
+        self._by_prefix.clear()
+        for line in lines:
+            line.lose(error)
+
+    def close(self, error: Exception) -> None:
+        """Let every call that is still out fail."""
+        self._lose_all(error)
+
+    # What the lanes tell (frames.ContentSink)
+
+    def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
+        """An answer came."""
+        try:
+            content_type, encoding, id, _ = routing(header)
+        except Malformed as error:
+            self._stray(f"its properties do not decode: {error}")
+            return
+        line = self._by_prefix.get(id[:PREFIX_LENGTH]) if id is not None else None
+        if line is None:
+            self._stray("its correlation id is not ours")
+        else:
+            line.answer(id, (content_type, encoding, body))  # type: ignore[arg-type]
+
+    def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
+        """A request came back: no queue takes it."""
+        self._fail(header, Returned(f"{code} {text.decode(errors='replace')}"))
+
+    def too_large(self, tag: int, header: bytes, size: int) -> None:
+        """An answer is larger than we take."""
+        limit = self.connection.options.max_body_bytes
+        self._fail(header, BadReply(f"the reply has {size} bytes, max_body_bytes is {limit}"))
+
+    def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
+        """Calls are not confirmed: their answer says it all."""
+
+    def _fail(self, header: bytes, error: Exception) -> None:
+        try:
+            id = routing(header)[2] or b""
+        except Malformed:
+            id = b""
+        line = self._by_prefix.get(id[:PREFIX_LENGTH])
+        if line is not None:
+            line.fail(id, error)
+
+    def _stray(self, reason: str) -> None:
+        self.strays += 1
+        log.warning("dropped a message from the reply queue: %s", reason)
+
+    async def census(self, queue: str) -> tuple[int, int] | None:
+        """Messages and consumers of a queue, for the text of a timeout; None if that is not known soon.
+
+        Calls that time out together share one look.
+        """
+        task = self._census.get(queue)
+        link = self.connection.current_link
+        if task is None and link is not None:
+            task = self._census[queue] = asyncio.ensure_future(link.queue_counts(queue))
+            task.add_done_callback(lambda _: self._census.pop(queue, None))
+        if task is None:
+            return None
+        await asyncio.wait((task,), timeout=CENSUS_SECONDS)
+        return task.result() if task.done() and not task.cancelled() and task.exception() is None else None

@@ -1,0 +1,134 @@
+"""The connection as users hold it: `async with amqproxy.connect() as mq:`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from .caller import Caller
+from .contract import contract_of
+from .errors import Closed
+from .options import ConnectOptions
+from .proxy import Proxy, Target, check_options
+from .server import Worker
+from .url import DEFAULT_URL, BrokerURL
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+Service = TypeVar("Service")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+URL_VARIABLE = "AMQPROXY_URL"
+
+
+def broker_url(url: str | None = None) -> BrokerURL:
+    """The broker to use: `url`, else AMQPROXY_URL, else guest at localhost; ValueError if it is no AMQP URL."""
+    return BrokerURL.parse(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
+
+
+def connect(url: str | None = None, **options: Any) -> Client:
+    """A connection to the broker: `async with amqproxy.connect() as mq:`, or `mq = await amqproxy.connect()`.
+
+    Without a URL, AMQPROXY_URL is taken, else amqp://guest:guest@localhost/. Options are those of `ConnectOptions`.
+    Opening it raises BrokerUnavailable or AccessRefused; afterwards it is kept up until it is closed.
+    """
+    return Client(broker_url(url), ConnectOptions(**options))
+
+
+class Client:
+    """Makes proxies and workers that share one connection to the broker."""
+
+    def __init__(self, url: BrokerURL, options: ConnectOptions) -> None:
+        self.url = url
+        self._options = options
+        self._connection: Connection | None = None
+        self._caller: Caller | None = None
+        self._workers: list[Worker] = []
+        self._closed = False
+
+    async def open(self) -> Client:
+        """Connect; done by `async with` and by `await`."""
+        if self._connection is not None or self._closed:
+            raise Closed(f"{self!r} was opened before; make another with amqproxy.connect()")
+        from .connection import Connection  # imports aio-pika, which costs more than all the rest of us
+
+        connection = Connection(self.url, self._options)
+        await connection.open()
+        self._connection = connection
+        self._caller = Caller(connection)
+        return self
+
+    async def close(self) -> None:
+        """Drain the workers, let calls that are still out fail, and close the connection; safe to call twice."""
+        self._closed = True
+        workers, self._workers = self._workers, []
+        await asyncio.gather(*(worker.stop() for worker in workers))
+        caller, self._caller = self._caller, None
+        connection, self._connection = self._connection, None
+        if caller is not None:
+            caller.close(Closed("the connection was closed while the call was out"))
+        if connection is not None:
+            await connection.close()
+
+    def __await__(self) -> Generator[Any, None, Client]:
+        return self.open().__await__()
+
+    async def __aenter__(self) -> Client:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._connection else "not opened yet"
+        return f"<amqproxy.Client {self.url} ({state})>"
+
+    @overload
+    def proxy(self, service: type[Service], /, **options: Any) -> Service: ...
+
+    @overload
+    def proxy(self, service: str, /, **options: Any) -> Any: ...
+
+    @overload
+    def proxy(
+        self, service: Callable[Parameters, Awaitable[Result]], /, **options: Any
+    ) -> Callable[Parameters, Awaitable[Result]]: ...
+
+    def proxy(self, service: Any, /, **options: Any) -> Any:
+        """A proxy of a service: of a class or function that describes it, or of a name.
+
+        Options are those of `CallOptions`: timeout (seconds), idempotent, exchange, routing_key, priority, …
+        """
+        overrides = check_options(options)
+        if isinstance(service, str):
+            return Proxy(Target(self._live_caller(), service, None, overrides))
+        contract = contract_of(service)
+        return Proxy(Target(self._live_caller(), contract.name, contract, overrides))
+
+    def serve(self, target: Any, /, *, name: str | None = None, **options: Any) -> Worker:
+        """A worker for a class, an instance or a function: `async with mq.serve(Calculator()):`.
+
+        Options are those of `ServeOptions` and win over those given to `@amqproxy.serve`.
+        """
+        contract = contract_of(target, name=name)
+        worker = Worker(self._live_connection(), target, contract, replace(contract.options, **options))
+        self._workers.append(worker)
+        return worker
+
+    def _live_connection(self) -> Connection:
+        if self._connection is None:
+            raise Closed(f"{self!r} cannot be used: open it with `async with amqproxy.connect() as mq:`")
+        return self._connection
+
+    def _live_caller(self) -> Caller:
+        self._live_connection()
+        assert self._caller is not None
+        return self._caller

@@ -1,0 +1,188 @@
+"""JSON, with the types of the contract: msgspec reads, writes and checks in one pass of C.
+
+What a type looks like in JSON is msgspec's default (https://jcristharif.com/msgspec/supported-types.html): datetimes are
+RFC 3339 strings, UUIDs and decimals strings, bytes base64, enums their values. pydantic models are written and read by
+themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..errors import ContractError, EncodingFailed
+from . import DecodingFailed, Mismatch
+
+if TYPE_CHECKING:
+    from ..contract import Method
+
+
+def _write_model(value: Any) -> Any:
+    """msgspec's hook for types that it does not know: pydantic models know how to write themselves."""
+    if hasattr(value, "model_dump") and not isinstance(value, type):
+        return value.model_dump(mode="json", by_alias=True)
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
+
+
+def _read_model(kind: type, value: Any) -> Any:
+    """msgspec's hook for types that it does not know."""
+    if hasattr(kind, "model_validate"):
+        return kind.model_validate(value)
+    raise TypeError(f"a {kind.__name__} cannot be read from JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_write_model)
+_untyped = msgspec.json.Decoder()
+
+
+class JSON:
+    """The codec of content encoding `json`."""
+
+    name = "json"
+
+    def request(self, method: Method) -> JSONShape:
+        """An object keyed by parameter, or the message itself; an array of arguments is understood too."""
+        if method.positional_type is None:
+            return JSONShape(method.request_type, method.title)
+        return _Arguments(method)
+
+    def result(self, method: Method) -> JSONShape:
+        """The bare value."""
+        return JSONShape(method.result_type, method.title)
+
+    def anything(self) -> _Anything:
+        """Whatever JSON can hold."""
+        return _Anything()
+
+
+class JSONShape:
+    """One type as JSON."""
+
+    __slots__ = ("_decode",)
+
+    def __init__(self, kind: Any, title: str) -> None:
+        if isinstance(kind, type) and not _is_supported(kind):
+            raise ContractError(f"{title}: JSON cannot carry a {kind.__qualname__}; {_CURE}")
+        try:
+            self._decode = msgspec.json.Decoder(kind, dec_hook=_read_model).decode
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ContractError(f"{title}: JSON cannot carry the type {kind}: {error}") from error
+
+    def encode(self, value: Any) -> bytes:
+        """The value's JSON, read back once: that checks the whole of it just as the other side will, and is cheap."""
+        body = _encode(value)
+        try:
+            self._decode(body)
+        except msgspec.ValidationError as error:
+            _refuse_not_a_number(value, body)
+            raise Mismatch(str(error)) from error
+        return body
+
+    def decode(self, body: bytes) -> Any:
+        """The value."""
+        try:
+            return self._decode(body)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise DecodingFailed(str(error)) from error
+
+
+class _Arguments(JSONShape):
+    """The arguments of a method, which foreign callers may send as an array, by position."""
+
+    __slots__ = ("_by_position", "_from_positions")
+
+    def __init__(self, method: Method) -> None:
+        super().__init__(method.request_type, method.title)
+        self._by_position = JSONShape(method.positional_type, method.title)
+        self._from_positions = method.from_positions
+
+    def decode(self, body: bytes) -> Any:
+        if body[:1] == b"[":
+            return self._from_positions(self._by_position.decode(body))
+        return super().decode(body)
+
+
+class _Anything:
+    """Plain values whose type nobody knows."""
+
+    __slots__ = ()
+
+    def encode(self, value: Any) -> bytes:
+        body = _encode(value)
+        _refuse_not_a_number(value, body)
+        return body
+
+    def decode(self, body: bytes) -> Any:
+        try:
+            return _untyped.decode(body)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise DecodingFailed(str(error)) from error
+
+
+_CURE = "use a dataclass, a msgspec Struct, an attrs or pydantic class, a TypedDict or a built-in type"
+
+
+def _is_supported(kind: type) -> bool:
+    """Whether msgspec or a hook of ours knows the class; msgspec itself finds out only when a value comes."""
+    info = msgspec.inspect.type_info(kind)
+    return not isinstance(info, msgspec.inspect.CustomType) or hasattr(kind, "model_validate")
+
+
+def _encode(value: Any) -> bytes:
+    try:
+        return _encoder.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        path, culprit = _find(value, _is_unwritable)
+        reason = str(error) if culprit is None else f"a {type(culprit).__name__} has no JSON form ({error})"
+        raise EncodingFailed(f"{reason} - at `{path}`") from error
+
+
+def _refuse_not_a_number(value: Any, body: bytes) -> None:
+    """JSON has no NaN and no infinity; msgspec writes null in their place, which would be read as None."""
+    if b"null" in body:
+        path, culprit = _find(value, _is_not_a_number)
+        if culprit is not None:
+            raise EncodingFailed(f"{culprit!r} has no JSON form - at `{path}`")
+
+
+def _is_unwritable(value: Any) -> bool:
+    try:
+        _encoder.encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return True
+    return False
+
+
+def _is_not_a_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _find(value: Any, matches: Any, path: str = "$", depth: int = 64) -> tuple[str, Any]:
+    """The path to the innermost value that matches, and the value (None if there is none)."""
+    for step, inner in _inner(value) if depth else ():
+        found = _find(inner, matches, path + step, depth - 1)
+        if found[1] is not None:
+            return found
+    return path, (value if matches(value) else None)
+
+
+def _inner(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield f".{key}", item
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for place, item in enumerate(value):
+            yield f"[{place}]", item
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield f".{name}", getattr(value, name)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield f".{field.name}", getattr(value, field.name)
+    else:
+        for field in getattr(type(value), "__attrs_attrs__", ()):
+            yield f".{field.name}", getattr(value, field.name)

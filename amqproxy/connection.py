@@ -1,0 +1,406 @@
+"""The link to the broker: connect, reconnect with back-off, declare, open lanes, close. The only importer of aio-pika.
+
+aio-pika and aiormq keep all that is cold: handshake, authentication, tuning, heartbeats, channels, declares. They read
+and write through `_Transport`, which puts the fast lane between them and the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import aio_pika
+import aiormq
+from aio_pika.abc import ConnectionParameter
+from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.connection import TransportFactory
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, retry_if_exception_type, wait_random_exponential
+from yarl import URL
+
+from .errors import AccessRefused, AMQProxyError, BrokerUnavailable, Closed, ConnectionLost, TopologyConflict
+from .frames import ContentSink
+from .lane import Lane, LaneProtocol, LaneWriter
+from .options import ConnectOptions
+from .topology import Exchange, PoolTopology, Queue
+from .url import BrokerURL
+
+log = logging.getLogger("amqproxy.connection")
+
+CLOSE_SECONDS = 5.0
+"""How long closing may take before the socket is simply dropped."""
+RECONNECT_MAX_SECONDS = 15.0
+_MAX_FRAME_BYTES = 1024 * 1024
+
+Result = TypeVar("Result")
+
+
+class _Transport(TransportFactory):
+    """Opens the socket for aiormq, TCP or TLS, with the lane's protocol on it."""
+
+    def __init__(self, url: BrokerURL) -> None:
+        self.url = url
+        self.protocol: LaneProtocol | None = None
+
+    async def create(
+        self, url: URL, *, ssl_context_provider: Any = None, **options: Any
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        tls = await ssl_context_provider.get_context() if self.url.scheme == "amqps" else None
+        transport, protocol = await loop.create_connection(
+            lambda: LaneProtocol(reader, loop, _MAX_FRAME_BYTES), self.url.host, self.url.port, ssl=tls, **options
+        )
+        self.protocol = protocol
+        return reader, LaneWriter(transport, protocol, reader, loop)
+
+
+class _AMQP(aio_pika.Connection):
+    """aio-pika's plain connection, which passes a transport factory on when it is named here."""
+
+    PARAMETERS = (
+        *aio_pika.Connection.PARAMETERS,
+        ConnectionParameter(name="transport_factory", parser=lambda factory: factory, is_kwarg=True),
+    )
+
+
+class Link:
+    """One AMQP connection, from its handshake to its end; a new one is made after each loss."""
+
+    def __init__(self, amqp: aio_pika.Connection, protocol: LaneProtocol, url: BrokerURL, max_body_bytes: int) -> None:
+        self.url = url
+        self.loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[None] = self.loop.create_future()
+        """Done when the connection is gone, for whatever reason."""
+        self._amqp = amqp
+        self._aiormq: AbstractConnection = amqp.transport.connection  # type: ignore[union-attr]
+        self._protocol = protocol
+        self.max_body_bytes = max_body_bytes
+        self._topology: AbstractChannel | None = None
+        self._topology_lock = asyncio.Lock()
+        protocol.splitter.max_frame_bytes = self._aiormq.connection_tune.frame_max or _MAX_FRAME_BYTES
+        self._aiormq.closing.add_done_callback(self._on_closed)
+
+    def _on_closed(self, closing: asyncio.Future[Any]) -> None:
+        _reason(closing)  # takes the exception, which asyncio would otherwise report as never retrieved
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    async def open_lane(self, sink: ContentSink, on_closed: Callable[[Exception], None], *, prefetch: int = 0) -> OpenLane:
+        """A channel of its own whose messages go to `sink`; `on_closed` is told once when the channel is gone."""
+        channel = await self._channel()
+        if prefetch:
+            await self._cold(channel.basic_qos(prefetch_count=prefetch))
+        lane = Lane(self._protocol, channel.number, sink, self.max_body_bytes)
+        opened = OpenLane(self, channel, lane)
+
+        def closed(closing: asyncio.Future[Any]) -> None:
+            lane.forget()
+            on_closed(translate(_reason(closing), self.url))
+
+        channel.closing.add_done_callback(closed)
+        return opened
+
+    async def declare_pool(self, topology: PoolTopology) -> None:
+        """Declare the queue of a pool and bind it; TopologyConflict or AccessRefused name what is in the way."""
+        await self.declare_queue(topology.queue)
+        for binding in topology.bindings:
+            if not binding.exchange.predeclared:
+                name = binding.exchange.name
+                await self._declare(lambda c, name=name: c.exchange_declare(name, exchange_type="direct", durable=True))
+            await self._declare(
+                lambda c, b=binding: c.queue_bind(b.queue.name, exchange=b.exchange.name, routing_key=b.routing_key)
+            )
+
+    async def declare_queue(self, queue: Queue) -> str:
+        """Declare a queue and return its name, which the broker chose if `queue` has none."""
+        answer = await self._declare(
+            lambda channel: channel.queue_declare(
+                queue.name,
+                durable=queue.durable,
+                exclusive=queue.exclusive,
+                auto_delete=queue.auto_delete,
+                arguments=dict(queue.arguments),
+            )
+        )
+        return str(answer.queue)
+
+    async def queue_counts(self, name: str) -> tuple[int, int] | None:
+        """Messages that wait in a queue and consumers on it, or None if there is no such queue."""
+        try:
+            answer = await self._declare(lambda channel: channel.queue_declare(name, passive=True))
+        except aiormq.exceptions.ChannelNotFoundEntity:
+            return None
+        return int(answer.message_count or 0), int(answer.consumer_count or 0)
+
+    async def exchange_exists(self, exchange: Exchange) -> bool:
+        """Whether a message published to the exchange would find it."""
+        try:
+            await self._declare(lambda channel: channel.exchange_declare(exchange.name, passive=True))
+        except aiormq.exceptions.ChannelNotFoundEntity:
+            return False
+        return True
+
+    async def _declare(self, operation: Callable[[AbstractChannel], Awaitable[Any]]) -> Any:
+        """Run one operation on the topology channel, which is opened anew when the last one ended it.
+
+        A refused declare closes its channel (AMQP 0-9-1, 1.1), and so does a cancelled one: hence a channel of its own,
+        and one operation at a time.
+        """
+        async with self._topology_lock:
+            if self._topology is None or self._topology.is_closed:
+                self._topology = await self._channel()
+            return await self._cold(operation(self._topology))
+
+    async def _channel(self) -> AbstractChannel:
+        limit = self._aiormq.connection_tune.channel_max or 65535
+        if len(self._aiormq.channels) >= limit:
+            raise BrokerUnavailable(f"all {limit} channels that {self.url.address} allows a connection are in use")
+        return await self._cold(self._aiormq.channel(publisher_confirms=False))
+
+    async def _cold(self, operation: Awaitable[Result]) -> Result:
+        """Await aiormq, but not beyond the end of the connection, and with its errors translated."""
+        task = asyncio.ensure_future(operation)
+        try:
+            await asyncio.wait((task, self.closed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not task.done():
+                task.cancel()
+        if not task.done() or task.cancelled():
+            raise ConnectionLost(f"the connection to {self.url.address} broke", executed="no")
+        try:
+            return task.result()
+        except aiormq.exceptions.ChannelNotFoundEntity:
+            raise
+        except Exception as error:
+            raise translate(error, self.url) from error
+
+    async def close(self) -> None:
+        """Say good-bye as AMQP wants it, or drop the socket when that takes too long."""
+        self._protocol.flush()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._amqp.close()
+        except (TimeoutError, OSError, AMQProxyError, aiormq.exceptions.AMQPError):
+            pass
+        finally:
+            self._protocol.abort()
+            if not self.closed.done():
+                self.closed.set_result(None)
+
+
+class OpenLane:
+    """A lane with the channel it runs on."""
+
+    __slots__ = ("_channel", "_link", "lane", "tag")
+
+    def __init__(self, link: Link, channel: AbstractChannel, lane: Lane) -> None:
+        self._link = link
+        self._channel = channel
+        self.lane = lane
+        self.tag = ""
+
+    async def consume(self, queue: str, on_cancelled: Callable[[], None], *, no_ack: bool, exclusive: bool = False) -> None:
+        """Let the messages of a queue come in; `on_cancelled` is called when the broker ends that (queue deleted)."""
+        link = self._link
+        self._channel.on_consumer_cancel_callbacks.add(lambda frame: on_cancelled())
+        answer = await link._cold(
+            self._channel.basic_consume(queue, _never, no_ack=no_ack, exclusive=exclusive)
+        )
+        self.tag = str(answer.consumer_tag)
+
+    async def cancel(self) -> None:
+        """Let no more messages come in; those that came already stay to be settled."""
+        await self._link._cold(self._channel.basic_cancel(self.tag))
+
+    async def close(self) -> None:
+        """Close the channel; what was not acknowledged on it goes back to its queue."""
+        self.lane.flush()
+        self.lane.close()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._channel.close()
+        except (TimeoutError, aiormq.exceptions.AMQPError):
+            pass
+
+
+async def _never(message: Any) -> None:
+    """aiormq's callback for deliveries, which the lane takes before aiormq sees them."""
+
+
+class Connection:
+    """A link that is made again whenever it breaks, until it is closed."""
+
+    def __init__(self, url: BrokerURL, options: ConnectOptions) -> None:
+        self.url = url
+        self.options = options
+        self.loop = asyncio.get_running_loop()
+        self._link: Link | None = None
+        self._changed = asyncio.Condition()
+        self._failure: AMQProxyError | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Connect; BrokerUnavailable or AccessRefused if that fails within the connect timeout."""
+        self._link = await self._connect()
+        self._keeper = self.loop.create_task(self._keep(), name="amqproxy connection")
+
+    @property
+    def current_link(self) -> Link | None:
+        """The link if there is one now."""
+        return self._link
+
+    async def link(self) -> Link:
+        """The link, waited for while it is being made again; AccessRefused or Closed when it will not be."""
+        if self._link is not None:
+            return self._link
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._link is not None or self._failure is not None)
+        if self._failure is not None:
+            raise self._failure
+        assert self._link is not None
+        return self._link
+
+    async def close(self) -> None:
+        """Close the link for good; within a few seconds, whatever the broker does."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.wait((keeper,))
+        await self._change(None, Closed("the connection was closed"))
+
+    async def _change(self, link: Link | None, failure: AMQProxyError | None = None) -> None:
+        async with self._changed:
+            self._link, self._failure = link, failure
+            self._changed.notify_all()
+
+    async def _keep(self) -> None:
+        link = self._link
+        try:
+            while link is not None:
+                await asyncio.shield(link.closed)
+                log.warning("lost the connection to %s, connecting again", self.url.address)
+                await self._change(None)
+                link = await self._reconnect()
+                await self._change(link)
+                log.info("connected to %s again", self.url.address)
+        except AccessRefused as error:
+            log.error("%s", error)
+            await self._change(None, error)
+        finally:
+            if link is not None:
+                await link.close()
+
+    async def _reconnect(self) -> Link:
+        attempts = AsyncRetrying(
+            wait=_back_off(), retry=retry_if_exception_type(BrokerUnavailable), before_sleep=_report_attempt
+        )
+        return await attempts(self._connect)
+
+    async def persist(self, operation: Callable[[], Awaitable[Result]], what: str) -> Result:
+        """Try an operation until it succeeds, with back-off, as long as there is hope for a link."""
+
+        def report(state: RetryCallState) -> None:
+            assert state.outcome is not None and state.next_action is not None
+            log.error("%s failed: %s; next try in %.1f s", what, state.outcome.exception(), state.next_action.sleep)
+
+        attempts = AsyncRetrying(
+            wait=_back_off(),
+            retry=retry_if_exception(lambda error: isinstance(error, AMQProxyError) and self._failure is None),
+            before_sleep=report,
+            reraise=True,
+        )
+        return await attempts(operation)
+
+    async def _connect(self) -> Link:
+        transport = _Transport(self.url)
+        amqp = _AMQP(
+            _aiormq_url(self.url, self.options),
+            ssl_context=self.options.ssl_context,
+            client_properties={"connection_name": self.options.name or _program_name(), "product": "amqproxy"},
+            transport_factory=transport,
+        )
+        try:
+            async with asyncio.timeout(self.options.connect_timeout):
+                await amqp.connect()
+        except BaseException as error:
+            if transport.protocol is not None:
+                transport.protocol.abort()
+            await amqp.close()
+            if not isinstance(error, Exception):
+                raise
+            raise connect_error(error, self.url, self.options.connect_timeout) from error
+        assert transport.protocol is not None
+        return Link(amqp, transport.protocol, self.url, self.options.max_body_bytes)
+
+
+def _back_off() -> wait_random_exponential:
+    """Exponential, with full jitter: many clients of a broker that restarts do not come back at once."""
+    return wait_random_exponential(multiplier=0.25, max=RECONNECT_MAX_SECONDS)
+
+
+def _report_attempt(state: RetryCallState) -> None:
+    assert state.outcome is not None and state.next_action is not None
+    log.warning("%s; next try in %.1f s", state.outcome.exception(), state.next_action.sleep)
+
+
+def _program_name() -> str:
+    return f"{os.path.basename(sys.argv[0]) or 'python'} {os.getpid()}"
+
+
+def _aiormq_url(url: BrokerURL, options: ConnectOptions) -> URL:
+    query = urlencode({"heartbeat": str(options.heartbeat), **dict(url.query)})
+    user, password, path = (quote(part, safe="") for part in (url.user, url.password, url.virtual_host))
+    return URL(f"{url.scheme}://{user}:{password}@{url.address}/{path}?{query}", encoded=True)
+
+
+def _reason(closing: asyncio.Future[Any]) -> BaseException | None:
+    return None if closing.cancelled() else closing.exception()
+
+
+def connect_error(error: Exception, url: BrokerURL, timeout: float) -> AMQProxyError:
+    """What a failed attempt to connect means, with the cure in the text."""
+    text = _text(error)
+    match error:
+        case aiormq.exceptions.ProbableAuthenticationError():
+            return AccessRefused(f"{url.address} refused the user {url.user!r}: check user name and password ({text})")
+        case aiormq.exceptions.AuthenticationError():
+            return AccessRefused(f"{url.address} does not offer the way to log in that the URL asks for ({text})")
+        case aiormq.exceptions.ConnectionClosed() if "NOT_ALLOWED" in text or "ACCESS_REFUSED" in text:
+            return AccessRefused(f"{url.address} refused the virtual host {url.virtual_host!r} to {url.user!r} ({text})")
+        case TimeoutError():
+            return BrokerUnavailable(
+                f"{url.address} did not answer as an AMQP broker within {timeout:g} s; is RabbitMQ behind this port?"
+            )
+        case ssl.SSLError():
+            return BrokerUnavailable(f"no TLS connection to {url.address}: {error.reason or text}")
+        case ConnectionRefusedError():
+            return BrokerUnavailable(
+                f"no broker listens at {url.address}: start RabbitMQ there, or give another URL (AMQPROXY_URL)"
+            )
+    return BrokerUnavailable(f"cannot connect to {url.address}: {text}")
+
+
+def translate(error: BaseException | None, url: BrokerURL) -> AMQProxyError:
+    """aiormq's errors on an open connection, in our words; the broker's own text names the resource."""
+    text = _text(error)
+    match error:
+        case AMQProxyError():
+            return error
+        case aiormq.exceptions.ChannelAccessRefused() | aiormq.exceptions.ProbableAuthenticationError():
+            return AccessRefused(f"{url.address} refused it to the user {url.user!r}: {text}")
+        case aiormq.exceptions.ChannelPreconditionFailed() | aiormq.exceptions.ChannelLockedResource():
+            return TopologyConflict(f"{url.address} refused: {text}")
+        case aiormq.exceptions.ChannelNotFoundEntity():
+            return TopologyConflict(f"{url.address} does not have it: {text}")
+    return ConnectionLost(f"the connection to {url.address} broke" + (f": {text}" if text else ""))
+
+
+def _text(error: BaseException | None) -> str:
+    """The last argument of an aiormq error is the broker's text."""
+    return str(error.args[-1] if isinstance(error, aiormq.exceptions.AMQPError) and error.args else error or "")

@@ -1,0 +1,181 @@
+"""The errors of amqproxy. Each failed call says whose fault it was, whether the handler ran, and whether to try again.
+
+    AMQProxyError
+    ├─ ContractError (also TypeError)            the class or the arguments do not fit the contract
+    ├─ BrokerUnavailable (also ConnectionError)  no broker answered within the connect timeout
+    ├─ AccessRefused (also PermissionError)      credentials, virtual host or permission refused
+    ├─ TopologyConflict                          a queue or exchange exists with other arguments
+    ├─ Closed (also RuntimeError)                used after it was closed
+    └─ CallError                                 .executed is "no", "maybe" or "yes"
+       ├─ Unroutable            no     no queue takes it: no pool was ever started under this name
+       ├─ Overloaded            no     the queue refused it, or too many calls are in flight
+       ├─ MessageTooLarge       no     refused before sending
+       ├─ EncodingFailed        no     a value the codec cannot write; names the path to it
+       ├─ CallTimeout           maybe  (also TimeoutError) no answer within the call's time
+       ├─ ConnectionLost        maybe  (also ConnectionError) the link broke while the call was out
+       ├─ BadReply              yes    the reply does not decode
+       └─ RemoteError           yes    the handler raised, or the worker refused
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Literal
+
+Executed = Literal["no", "maybe", "yes"]
+
+
+class AMQProxyError(Exception):
+    """The root of all errors that amqproxy raises on purpose."""
+
+
+class ContractError(AMQProxyError, TypeError):
+    """A class cannot be served or called as it is written, or arguments do not fit; nothing was sent."""
+
+
+class BrokerUnavailable(AMQProxyError, ConnectionError):
+    """No broker answered; the text names host and port, and what to do."""
+
+
+class AccessRefused(AMQProxyError, PermissionError):
+    """The broker refused credentials, a virtual host or a permission; the text names which."""
+
+
+class TopologyConflict(AMQProxyError):
+    """A queue or exchange exists with other arguments than these; the text names the argument."""
+
+
+class Closed(AMQProxyError, RuntimeError):
+    """The connection, or what was made from it, is used after it was closed or before it was opened."""
+
+
+class CallError(AMQProxyError):
+    """A call failed."""
+
+    executed: Executed = "maybe"
+    """Whether the handler ran: "no", "yes", or "maybe" when nobody here can know."""
+
+    def __init__(self, message: str, *, executed: Executed | None = None) -> None:
+        super().__init__(message)
+        if executed is not None:
+            self.executed = executed
+
+
+class Unroutable(CallError):
+    """No queue takes the call: no pool was ever started under this name."""
+
+    executed: Executed = "no"
+
+
+class Overloaded(CallError):
+    """The queue refused the call, or too many are in flight already."""
+
+    executed: Executed = "no"
+
+
+class MessageTooLarge(CallError):
+    """The body is over the limit; the call was not sent."""
+
+    executed: Executed = "no"
+
+
+class EncodingFailed(CallError):
+    """A value that the codec cannot write; the text names the path to it."""
+
+    executed: Executed = "no"
+
+
+class CallTimeout(CallError, TimeoutError):
+    """No answer came within the call's time; the text says how far the call got."""
+
+
+class ConnectionLost(CallError, ConnectionError):
+    """The link to the broker broke while the call was out."""
+
+
+class BadReply(CallError):
+    """A reply came and does not decode to the declared result."""
+
+    executed: Executed = "yes"
+
+
+class RemoteError(CallError):
+    """The handler raised, or the worker refused the call.
+
+    Raise one in a handler to choose what the caller sees: `raise RemoteError("no such user", code="not_found")`.
+    """
+
+    executed: Executed = "yes"
+
+    code: str
+    """The status, by gRPC's names in lower case: "not_found", "invalid_argument", … "unknown" for other exceptions."""
+    type: str
+    """The class name of the exception in the worker, as text."""
+    message: str
+    """What the exception said."""
+    retryable: bool
+    """True if the worker says that the same call may succeed later."""
+    details: Any
+    """Whatever else the worker wants to tell, made of plain values."""
+    traceback: str | None
+    """The worker's traceback, if it was started with --debug."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "unknown",
+        type: str = "RemoteError",
+        retryable: bool = False,
+        details: Any = None,
+        traceback: str | None = None,
+        executed: Executed | None = None,
+    ) -> None:
+        super().__init__(message, executed=executed)
+        self.message = message
+        self.code = code
+        self.type = type
+        self.retryable = retryable
+        self.details = details
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        text = f"{self.type}: {self.message}" if self.message else self.type
+        return f"{text}\n\n{self.traceback}" if self.traceback else text
+
+
+# Types that a remote failure may be raised as, besides RemoteError. Left out on purpose: what would end a program or an
+# iteration, and the connection errors, which say that *our* link broke.
+REBUILT_BUILTINS: Mapping[str, type[Exception]] = {
+    name: getattr(builtins, name)
+    for name in (
+        "ArithmeticError AssertionError AttributeError BufferError EOFError FileExistsError FileNotFoundError "
+        "FloatingPointError IndexError IsADirectoryError KeyError LookupError NotADirectoryError NotImplementedError "
+        "OSError OverflowError PermissionError RecursionError RuntimeError TimeoutError TypeError UnicodeError "
+        "ValueError ZeroDivisionError"
+    ).split()
+}
+
+
+def exception_name(kind: type[BaseException]) -> str:
+    """The name under which an exception type travels: bare for built-in types, with its module for others."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def remote_error_class(name: str, registered: Iterable[type[Exception]] = ()) -> type[RemoteError]:
+    """The class to raise for a remote exception of this name: RemoteError, and also the built-in or registered type.
+
+    So `except ZeroDivisionError:` works as it does locally. A name that is in neither list chooses nothing.
+    """
+    known = REBUILT_BUILTINS.get(name)
+    for kind in registered:
+        if exception_name(kind) == name:
+            known = kind
+    return RemoteError if known is None else _combined(known)
+
+
+@lru_cache(maxsize=256)
+def _combined(kind: type[Exception]) -> type[RemoteError]:
+    return type(f"Remote{kind.__name__}", (RemoteError, kind), {"__module__": __name__})

@@ -1,0 +1,203 @@
+"""What a worker runs: the handlers of one served object, the call they run for, and what their exceptions tell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from traceback import format_exception
+from typing import Any
+
+from .codecs import Codec, Mismatch, Shape
+from .contract import Contract, Method
+from .deadline import Deadline
+from .errors import ContractError, EncodingFailed, Executed, RemoteError, exception_name
+from .fields import FieldTable
+from .properties import Properties
+from .wire import JSON, TIMEOUT_HEADER, ReplyForm
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One method in one encoding, with what never changes from call to call made ready."""
+
+    method: Method
+    decode: Callable[[bytes], Any]
+    reply_form: ReplyForm
+    _function: Callable[..., Any]
+    _result: Shape
+    _threads: Executor | None
+
+    def start(self, request: Any) -> Coroutine[Any, Any, Any]:
+        """The running of the handler; plain functions run in a thread, so that they hold up nobody."""
+        if self._threads is None:
+            coroutine: Coroutine[Any, Any, Any] = self.method.call(self._function, request)
+            return coroutine
+        return self._run_in_thread(self._threads, request)
+
+    async def _run_in_thread(self, threads: Executor, request: Any) -> Any:
+        run = functools.partial(contextvars.copy_context().run, self.method.call, self._function, request)
+        result = await asyncio.get_running_loop().run_in_executor(threads, run)
+        return await result if inspect.isawaitable(result) else result
+
+    def encode(self, result: Any) -> bytes:
+        """The reply's body; RemoteError with code `internal` if the handler returned what its annotation rules out."""
+        try:
+            return self._result.encode(result)
+        except (Mismatch, EncodingFailed) as error:
+            text = f"{self.method.title} returned what it does not promise: {error}"
+            raise RemoteError(text, code="internal", type=type(error).__name__) from error
+
+
+class HandlerTable:
+    """All handlers of one served object, by the content type and the content encoding of requests."""
+
+    def __init__(self, target: Any, contract: Contract, codecs: Iterable[Codec], threads: Executor) -> None:
+        self._by_properties: dict[tuple[bytes | None, bytes | None], Handler] = {}
+        self._encodings = {codec.name.encode() for codec in codecs} | {b"", None}
+        self._classes = sorted(contract.by_class())
+        self._title = contract.title
+        for name, method in contract.by_class().items():
+            for codec in codecs:
+                handler = _handler(target, contract, method, codec, threads)
+                for encoding in (codec.name.encode(), *((b"", None) if codec.name == JSON else ())):
+                    self._by_properties[name.encode(), encoding] = handler
+
+    def get(self, content_type: bytes | None, encoding: bytes | None) -> Handler | None:
+        """Who takes a request with these properties: a look-up and nothing more, whatever they say."""
+        return self._by_properties.get((content_type, encoding))
+
+    def refusal(self, content_type: bytes | None, encoding: bytes | None) -> RemoteError:
+        """Why nobody takes it."""
+        if content_type is None:
+            return refusal("invalid_argument", "the request has no content-type; it names the message class")
+        if encoding not in self._encodings:
+            known = ", ".join(sorted(e.decode() for e in self._encodings if e))
+            return refusal("unimplemented", f"the content-encoding {_printable(encoding)} is not known here; {known} is")
+        return refusal(
+            "unimplemented", f"{self._title} does not serve {_printable(content_type)}; it serves {', '.join(self._classes)}"
+        )
+
+
+def _handler(target: Any, contract: Contract, method: Method, codec: Codec, threads: Executor) -> Handler:
+    function = target if contract.is_function else getattr(target, method.name)
+    return Handler(
+        method=method,
+        decode=codec.request(method).decode,
+        reply_form=ReplyForm(method.reply_class, codec.name),
+        _function=function,
+        _result=codec.result(method),
+        _threads=None if inspect.iscoroutinefunction(function) else threads,
+    )
+
+
+def refusal(code: str, message: str, *, type: str = "ContractError", retryable: bool = False) -> RemoteError:
+    """A failure of the worker's own, for a request that reaches no handler."""
+    return RemoteError(message, code=code, type=type, retryable=retryable, executed="no")
+
+
+def failure_of(error: BaseException, *, debug: bool) -> RemoteError:
+    """What the caller is told of an exception: type and text, and with `debug` the traceback."""
+    traceback = "".join(format_exception(error)) if debug else None
+    if isinstance(error, RemoteError):
+        executed: Executed = "no" if error.executed == "no" and error.type == "ContractError" else "yes"
+        return RemoteError(
+            error.message,
+            code=error.code,
+            type=error.type,
+            retryable=error.retryable,
+            details=error.details,
+            traceback=traceback,
+            executed=executed,
+        )
+    code = "cancelled" if isinstance(error, asyncio.CancelledError) else "unknown"
+    return RemoteError(str(error), code=code, type=exception_name(type(error)), traceback=traceback)
+
+
+def _printable(raw: bytes | None) -> str:
+    return repr((raw or b"").decode(errors="backslashreplace")[:100])
+
+
+_current: contextvars.ContextVar[Call] = contextvars.ContextVar("amqproxy.call")
+
+
+def current() -> Call:
+    """The call that this code runs for; LookupError outside of a handler."""
+    try:
+        return _current.get()
+    except LookupError:
+        raise LookupError("amqproxy.current() is for code that runs in a handler") from None
+
+
+class Call:
+    """One call while its handler runs; `amqproxy.current()` gives it to the handler.
+
+    What the request's properties say is decoded when it is asked for.
+    """
+
+    __slots__ = ("_clock", "_header", "_properties", "_received", "method", "redelivered", "service", "worker")
+
+    def __init__(self, service: str, method: str, worker: str, redelivered: bool, header: bytes, clock: Clock) -> None:
+        self.service = service
+        """The service that was called."""
+        self.method = method
+        """The method that was called."""
+        self.worker = worker
+        """The name of the worker that runs it: host, process id and a number."""
+        self.redelivered = redelivered
+        """True if the broker gave this request to a worker before, which may have run it."""
+        self._header = header
+        self._properties: Properties | None = None
+        self._clock = clock
+        self._received = clock()
+
+    def enter(self) -> None:
+        """Make this the current call of the running task."""
+        _current.set(self)
+
+    @property
+    def properties(self) -> Properties:
+        """All properties of the request; ValueError if they do not decode."""
+        if self._properties is None:
+            self._properties = Properties.decode(self._header)
+        return self._properties
+
+    @property
+    def message_id(self) -> str | None:
+        """The same for each try of one call: the key for whoever wants to run it once."""
+        id = self.properties.message_id
+        return None if id is None else id.decode(errors="backslashreplace")
+
+    @property
+    def headers(self) -> FieldTable:
+        """The request's headers."""
+        return self.properties.headers or {}
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the caller stops waiting, counted from receipt by this process's clock; None if it did not say."""
+        milliseconds = self.headers.get(TIMEOUT_HEADER)
+        if not isinstance(milliseconds, int):
+            return None
+        return Deadline.after(milliseconds / 1000, self._received).left(self._clock())
+
+    def __repr__(self) -> str:
+        return f"<Call of {self.service}.{self.method} in {self.worker}>"
+
+
+def instance_of(target: Any) -> Any:
+    """The object to serve: the target itself, or an instance if it is a class."""
+    if not isinstance(target, type):
+        return target
+    try:
+        return target()
+    except TypeError as error:
+        raise ContractError(
+            f"{target.__qualname__} cannot be made without arguments ({error}); serve an instance instead"
+        ) from error

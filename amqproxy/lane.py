@@ -1,0 +1,216 @@
+"""The fast lane: the content frames of chosen channels, read and written without a task or an await per frame.
+
+aiormq opens the connection through a transport factory of ours (connection.py). `LaneProtocol` stands between the
+socket and aiormq's stream reader: what belongs to a lane goes to it at once, inside `data_received`; all else goes on to
+aiormq. What lanes send in one turn of the event loop is written together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from .acks import Acks
+from .fields import Malformed
+from .frames import (
+    HEARTBEAT_FRAME,
+    ContentReader,
+    ContentSink,
+    Splitter,
+    encode_ack,
+    encode_nack,
+    encode_publish,
+    publish_method,
+)
+
+log = logging.getLogger("amqproxy.lane")
+
+HEARTBEAT_FEED_SECONDS = 1.0
+"""While lane traffic flows, aiormq is shown a heartbeat this often: it takes silence for a broken connection."""
+
+
+class LaneProtocol(asyncio.StreamReaderProtocol):
+    """The protocol of one socket: feeds lanes and aiormq, and joins the writes of one turn."""
+
+    def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop, max_frame_bytes: int) -> None:
+        super().__init__(reader, loop=loop)
+        self.loop = loop
+        self.splitter = Splitter(max_frame_bytes)
+        self.writable = True
+        self._reader = reader
+        self._socket: asyncio.Transport | None = None
+        self._output: list[bytes] = []
+        self._settling: list[Lane] = []
+        self._flush_scheduled = False
+        self._fed_at = 0.0
+        self._writable_waiters: list[asyncio.Future[None]] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is connected, TLS included."""
+        super().connection_made(transport)
+        self._socket = transport  # type: ignore[assignment]  # a stream transport, by the way it was opened
+
+    def data_received(self, data: bytes) -> None:
+        """Hand lane traffic to its lanes, and the rest to aiormq."""
+        try:
+            others = self.splitter.feed(data)
+        except Malformed as error:
+            log.error("the broker broke the protocol, closing the connection: %s", error)
+            self.abort()
+            return
+        if others:
+            self._reader.feed_data(others)
+            self._fed_at = self.loop.time()
+        elif self.splitter.readers and self.loop.time() - self._fed_at > HEARTBEAT_FEED_SECONDS:
+            self._fed_at = self.loop.time()
+            self._reader.feed_data(HEARTBEAT_FRAME)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone: nothing more can be written."""
+        self._output.clear()
+        self._settling.clear()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The socket's buffer is full: whoever can wait, should."""
+        self.writable = False
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The socket's buffer has drained."""
+        self.writable = True
+        for waiter in self._writable_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._writable_waiters.clear()
+        if self._paused:  # type: ignore[attr-defined]  # FlowControlMixin's own state; it asserts on it
+            super().resume_writing()
+
+    async def wait_writable(self) -> None:
+        """Return when the socket takes more, or is gone."""
+        while not self.writable:
+            waiter = self.loop.create_future()
+            self._writable_waiters.append(waiter)
+            await waiter
+
+    def send(self, data: bytes) -> None:
+        """Write with everything else of this turn."""
+        self._output.append(data)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self.loop.call_soon(self._flush_turn)
+
+    def settle(self, lane: Lane) -> None:
+        """`lane` has acknowledgements to send behind what this turn writes."""
+        self._settling.append(lane)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self.loop.call_soon(self._flush_turn)
+
+    def _flush_turn(self) -> None:
+        self._flush_scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered: messages first, then the acknowledgements of what they answer."""
+        output = self._output
+        if self._settling:
+            for lane in self._settling:
+                lane.encode_acks(output)
+            self._settling.clear()
+        if output:
+            data = output[0] if len(output) == 1 else b"".join(output)
+            output.clear()
+            if self._socket is not None and not self._socket.is_closing():
+                self._socket.write(data)
+
+    def abort(self) -> None:
+        """Close the socket at once, without the farewell of AMQP."""
+        if self._socket is not None:
+            self._socket.abort()
+
+
+class LaneWriter(asyncio.StreamWriter):
+    """aiormq's side of the socket: what the lanes have gathered goes out before anything of aiormq's."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write behind the lanes' frames, so that a channel is never closed ahead of its last message."""
+        self.transport.get_protocol().flush()  # type: ignore[attr-defined]
+        super().write(data)
+
+
+class Lane:
+    """The hot half of one AMQP channel: publish, deliver, return, acknowledge."""
+
+    __slots__ = ("_acks", "_encode_limit", "_protocol", "_settling", "channel", "open")
+
+    def __init__(self, protocol: LaneProtocol, channel: int, sink: ContentSink, max_body_bytes: int) -> None:
+        self.channel = channel
+        self.open = True
+        self._protocol = protocol
+        self._acks = Acks()
+        self._settling = False
+        self._encode_limit = protocol.splitter.max_frame_bytes
+        protocol.splitter.readers[channel] = ContentReader(sink, max_body_bytes)
+
+    def destination(self, exchange: bytes, routing_key: bytes) -> bytes:
+        """What `publish` wants to be told of a destination; worth keeping for the next message."""
+        return publish_method(self.channel, exchange, routing_key)
+
+    def publish(self, destination: bytes, properties: bytes, body: bytes) -> None:
+        """Send a message at the end of this turn; one that no queue takes comes back to the sink as returned."""
+        self._protocol.send(encode_publish(destination, self.channel, properties, body, self._encode_limit))
+
+    def ack(self, tag: int) -> None:
+        """Acknowledge a delivery, together with the others of this turn and behind what the turn publishes."""
+        self._acks.done(tag)
+        if not self._settling:
+            self._settling = True
+            self._protocol.settle(self)
+
+    def nack(self, tag: int, *, requeue: bool) -> None:
+        """Give a delivery back to its queue, or refuse it for good (to the dead letters, where there are any)."""
+        self._acks.gone(tag)
+        self._protocol.send(encode_nack(self.channel, tag, requeue=requeue))
+
+    def encode_acks(self, output: list[bytes]) -> None:
+        """Append the acknowledgements that are due; called by the protocol when it writes."""
+        self._settling = False
+        for tag, multiple in self._acks.take():
+            output.append(encode_ack(self.channel, tag, multiple=multiple))
+
+    def flush(self) -> None:
+        """Write now what has gathered: right when nothing else is on its way, so that one call waits for no turn."""
+        self._protocol.flush()
+
+    @property
+    def writable(self) -> bool:
+        """False while the socket's buffer is full: wait with `wait_writable` before sending more."""
+        return self._protocol.writable
+
+    async def wait_writable(self) -> None:
+        """Return when the socket takes more, or is gone."""
+        await self._protocol.wait_writable()
+
+    def close(self) -> None:
+        """Take no more messages: what still comes on the channel is dropped here, unread."""
+        self.open = False
+        self._protocol.splitter.readers[self.channel].sink = _Nobody()
+
+    def forget(self) -> None:
+        """The channel is closed; its number may serve again."""
+        self.open = False
+        self._protocol.splitter.readers.pop(self.channel, None)
+
+
+class _Nobody:
+    """Takes the messages of a lane that was closed."""
+
+    def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None: ...
+
+    def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None: ...
+
+    def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None: ...
+
+    def too_large(self, tag: int, header: bytes, size: int) -> None: ...

@@ -1,0 +1,107 @@
+"""What can be set, with its defaults: frozen values, checked when they are made. Times are in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_SHORT_STRING = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectOptions:
+    """How a connection is made and what it will hold."""
+
+    connect_timeout: float = 10.0
+    """Seconds until `connect` gives up with BrokerUnavailable."""
+    heartbeat: int = 20
+    """Seconds between heartbeats; a broker that is silent for three of them is gone. ?heartbeat= in the URL wins."""
+    name: str | None = None
+    """The connection's name in RabbitMQ's management pages; default: the program's name and process id."""
+    max_in_flight: int = 16384
+    """Calls that may wait for answers at once; one more is Overloaded."""
+    max_body_bytes: int = 64 * 1024 * 1024
+    """The largest body sent or taken; a larger one is MessageTooLarge, or refused by the worker."""
+    ssl_context: Any = None
+    """An `ssl.SSLContext` for amqps:// URLs; default: one that verifies certificate and host name."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "connect_timeout", "max_in_flight", "max_body_bytes")
+        if not 0 <= self.heartbeat <= 65535:
+            raise ValueError(f"heartbeat is from 0 to 65535 seconds, not {self.heartbeat}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """How a proxy calls. `amqproxy.options(proxy, …)` gives the same proxy with others."""
+
+    timeout: float = 30.0
+    """Seconds for the whole call: waiting for a link, queueing, running, and the way back."""
+    encoding: str = "json"
+    """The serializer, sent as content-encoding."""
+    exchange: str = ""
+    """Where requests are published; default: AMQP's default exchange, which routes by queue name."""
+    routing_key: str | None = None
+    """The routing key of requests; default: the service's queue."""
+    priority: int | None = None
+    """From 0 to 255, for queues declared with x-max-priority."""
+    idempotent: bool = False
+    """True if running a call twice does no harm: then a call whose link broke is sent again, within its timeout."""
+    max_in_flight: int | None = None
+    """Calls of this proxy that may wait for answers at once, besides the connection's own limit."""
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    """Sent with each request; the handler reads them from `amqproxy.current().headers`."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "timeout", "max_in_flight")
+        if self.priority is not None and not 0 <= self.priority <= 255:
+            raise ValueError(f"priority is from 0 to 255, not {self.priority}")
+        _short_strings(self, "exchange", "routing_key", "encoding")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """How a pool of workers serves."""
+
+    concurrency: int = 100
+    """Calls that this worker runs at once; sent to the broker as prefetch, so further calls go to other workers."""
+    queue: str | None = None
+    """The queue that the pool shares; default: the service's name."""
+    durable: bool = True
+    """Whether the queue outlives a restart of the broker."""
+    auto_delete: bool = False
+    """Whether the queue goes when its last worker goes, with the calls that wait in it."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the queue, such as x-max-length or x-max-priority."""
+    exchange: str | None = "amq.direct"
+    """An exchange that the queue is also bound to (direct and durable; declared unless its name starts with amq.),
+    or None for no binding."""
+    routing_key: str | None = None
+    """The key of that binding; default: the queue's name."""
+    grace: float = 30.0
+    """Seconds that a stopping worker gives to the calls that it has begun."""
+    debug: bool = False
+    """Send tracebacks to callers. They hold paths and values of this process."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "concurrency")
+        if self.concurrency > 65535:
+            raise ValueError(f"concurrency is 65535 at most (AMQP's prefetch), not {self.concurrency}")
+        if self.grace < 0:
+            raise ValueError(f"grace is a number of seconds, not {self.grace}")
+        _short_strings(self, "queue", "exchange", "routing_key")
+
+
+def _positive(options: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} is more than 0, not {value!r}")
+
+
+def _short_strings(options: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and len(value.encode()) > MAX_SHORT_STRING:
+            raise ValueError(f"{name} is longer than AMQP's {MAX_SHORT_STRING} bytes: {value[:40]!r}…")

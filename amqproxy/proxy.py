@@ -1,0 +1,360 @@
+"""What users call: a proxy turns attribute access and calls into requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from .caller import ID_LENGTH, Caller, Expired, Line, Reply, Returned
+from .codecs import Codec, DecodingFailed, Mismatch, Shape
+from .codecs.json import JSON
+from .contract import Contract, Method, MethodOptions, message_name
+from .deadline import Deadline
+from .errors import (
+    BadReply,
+    CallTimeout,
+    ConnectionLost,
+    ContractError,
+    EncodingFailed,
+    MessageTooLarge,
+    Overloaded,
+    Unroutable,
+)
+from .options import CallOptions
+from .wire import FAILURE_CONTENT_TYPE, RequestForm, decode_failure, request_class
+
+Proxied = TypeVar("Proxied")
+
+_STATE = "__amqproxy_proxy__"
+_OPTION_NAMES = frozenset(field.name for field in fields(CallOptions))
+
+
+@dataclass(slots=True)
+class Gauge:
+    """Calls of one proxy that are in flight; only counted where they are limited."""
+
+    calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a proxy stands for: a service, known by its contract or only by its name, and how to call it."""
+
+    caller: Caller
+    service: str
+    contract: Contract | None
+    overrides: Mapping[str, Any]
+    gauge: Gauge = field(default_factory=Gauge)
+
+    def options(self, method: MethodOptions | None = None) -> CallOptions:
+        """What was set for the proxy, else for the method, else the defaults."""
+        of_method = {
+            name: value
+            for name in ("timeout", "idempotent")
+            if method is not None and (value := getattr(method, name)) is not None
+        }
+        return CallOptions(**{**of_method, **self.overrides})
+
+
+def check_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same options, checked by name and value: TypeError or ValueError name the one that is wrong."""
+    unknown = sorted(set(options) - _OPTION_NAMES)
+    if unknown:
+        raise TypeError(f"a proxy has no option {unknown[0]!r}; it has {', '.join(sorted(_OPTION_NAMES))}")
+    if codec_named(CallOptions(**options).encoding) is None:
+        raise ValueError(f"there is no encoding {options['encoding']!r}; there is {', '.join(_CODECS)}")
+    return options
+
+
+_CODECS: dict[str, Codec] = {JSON.name: JSON()}
+
+
+def codec_named(name: str) -> Codec | None:
+    """The codec of a content encoding."""
+    return _CODECS.get(name)
+
+
+class Proxy:
+    """Stands for a service: its attributes are the service's methods, all of them.
+
+    Made by `connection.proxy(…)`. `amqproxy.options(proxy, …)` gives the same proxy with other options.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.__dict__[_STATE] = target
+
+    def __getattr__(self, name: str) -> RemoteMethod:
+        target: Target = self.__dict__[_STATE]
+        if name.startswith("_"):
+            raise AttributeError(f"{name} is no method of the service {target.service}: its name starts with _")
+        method = self.__dict__[name] = remote_method(target, name)
+        return method
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a proxy cannot be assigned to ({name}); amqproxy.options(proxy, …) sets its options")
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Send a message to whichever method takes it; for a function that is served, call it."""
+        target: Target = self.__dict__[_STATE]
+        if target.contract is not None and target.contract.is_function:
+            return await getattr(self, next(iter(target.contract.methods)))(*args, **kwargs)
+        if len(args) != 1 or kwargs:
+            raise ContractError(f"the proxy of {target.service} is called with one message, or by a method's name")
+        if target.contract is not None:
+            return await getattr(self, target.contract.method_of(args[0]).name)(args[0])
+        return await _message_method(target, self.__dict__, args[0])(args[0])
+
+    def __repr__(self) -> str:
+        target: Target = self.__dict__[_STATE]
+        options = "".join(f", {name}={value!r}" for name, value in target.overrides.items())
+        return f"<Proxy of {target.service!r} at {target.caller.connection.url}{options}>"
+
+
+def options(proxy: Proxied, /, **changes: Any) -> Proxied:
+    """The same proxy with other options (those of `CallOptions`): `options(calc, timeout=2)`."""
+    target = getattr(proxy, "__dict__", {}).get(_STATE)
+    if target is None:
+        raise TypeError(f"amqproxy.options takes a proxy, not a {type(proxy).__name__}")
+    overrides = {**target.overrides, **check_options(changes)}
+    return Proxy(Target(target.caller, target.service, target.contract, overrides))  # type: ignore[return-value]
+
+
+class RemoteMethod:
+    """One method of a proxy; calling it calls the worker."""
+
+    def __init__(self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> None:
+        self._caller = target.caller
+        self._service = target.service
+        self._content_type = content_type
+        self._options = options
+        self._payload = payload
+        self._gauge = target.gauge
+        self._errors = target.contract.errors if target.contract else ()
+        self._timeout = options.timeout
+        self._encoding = options.encoding.encode()
+        self._routing_key = options.routing_key or (target.contract.options.queue if target.contract else None) or target.service
+        self._max_body_bytes = target.caller.connection.options.max_body_bytes
+        self._line: Line | None = None
+        self._destination = b""
+        self._form: RequestForm | None = None
+        self.__name__ = name
+        self.__qualname__ = f"{target.service}.{name}"
+
+    def __repr__(self) -> str:
+        return f"<method {self.__qualname__} of {self._caller.connection.url}>"
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the worker; every error of `amqproxy.errors` says whether the handler ran."""
+        body = self._payload.encode(args, kwargs)
+        if len(body) > self._max_body_bytes:
+            raise MessageTooLarge(
+                f"{self.__qualname__}: the request has {len(body)} bytes, max_body_bytes is {self._max_body_bytes}"
+            )
+        line = self._line
+        deadline = self._caller.connection.loop.time() + self._timeout
+        if line is None or not line.ready:
+            line = await self._prepare(deadline)
+        id, future = line.send(self._destination, self._form, body, deadline)  # type: ignore[arg-type]
+        try:
+            reply = await future
+        except BaseException as error:
+            line.calls.cancelled(id)
+            reply = await self._recover(error, body, id, deadline)
+        if reply[0] == FAILURE_CONTENT_TYPE:
+            raise self._failure(reply[2])
+        return self._decode(reply)
+
+    def _decode(self, reply: Reply) -> Any:
+        if reply[1] != self._encoding and reply[1]:
+            raise BadReply(f"{self.__qualname__}: the reply is encoded as {reply[1]!r}, not {self._encoding!r}")
+        try:
+            return self._payload.decode(reply[2])
+        except DecodingFailed as error:
+            raise BadReply(f"{self.__qualname__}: the reply does not fit: {error}") from error
+
+    def _failure(self, body: bytes) -> Exception:
+        try:
+            return decode_failure(body, self._errors)
+        except ValueError as error:
+            return BadReply(f"{self.__qualname__}: {error}")
+
+    async def _prepare(self, deadline: float) -> Line:
+        """Get a line that can send, and what does not change from request to request on it."""
+        line = await self._caller.line(self._options.exchange, deadline)
+        if line is not self._line:
+            self._destination = line.lane.destination(self._options.exchange.encode(), self._routing_key.encode())
+            self._form = self._request_form(line, self._timeout)
+            self._line = line
+        return line
+
+    def _request_form(self, line: Line, timeout: float) -> RequestForm:
+        return RequestForm(
+            content_type=self._content_type,
+            encoding=self._options.encoding,
+            reply_to=line.reply_to,
+            timeout=timeout,
+            id_length=ID_LENGTH,
+            priority=self._options.priority,
+            headers=self._options.headers,
+        )
+
+    async def _recover(self, error: BaseException, body: bytes, message_id: bytes, deadline: float) -> Reply:
+        """What became of a call that got no answer: the error to raise, or the answer to another try."""
+        while isinstance(error, ConnectionLost) and self._options.idempotent:
+            left = Deadline(deadline).left(self._caller.connection.loop.time())
+            if not left:
+                break
+            line = await self._prepare(deadline)
+            form = self._request_form(line, left)
+            id, future = line.send(self._destination, form, body, deadline, message_id)
+            try:
+                return await future
+            except BaseException as again:
+                line.calls.cancelled(id)
+                error = again
+        raise await self._explain(error) from None
+
+    async def _explain(self, error: BaseException) -> BaseException:
+        where = f"exchange {self._options.exchange!r}" if self._options.exchange else "the default exchange"
+        match error:
+            case Returned():
+                return Unroutable(
+                    f"{self.__qualname__}: no queue at {self._caller.connection.url.address} takes {self._routing_key!r} "
+                    f"on {where} ({error}); is a worker serving {self._service!r}?"
+                )
+            case Expired():
+                return CallTimeout(
+                    f"{self.__qualname__}: no answer within {self._timeout:g} s; {await self._how_far()}"
+                )
+            case ConnectionLost() | BadReply():
+                return type(error)(f"{self.__qualname__}: {error}")
+        return error
+
+    async def _how_far(self) -> str:
+        if self._options.exchange:
+            return "it was sent"
+        counts = await self._caller.census(self._routing_key)
+        if counts is None:
+            return "it was sent"
+        waiting, consumers = counts
+        if not consumers:
+            return f"nobody serves the queue {self._routing_key!r} now"
+        return f"it was sent to the queue {self._routing_key!r}, where {waiting} calls wait and {consumers} workers consume"
+
+
+class LimitedMethod(RemoteMethod):
+    """A method of a proxy that bounds its calls in flight."""
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the worker, or fail with Overloaded if too many calls are out."""
+        in_flight, limit = self._gauge, self._options.max_in_flight or 0
+        if in_flight.calls >= limit:
+            raise Overloaded(f"{self.__qualname__}: {limit} calls are in flight, which is the proxy's max_in_flight")
+        in_flight.calls += 1
+        try:
+            return await super().__call__(*args, **kwargs)
+        finally:
+            in_flight.calls -= 1
+
+
+class Payload:
+    """How the arguments of one method become a body, and a body its result."""
+
+    __slots__ = ("_method", "_request", "_result")
+
+    def __init__(self, method: Method, codec: Codec) -> None:
+        self._method = method
+        self._request = codec.request(method)
+        self._result = codec.result(method)
+
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """The body; ContractError if the arguments do not fit, EncodingFailed if one cannot be written."""
+        method = self._method
+        try:
+            return self._request.encode(method.bind(args, kwargs))
+        except Mismatch as error:
+            raise ContractError(f"{method.title}: {error}") from error
+        except EncodingFailed as error:
+            raise EncodingFailed(f"{method.title}: {error}") from error
+
+    def decode(self, body: bytes) -> Any:
+        """The result."""
+        return self._result.decode(body)
+
+
+class UntypedPayload(Payload):
+    """The same for a service of which only the name is known."""
+
+    __slots__ = ("_title", "_values")
+
+    def __init__(self, title: str, codec: Codec) -> None:
+        self._title = title
+        self._values: Shape = codec.anything()
+
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """An array of positional arguments or an object of named ones."""
+        if args and kwargs:
+            raise ContractError(
+                f"{self._title}: give all arguments by position or all by name; "
+                "a proxy made from a name does not know which position a name has"
+            )
+        return self._encode(kwargs or args)
+
+    def _encode(self, value: Any) -> bytes:
+        try:
+            return self._values.encode(value)
+        except EncodingFailed as error:
+            raise EncodingFailed(f"{self._title}: {error}") from error
+
+    def decode(self, body: bytes) -> Any:
+        """The result, as plain values."""
+        return self._values.decode(body)
+
+
+class UntypedMessage(UntypedPayload):
+    """One message, for a service of which only the name is known."""
+
+    __slots__ = ()
+
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """The message itself."""
+        return self._encode(args[0])
+
+
+def remote_method(target: Target, name: str) -> RemoteMethod:
+    """The method of this name; AttributeError if the contract has none."""
+    if target.contract is None:
+        options = target.options()
+        payload = UntypedPayload(f"{target.service}.{name}", _CODECS[options.encoding])
+        return _make(target, name, request_class(target.service, name), options, payload)
+    method = target.contract.methods.get(name)
+    if method is None:
+        known = ", ".join(target.contract.methods)
+        raise AttributeError(f"{target.contract.title} has no method {name!r} that is served; it has {known}")
+    return _typed_method(target, method)
+
+
+def _message_method(target: Target, known: dict[str, RemoteMethod], request: Any) -> RemoteMethod:
+    """The method for one message class of a service of which only the name is known."""
+    name = message_name(type(request))
+    if name is None:
+        raise ContractError(f"{type(request).__name__} is no message class; mark it with @amqproxy.message(…)")
+    if name not in known:
+        options = target.options()
+        known[name] = _make(target, name, name, options, UntypedMessage(name, _CODECS[options.encoding]))
+    return known[name]
+
+
+def _make(target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> RemoteMethod:
+    kind = RemoteMethod if options.max_in_flight is None else LimitedMethod
+    return kind(target, name, content_type, options, payload)
+
+
+def _typed_method(target: Target, method: Method) -> RemoteMethod:
+    options = target.options(method.options)
+    payload = Payload(method, _CODECS[options.encoding])
+    remote = _make(target, method.name, method.request_class, options, payload)
+    remote.__doc__ = method.doc
+    remote.__signature__ = method.signature  # type: ignore[attr-defined]  # what inspect and IDEs look for
+    return remote

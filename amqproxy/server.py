@@ -1,0 +1,313 @@
+"""What serves: a worker takes requests from its pool's queue, runs handlers, replies and acknowledges."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .codecs import Codec, DecodingFailed
+from .codecs.json import JSON
+from .contract import Contract
+from .errors import AMQProxyError, Closed, ConnectionLost, RemoteError
+from .fields import Malformed
+from .handler import Call, Handler, HandlerTable, failure_of, instance_of, refusal
+from .options import ServeOptions
+from .properties import Properties, routing
+from .topology import PoolTopology
+from .wire import FAILURE_FORM, ReplyForm, encode_failure
+
+if TYPE_CHECKING:
+    from .connection import Connection, Link, OpenLane
+    from .lane import Lane
+
+log = logging.getLogger("amqproxy.server")
+
+CODECS: tuple[Codec, ...] = (JSON(),)
+MAX_DESTINATIONS = 1024
+"""Reply queues whose encoded address is kept; a caller has one, so this is many callers."""
+CANCEL_SECONDS = 2.0
+"""How long a handler that was cancelled may take to end."""
+
+_numbers = itertools.count(1)
+
+
+class Worker:
+    """Serves one object on one connection; `async with mq.serve(…)` starts it, and drains it at the end."""
+
+    def __init__(self, connection: Connection, target: Any, contract: Contract, options: ServeOptions) -> None:
+        self.contract = contract
+        self.options = options
+        self.topology = PoolTopology.of(contract.name, options)
+        self.name = f"{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
+        self.answered = 0
+        """Calls that ended here, with a result or a failure."""
+        self.running: dict[Call, asyncio.Task[None]] = {}
+        """The calls whose handlers run now."""
+        self.stopping = False
+        self._connection = connection
+        self._target = target
+        self._entered: Any = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._session: Session | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Worker:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.name} of {self.contract.name!r} at {self._connection.url}>"
+
+    async def start(self) -> None:
+        """Enter the served object, declare the queue and consume; returns when the first request can come.
+
+        TopologyConflict, AccessRefused or ContractError say what is in the way.
+        """
+        if self._keeper is not None or self.stopping:
+            raise Closed(f"this worker of {self.contract.name} was started already")
+        target = instance_of(self._target)
+        self._threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=self.contract.name)
+        handlers = HandlerTable(target, self.contract, CODECS, self._threads)
+        if hasattr(type(target), "__aenter__"):
+            await target.__aenter__()
+            self._entered = target
+        try:
+            self._session = await self._open(handlers)
+        except BaseException:
+            await self._leave()
+            raise
+        self._keeper = asyncio.create_task(self._keep(handlers), name=f"amqproxy worker of {self.contract.name}")
+        log.info("serving %s as %s", self.contract.name, self.name)
+
+    async def wait(self) -> None:
+        """Return when the worker was stopped; raise what ended it, if it cannot go on (credentials were refused)."""
+        if self._keeper is not None:
+            await asyncio.wait((self._keeper,))
+            if not self._keeper.cancelled():
+                self._keeper.result()
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Take no more requests, finish and answer those that run within `grace` seconds, give back the others."""
+        self.stopping = True
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.wait((keeper,))
+        session, self._session = self._session, None
+        if session is not None:
+            await session.stop_consuming()
+        await self._drain(self.options.grace if grace is None else grace)
+        if session is not None:
+            await session.close()
+        await self._leave()
+        log.info("stopped serving %s as %s", self.contract.name, self.name)
+
+    async def _drain(self, grace: float) -> None:
+        if self.running and grace > 0:
+            await asyncio.wait(self.running.values(), timeout=grace)
+        if self.running:
+            log.warning("giving back %d calls of %s that did not end in time", len(self.running), self.contract.name)
+            tasks = list(self.running.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+
+    async def _leave(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        entered, self._entered = self._entered, None
+        if entered is not None:
+            await entered.__aexit__(None, None, None)
+
+    async def _open(self, handlers: HandlerTable) -> Session:
+        while True:
+            link = await self._connection.link()
+            try:
+                return await Session.open(self, handlers, link)
+            except ConnectionLost:
+                await asyncio.wait((link.closed,), timeout=1)  # then there is another link to wait for
+
+    async def _keep(self, handlers: HandlerTable) -> None:
+        """Consume again whenever the channel or the queue is lost; ends only with an error that no waiting mends."""
+        while True:
+            assert self._session is not None
+            reason = await asyncio.shield(self._session.ended)
+            log.warning("%s stopped consuming %s: %s", self.name, self.topology.queue.name, reason)
+            await self._session.close()
+            self._session = await self._connection.persist(
+                lambda: self._open(handlers), f"consuming {self.topology.queue.name}"
+            )
+            log.info("%s consumes %s again", self.name, self.topology.queue.name)
+
+
+class Session:
+    """One channel's worth of serving: takes deliveries, starts handlers, answers, until the channel is gone."""
+
+    def __init__(self, worker: Worker, handlers: HandlerTable, link: Link) -> None:
+        self.ended: asyncio.Future[Exception] = link.loop.create_future()
+        """Done when no more requests come, with the reason."""
+        self._worker = worker
+        self._handlers = handlers
+        self._loop = link.loop
+        self._max_body_bytes = link.max_body_bytes
+        self._destinations: dict[bytes, bytes] = {}
+        self._opened: OpenLane = None  # type: ignore[assignment]  # both are set before the first delivery
+        self._lane: Lane = None  # type: ignore[assignment]
+
+    @classmethod
+    async def open(cls, worker: Worker, handlers: HandlerTable, link: Link) -> Session:
+        """Declare the pool's topology and consume its queue."""
+        session = cls(worker, handlers, link)
+        await link.declare_pool(worker.topology)
+        session._opened = await link.open_lane(session, session._end, prefetch=worker.options.concurrency)
+        session._lane = session._opened.lane
+        queue = worker.topology.queue.name
+        await session._opened.consume(
+            queue, lambda: session._end(AMQProxyError(f"the queue {queue} was deleted")), no_ack=False
+        )
+        return session
+
+    def _end(self, reason: Exception) -> None:
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    async def stop_consuming(self) -> None:
+        """Let no further request come; the channel stays, for the answers to those that run."""
+        if self._lane.open:
+            await self._opened.cancel()
+
+    async def close(self) -> None:
+        """Give everything that is not answered back to the queue."""
+        await self._opened.close()
+
+    # What the lane tells (frames.ContentSink)
+
+    def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
+        """A request came."""
+        worker = self._worker
+        try:
+            content_type, encoding, correlation_id, reply_to = routing(header)
+        except Malformed as error:
+            log.error("rejected a request whose properties do not decode: %s", error)
+            self._lane.nack(tag, requeue=False)
+            return
+        if worker.stopping:
+            self._lane.nack(tag, requeue=True)
+            return
+        handler = self._handlers.get(content_type, encoding)
+        if correlation_id is None:
+            correlation_id = _message_id(header)
+        if handler is None:
+            refused = _failure(self._handlers.refusal(content_type, encoding))
+            self._answer(tag, FAILURE_FORM, refused, correlation_id, reply_to)
+            return
+        call = Call(worker.contract.name, handler.method.name, worker.name, bool(redelivered), header, self._loop.time)
+        worker.running[call] = self._loop.create_task(self._run(handler, call, tag, body, correlation_id, reply_to))
+
+    async def _run(
+        self, handler: Handler, call: Call, tag: int, body: bytes, correlation_id: bytes | None, reply_to: bytes | None
+    ) -> None:
+        """Run one call and answer it; whatever happens, the delivery is settled exactly once."""
+        call.enter()
+        worker = self._worker
+        form = handler.reply_form
+        try:
+            reply = handler.encode(await handler.start(handler.decode(body)))
+        except DecodingFailed as error:
+            form, reply = FAILURE_FORM, _failure(refusal("invalid_argument", f"{handler.method.title}: {error}"))
+        except asyncio.CancelledError as error:
+            if worker.running[call].cancelling():
+                del worker.running[call]
+                self._give_back(tag)
+                raise
+            form, reply = FAILURE_FORM, self._failure(error, call)  # a handler may also raise this by itself
+        except (Exception, SystemExit) as error:
+            form, reply = FAILURE_FORM, self._failure(error, call)
+        self._answer(tag, form, reply, correlation_id, reply_to)
+        if len(worker.running) == 1:
+            self._lane.flush()  # nothing else runs that this answer could be joined with
+        del worker.running[call]
+
+    def _failure(self, error: BaseException, call: Call) -> bytes:
+        """The reply for what a handler raised."""
+        if isinstance(error, RemoteError):
+            log.debug("%r failed: %s", call, error)
+        else:
+            log.warning("%r raised", call, exc_info=error)
+        return _failure(failure_of(error, debug=self._worker.options.debug))
+
+    def _answer(
+        self, tag: int, form: ReplyForm, body: bytes, correlation_id: bytes | None, reply_to: bytes | None
+    ) -> None:
+        """Reply first, then acknowledge: who dies in between is asked again, and nobody waits for nothing."""
+        lane = self._lane
+        if not lane.open:
+            log.info("the channel closed before an answer could be sent; the broker gives the call to another worker")
+            return
+        if reply_to:
+            if len(body) > self._max_body_bytes:
+                form, body = FAILURE_FORM, self._too_large(len(body), "the reply has")
+            destination = self._destinations.get(reply_to) or self._destination(reply_to)
+            lane.publish(destination, form.properties(correlation_id), body)
+        elif form is FAILURE_FORM:
+            log.warning("a one-way request failed: %s", body.decode())
+        lane.ack(tag)
+        self._worker.answered += 1
+
+    def _destination(self, reply_to: bytes) -> bytes:
+        if len(self._destinations) >= MAX_DESTINATIONS:
+            self._destinations.clear()
+        destination = self._destinations[reply_to] = self._lane.destination(b"", reply_to)
+        return destination
+
+    def _too_large(self, size: int, what: str) -> bytes:
+        text = f"{what} {size} bytes, the worker's max_body_bytes is {self._max_body_bytes}"
+        return _failure(refusal("resource_exhausted", text, type="MessageTooLarge"))
+
+    def _give_back(self, tag: int) -> None:
+        if self._lane.open:
+            self._lane.nack(tag, requeue=True)
+
+    def too_large(self, tag: int, header: bytes, size: int) -> None:
+        """A request is larger than we take; its body was not stored."""
+        try:
+            _, _, correlation_id, reply_to = routing(header)
+        except Malformed:
+            self._lane.nack(tag, requeue=False)
+            return
+        self._answer(tag, FAILURE_FORM, self._too_large(size, "the request has"), correlation_id, reply_to)
+
+    def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
+        """A reply came back: its caller is gone, and with it the queue."""
+        log.info("dropped a reply to a caller that is gone")
+
+    def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
+        """Replies are not confirmed: an acknowledged request whose reply is lost times out at its caller."""
+
+
+def _failure(error: RemoteError) -> bytes:
+    try:
+        return encode_failure(error)
+    except (TypeError, ValueError, RecursionError):
+        log.warning("the details of a failure cannot be written as JSON: %r", error.details)
+        error.details = None
+        return encode_failure(error)
+
+
+def _message_id(header: bytes) -> bytes | None:
+    """What stands in for a correlation id that is not there."""
+    try:
+        return Properties.decode(header).message_id
+    except Malformed:
+        return None

@@ -1,0 +1,60 @@
+"""Which exchanges, queues and bindings a pool of workers needs: data, declared by connection.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .options import ServeOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A direct, durable exchange."""
+
+    name: str
+
+    @property
+    def predeclared(self) -> bool:
+        """True for the default exchange and for those that every broker has."""
+        return self.name == "" or self.name.startswith("amq.")
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue; an empty name asks the broker for one."""
+
+    name: str
+    durable: bool = True
+    exclusive: bool = False
+    auto_delete: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Messages published to the exchange under the key also go to the queue."""
+
+    exchange: Exchange
+    queue: Queue
+    routing_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolTopology:
+    """What a pool of workers declares before it consumes."""
+
+    queue: Queue
+    bindings: tuple[Binding, ...]
+
+    @classmethod
+    def of(cls, service: str, options: ServeOptions) -> PoolTopology:
+        """The topology of wire.md: a durable queue with the service's name, bound to amq.direct under that name."""
+        name = options.queue or service
+        queue = Queue(
+            name, durable=options.durable, auto_delete=options.auto_delete, arguments=dict(options.arguments)
+        )
+        if options.exchange is None:
+            return cls(queue, ())
+        return cls(queue, (Binding(Exchange(options.exchange), queue, options.routing_key or name),))

@@ -1,0 +1,83 @@
+"""Where the broker is: an AMQP URL, taken apart and checked (https://www.rabbitmq.com/docs/uri-spec)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+DEFAULT_URL = "amqp://guest:guest@localhost/"
+_PORTS = {"amqp": 5672, "amqps": 5671}
+_LOOPBACK = ("localhost", "::1")
+_ALLOWED_QUERY = frozenset(("heartbeat", "name", "cafile", "capath", "cadata", "certfile", "keyfile", "auth"))
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerURL:
+    """An AMQP URL. Printing it never shows the password."""
+
+    scheme: str
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    virtual_host: str
+    query: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> BrokerURL:
+        """Read `amqp://user:password@host:port/vhost`; ValueError says what is wrong, without the password."""
+        parts = urlsplit(text)
+        if parts.scheme not in _PORTS:
+            raise ValueError("a broker URL starts with amqp:// or amqps://, like amqp://user:password@host:5672/vhost")
+        try:
+            port = parts.port or _PORTS[parts.scheme]
+        except ValueError:
+            raise ValueError("the port in the broker URL is not a number from 1 to 65535") from None
+        if not parts.hostname:
+            raise ValueError("the broker URL names no host, like amqp://user:password@host:5672/vhost")
+        user, password = parts.username, parts.password
+        if user is None:
+            if not is_loopback(parts.hostname):
+                raise ValueError(
+                    f"the broker URL for {parts.hostname} names no user; write amqp://user:password@{parts.hostname}/"
+                )
+            user, password = "guest", "guest"
+        return cls(
+            scheme=parts.scheme,
+            host=parts.hostname,
+            port=port,
+            user=unquote(user),
+            password=unquote(password or ""),
+            virtual_host=unquote(parts.path[1:]) or "/",
+            query=_query(parts.query),
+        )
+
+    @property
+    def address(self) -> str:
+        """Host and port, as people write them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{quote(self.user, safe='')}@{self.address}/{quote(self.virtual_host, safe='')}"
+
+    def option(self, name: str, default: str) -> str:
+        """The value of ?name=… in the URL."""
+        return dict(self.query).get(name, default)
+
+
+def is_loopback(host: str) -> bool:
+    """True for names and addresses of this machine itself."""
+    return host in _LOOPBACK or host.startswith("127.")
+
+
+def _query(text: str) -> tuple[tuple[str, str], ...]:
+    query = []
+    for name, values in parse_qs(text, keep_blank_values=True).items():
+        if name not in _ALLOWED_QUERY:
+            known = ", ".join(sorted(_ALLOWED_QUERY))
+            raise ValueError(f"the broker URL has the unknown option {name!r}; there are: {known}")
+        query.append((name, values[-1]))
+    heartbeat = dict(query).get("heartbeat", "0")
+    if not heartbeat.isdecimal() or int(heartbeat) > 65535:
+        raise ValueError("heartbeat in the broker URL is a whole number of seconds, from 0 (off) to 65535")
+    return tuple(query)
