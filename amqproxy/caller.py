@@ -89,10 +89,7 @@ class Line:
         calls.sent(id, future, deadline)
         if deadline < self._timer_at:
             self._set_timer()
-        lane = self.lane
-        lane.publish(destination, form.properties(id, message_id or id), body)
-        if not pending:
-            lane.flush()  # nothing else is on its way that this could be joined with
+        self.lane.publish(destination, form.properties(id, message_id or id), body, alone=not pending)
         return id, future
 
     def _set_timer(self) -> None:
@@ -138,7 +135,8 @@ class Caller:
         self.connection = connection
         self._lines: dict[str, Line] = {}
         self._by_prefix: dict[bytes, Line] = {}
-        self._opening = asyncio.Lock()
+        self._opening: dict[str, asyncio.Task[Line]] = {}
+        self._waiting = 0
         self._census: dict[str, asyncio.Task[tuple[int, int] | None]] = {}
         self.strays = 0
         """Messages in the reply queue that answer no call of ours."""
@@ -151,15 +149,18 @@ class Caller:
     async def line(self, exchange: str, deadline: float) -> Line:
         """The line for an exchange, ready to send; waits for the link and for a full socket, until the deadline.
 
-        CallTimeout if that takes too long, Unroutable if the exchange does not exist.
+        CallTimeout if that takes too long, Unroutable if the exchange does not exist, Overloaded if too many calls wait.
         """
+        limit = self.connection.options.max_in_flight
+        if self._waiting >= limit:
+            raise Overloaded(f"{limit} calls wait for the connection to {self.connection.url.address}")
+        self._waiting += 1
         try:
             async with asyncio.timeout_at(deadline):
                 while True:
                     line = self._lines.get(exchange)
                     if line is None or not line.lane.open:
-                        async with self._opening:
-                            line = await self._open(exchange)
+                        line = await self._opened(exchange)
                     if line.ready:
                         return line
                     await line.lane.wait_writable()
@@ -168,17 +169,24 @@ class Caller:
                 f"the call was not sent: no usable connection to {self.connection.url.address} in its time",
                 executed="no",
             ) from None
+        finally:
+            self._waiting -= 1
+
+    async def _opened(self, exchange: str) -> Line:
+        """The line, opened once for all who wait for it; one that stops waiting leaves the opening to the others."""
+        opening = self._opening.get(exchange)
+        if opening is None:
+            opening = self._opening[exchange] = asyncio.create_task(self._open(exchange))
+            opening.add_done_callback(lambda _: self._opening.pop(exchange))
+        return await asyncio.shield(opening)
 
     async def _open(self, exchange: str) -> Line:
         while True:
-            line = self._lines.get(exchange)
-            if line is not None and line.lane.open:
-                return line
             link = await self.connection.link()
             try:
                 return await (self._open_further(link, exchange) if exchange else self._open_first(link))
             except ConnectionLost:
-                await asyncio.wait((link.closed,), timeout=1)
+                await asyncio.wait((link.closed,), timeout=1)  # then there is another link to wait for
 
     async def _open_first(self, link: Link) -> Line:
         """The line of the default exchange, whose channel also consumes the replies of all lines."""
@@ -192,7 +200,7 @@ class Caller:
     async def _open_further(self, link: Link, exchange: str) -> Line:
         first = self._lines.get("")
         if first is None or not first.lane.open:
-            first = await self._open_first(link)
+            first = await self._opened("")
         if not await link.exchange_exists(Exchange(exchange)):
             raise Unroutable(f"there is no exchange {exchange!r} at {link.url.address}")
         line = Line(first.reply_to, self.connection.options.max_in_flight)

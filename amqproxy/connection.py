@@ -40,6 +40,10 @@ _MAX_FRAME_BYTES = 1024 * 1024
 Result = TypeVar("Result")
 
 
+class _NotFound(TopologyConflict):
+    """The broker has no queue or exchange of this name."""
+
+
 class _Transport(TransportFactory):
     """Opens the socket for aiormq, TCP or TLS, with the lane's protocol on it."""
 
@@ -134,7 +138,7 @@ class Link:
         """Messages that wait in a queue and consumers on it, or None if there is no such queue."""
         try:
             answer = await self._declare(lambda channel: channel.queue_declare(name, passive=True))
-        except aiormq.exceptions.ChannelNotFoundEntity:
+        except _NotFound:
             return None
         return int(answer.message_count or 0), int(answer.consumer_count or 0)
 
@@ -142,7 +146,7 @@ class Link:
         """Whether a message published to the exchange would find it."""
         try:
             await self._declare(lambda channel: channel.exchange_declare(exchange.name, passive=True))
-        except aiormq.exceptions.ChannelNotFoundEntity:
+        except _NotFound:
             return False
         return True
 
@@ -175,8 +179,6 @@ class Link:
             raise ConnectionLost(f"the connection to {self.url.address} broke", executed="no")
         try:
             return task.result()
-        except aiormq.exceptions.ChannelNotFoundEntity:
-            raise
         except Exception as error:
             raise translate(error, self.url) from error
 
@@ -184,10 +186,7 @@ class Link:
         """Say good-bye as AMQP wants it, or drop the socket when that takes too long."""
         self._protocol.flush()
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._amqp.close()
-        except (TimeoutError, OSError, AMQProxyError, aiormq.exceptions.AMQPError):
-            pass
+            await _bounded(self._amqp.close())
         finally:
             self._protocol.abort()
             if not self.closed.done():
@@ -220,13 +219,24 @@ class OpenLane:
 
     async def close(self) -> None:
         """Close the channel; what was not acknowledged on it goes back to its queue."""
+        if not self.lane.open:
+            return
         self.lane.flush()
         self.lane.close()
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._channel.close()
-        except (TimeoutError, aiormq.exceptions.AMQPError):
-            pass
+        await _bounded(self._channel.close())
+
+
+async def _bounded(closing: Awaitable[Any]) -> None:
+    """Await a good-bye of aiormq's, but not for long: whatever it raises, the thing is closed.
+
+    It runs in a task of its own because aiormq cancels those who wait for it when the connection breaks meanwhile.
+    """
+    task = asyncio.ensure_future(closing)
+    done, _ = await asyncio.wait((task,), timeout=CLOSE_SECONDS)
+    if not done:
+        task.cancel()
+    elif not task.cancelled():
+        task.exception()
 
 
 async def _never(message: Any) -> None:
@@ -397,7 +407,7 @@ def translate(error: BaseException | None, url: BrokerURL) -> AMQProxyError:
         case aiormq.exceptions.ChannelPreconditionFailed() | aiormq.exceptions.ChannelLockedResource():
             return TopologyConflict(f"{url.address} refused: {text}")
         case aiormq.exceptions.ChannelNotFoundEntity():
-            return TopologyConflict(f"{url.address} does not have it: {text}")
+            return _NotFound(f"{url.address} does not have it: {text}")
     return ConnectionLost(f"the connection to {url.address} broke" + (f": {text}" if text else ""))
 
 

@@ -56,6 +56,7 @@ class Worker:
         self._threads: ThreadPoolExecutor | None = None
         self._session: Session | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._end: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Worker:
         await self.start()
@@ -98,30 +99,38 @@ class Worker:
                 self._keeper.result()
 
     async def stop(self, grace: float | None = None) -> None:
-        """Take no more requests, finish and answer those that run within `grace` seconds, give back the others."""
-        self.stopping = True
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.cancel()
-            await asyncio.wait((keeper,))
-        session, self._session = self._session, None
-        if session is not None:
-            await session.stop_consuming()
-        await self._drain(self.options.grace if grace is None else grace)
-        if session is not None:
-            await session.close()
+        """Take no more requests, finish and answer those that run within `grace` seconds, give back the others.
+
+        A second call with a grace of 0 ends the waiting of the first.
+        """
+        if self._end is None:
+            self.stopping = True
+            self._end = asyncio.create_task(self._stop(self.options.grace if grace is None else grace))
+        elif grace == 0:
+            self._cancel_running()
+        await asyncio.shield(self._end)
+
+    async def _stop(self, grace: float) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait((self._keeper,))
+        if self._session is not None:
+            await self._session.stop_consuming()
+        if self.running and grace > 0:
+            await asyncio.wait(self.running.values(), timeout=grace)
+        self._cancel_running()
+        if self.running:
+            await asyncio.wait(self.running.values(), timeout=CANCEL_SECONDS)
+        if self._session is not None:
+            await self._session.close()
         await self._leave()
         log.info("stopped serving %s as %s", self.contract.name, self.name)
 
-    async def _drain(self, grace: float) -> None:
-        if self.running and grace > 0:
-            await asyncio.wait(self.running.values(), timeout=grace)
+    def _cancel_running(self) -> None:
         if self.running:
             log.warning("giving back %d calls of %s that did not end in time", len(self.running), self.contract.name)
-            tasks = list(self.running.values())
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+        for task in self.running.values():
+            task.cancel()
 
     async def _leave(self) -> None:
         if self._threads is not None:
@@ -140,15 +149,22 @@ class Worker:
 
     async def _keep(self, handlers: HandlerTable) -> None:
         """Consume again whenever the channel or the queue is lost; ends only with an error that no waiting mends."""
+        queue = self.topology.queue.name
         while True:
             assert self._session is not None
             reason = await asyncio.shield(self._session.ended)
-            log.warning("%s stopped consuming %s: %s", self.name, self.topology.queue.name, reason)
-            await self._session.close()
+            log.warning("%s consumes %s no more: %s", self.name, queue, reason)
             self._session = await self._connection.persist(
-                lambda: self._open(handlers), f"consuming {self.topology.queue.name}"
+                lambda: self._restore(self._session, handlers), f"consuming {queue}"
             )
-            log.info("%s consumes %s again", self.name, self.topology.queue.name)
+            log.info("%s consumes %s again", self.name, queue)
+
+    async def _restore(self, session: Session | None, handlers: HandlerTable) -> Session:
+        """The same session, if its channel lives (then its queue was deleted), or a new one."""
+        if session is None or not session.alive:
+            return await self._open(handlers)
+        await session.consume()
+        return session
 
 
 class Session:
@@ -159,6 +175,7 @@ class Session:
         """Done when no more requests come, with the reason."""
         self._worker = worker
         self._handlers = handlers
+        self._link = link
         self._loop = link.loop
         self._max_body_bytes = link.max_body_bytes
         self._destinations: dict[bytes, bytes] = {}
@@ -167,16 +184,29 @@ class Session:
 
     @classmethod
     async def open(cls, worker: Worker, handlers: HandlerTable, link: Link) -> Session:
-        """Declare the pool's topology and consume its queue."""
+        """A session that consumes."""
         session = cls(worker, handlers, link)
-        await link.declare_pool(worker.topology)
         session._opened = await link.open_lane(session, session._end, prefetch=worker.options.concurrency)
         session._lane = session._opened.lane
-        queue = worker.topology.queue.name
-        await session._opened.consume(
-            queue, lambda: session._end(AMQProxyError(f"the queue {queue} was deleted")), no_ack=False
-        )
+        try:
+            await session.consume()
+        except BaseException:
+            await session.close()
+            raise
         return session
+
+    @property
+    def alive(self) -> bool:
+        """True while its channel is open."""
+        return self._lane.open
+
+    async def consume(self) -> None:
+        """Declare the pool's topology and let its requests come."""
+        self.ended = self._loop.create_future()
+        topology = self._worker.topology
+        await self._link.declare_pool(topology)
+        deleted = AMQProxyError(f"the queue {topology.queue.name} was deleted")
+        await self._opened.consume(topology.queue.name, lambda: self._end(deleted), no_ack=False)
 
     def _end(self, reason: Exception) -> None:
         if not self.ended.done():
@@ -234,10 +264,8 @@ class Session:
             form, reply = FAILURE_FORM, self._failure(error, call)  # a handler may also raise this by itself
         except (Exception, SystemExit) as error:
             form, reply = FAILURE_FORM, self._failure(error, call)
-        self._answer(tag, form, reply, correlation_id, reply_to)
-        if len(worker.running) == 1:
-            self._lane.flush()  # nothing else runs that this answer could be joined with
         del worker.running[call]
+        self._answer(tag, form, reply, correlation_id, reply_to)
 
     def _failure(self, error: BaseException, call: Call) -> bytes:
         """The reply for what a handler raised."""
@@ -259,10 +287,11 @@ class Session:
             if len(body) > self._max_body_bytes:
                 form, body = FAILURE_FORM, self._too_large(len(body), "the reply has")
             destination = self._destinations.get(reply_to) or self._destination(reply_to)
-            lane.publish(destination, form.properties(correlation_id), body)
-        elif form is FAILURE_FORM:
-            log.warning("a one-way request failed: %s", body.decode())
-        lane.ack(tag)
+            lane.reply(tag, destination, form.properties(correlation_id), body, alone=not self._worker.running)
+        else:
+            lane.ack(tag)
+            if form is FAILURE_FORM:
+                log.warning("a one-way request failed: %s", body.decode())
         self._worker.answered += 1
 
     def _destination(self, reply_to: bytes) -> bytes:

@@ -19,10 +19,8 @@ import random
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,7 +37,7 @@ CTL_TIMEOUT = 60.0
 
 _POLL_INTERVAL = 0.02
 _GREETING_TIMEOUT = 5.0
-_LOG_TAIL = 25
+_EXCERPT_LINES = 12
 
 # Below the ephemeral ranges of Linux (from 32768) and macOS (from 49152): no outgoing connection can take a node's
 # port while the node is stopped.
@@ -137,8 +135,8 @@ class RabbitMQ:
 
     @property
     def pid(self) -> int:
-        """The process id of the Erlang machine, for signals and for its CPU time. RuntimeError when it is stopped."""
-        if self._node is None:
+        """The process id of the Erlang machine, for signals and for its CPU time. RuntimeError when it does not run."""
+        if self._node is None or not self.running:
             raise RuntimeError("this RabbitMQ node is stopped; start() it first")
         return self._node.pid
 
@@ -152,7 +150,7 @@ class RabbitMQ:
         """Start the node, again too, and return when it answers an AMQP handshake. Does nothing when it runs.
 
         Raises:
-            RuntimeError: It ended, or did not answer within `timeout` seconds; with the end of its log.
+            RuntimeError: It ended, or did not answer within `timeout` seconds; with what its log says about it.
         """
         if self.running:
             return
@@ -196,8 +194,10 @@ class RabbitMQ:
             self._epmd = None
             self._tell_guard()
         if self._guard is not None:
-            with self._guard:  # closes its input and waits for it
-                self._guard = None
+            guard, self._guard = self._guard, None
+            # Not by the end of its input: a process forked from this one may hold that open.
+            guard.kill()
+            guard.communicate()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def ctl(self, *arguments: str, timeout: float = CTL_TIMEOUT) -> str:
@@ -218,7 +218,7 @@ class RabbitMQ:
             check=False,
         )
         if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip()
+            said = "\n".join((done.stderr or done.stdout).strip().splitlines()[:_EXCERPT_LINES])
             raise RuntimeError(f"rabbitmqctl {' '.join(arguments)} failed ({done.returncode}): {said}")
         return done.stdout
 
@@ -277,7 +277,7 @@ class RabbitMQ:
             return
         command = [self._epmd_command, "-port", str(self._epmd_port), "-address", self.host]
         self._epmd = self._spawn(command)
-        while not _accepts(self.host, self._epmd_port):
+        while not _epmd_answers(self.host, self._epmd_port):
             self._give_up_if(self._epmd.poll() is not None, "its port mapper (epmd) ended")
             self._give_up_if(time.monotonic() > deadline, "its port mapper (epmd) did not answer")
             time.sleep(_POLL_INTERVAL / 4)
@@ -311,7 +311,7 @@ class RabbitMQ:
         """Name the processes that must not outlive this one."""
         if self._guard is None or self._guard.stdin is None:
             return
-        pids = [process.pid for process in (self._node, self._epmd) if process is not None]
+        pids = [process.pid for process in (self._node, self._epmd) if process is not None and process.poll() is None]
         with contextlib.suppress(BrokenPipeError):  # somebody killed the guard: nothing depends on it but a hard end
             self._guard.stdin.write(" ".join(map(str, {*pids, *started})).encode() + b"\n")
             self._guard.stdin.flush()
@@ -329,8 +329,8 @@ class RabbitMQ:
 
     def _give_up_if(self, hopeless: bool, reason: str) -> None:
         if hopeless:
-            tail = "\n".join(self.log.splitlines()[-_LOG_TAIL:])
-            raise RuntimeError(f"the private RabbitMQ node did not start: {reason}. The end of its log:\n{tail}")
+            said = "\n".join(_excerpt(self.log.splitlines()))
+            raise RuntimeError(f"the private RabbitMQ node did not start: {reason}. Its log says:\n{said}")
 
 
 @contextmanager
@@ -341,7 +341,7 @@ def rabbitmq(
 
     Raises:
         RabbitMQNotInstalled: There is no ``rabbitmq-server``, or no Erlang to run it.
-        RuntimeError: The node did not come up; with the end of its log.
+        RuntimeError: The node did not come up; with what its log says about it.
     """
     node = RabbitMQ(config=config, plugins=plugins)
     try:
@@ -460,12 +460,22 @@ def _with_dependencies(wanted: set[str], available: dict[str, Path]) -> set[str]
     return needed
 
 
-def _accepts(host: str, port: int) -> bool:
+def _excerpt(lines: list[str]) -> list[str]:
+    """Return where the trouble begins, which is what to read, and the end of a log."""
+    first = next((number for number, line in enumerate(lines) if "[error]" in line), len(lines))
+    last = max(first + _EXCERPT_LINES, len(lines) - _EXCERPT_LINES)
+    gap = ["..."] if last > first + _EXCERPT_LINES else []
+    return lines[first : first + _EXCERPT_LINES] + gap + lines[last:]
+
+
+def _epmd_answers(host: str, port: int) -> bool:
+    """Say whether a port mapper answers NAMES_REQ (https://www.erlang.org/doc/apps/erts/erl_dist_protocol)."""
     try:
-        socket.create_connection((host, port), _GREETING_TIMEOUT).close()
+        with socket.create_connection((host, port), _GREETING_TIMEOUT) as peer:
+            peer.sendall(b"\x00\x01n")
+            return peer.recv(4) == port.to_bytes(4)
     except OSError:
         return False
-    return True
 
 
 def _greeting(host: str, port: int) -> bytes:
@@ -490,7 +500,3 @@ def _server_property(greeting: bytes, name: bytes) -> str:
     _, found, value = greeting.partition(key)
     length = int.from_bytes(value[:4])
     return value[4 : 4 + length].decode(errors="replace") if found else ""
-
-
-if sys.platform == "win32":  # pragma: no cover
-    raise ImportError("amqproxy.testing starts RabbitMQ as POSIX systems do; on Windows use a broker's URL")
