@@ -2,7 +2,51 @@
 
 from .client import Client, connect
 from .contract import message, method, serve
-from .handler import current
-from .proxy import options
+from .errors import (
+    AccessRefused,
+    AMQProxyError,
+    BadReply,
+    BrokerUnavailable,
+    CallError,
+    CallTimeout,
+    Closed,
+    ConnectionLost,
+    ContractError,
+    EncodingFailed,
+    MessageTooLarge,
+    Overloaded,
+    RemoteError,
+    TopologyConflict,
+    Unroutable,
+)
+from .handler import Call, current
+from .proxy import Proxy, options
 
-__all__ = ["Client", "connect", "current", "message", "method", "options", "serve"]
+__version__ = "0.1.0"
+
+__all__ = [
+    "AMQProxyError",
+    "AccessRefused",
+    "BadReply",
+    "BrokerUnavailable",
+    "Call",
+    "CallError",
+    "CallTimeout",
+    "Client",
+    "Closed",
+    "ConnectionLost",
+    "ContractError",
+    "EncodingFailed",
+    "MessageTooLarge",
+    "Overloaded",
+    "Proxy",
+    "RemoteError",
+    "TopologyConflict",
+    "Unroutable",
+    "connect",
+    "current",
+    "message",
+    "method",
+    "options",
+    "serve",
+]

@@ -49,14 +49,15 @@ class Calls(Generic[Waiter]):
         if entry is None:
             self.late += 1
             return None
-        del entry[1][id]
-        return entry[0]
+        waiter, bucket = entry
+        _leave(bucket, id)
+        return waiter
 
     def cancelled(self, id: bytes) -> None:
         """The caller went away; nothing happens if the call had ended already."""
         entry = self._pending.pop(id, None)
         if entry is not None:
-            del entry[1][id]
+            _leave(entry[1], id)
 
     def expire(self, now: float) -> list[Waiter]:
         """Take out all calls whose deadline has passed."""
@@ -79,3 +80,9 @@ class Calls(Generic[Waiter]):
         self._buckets.clear()
         self._ticks.clear()
         return waiters
+
+
+def _leave(bucket: dict[bytes, None], id: bytes) -> None:
+    del bucket[id]
+    if not bucket:
+        bucket.clear()  # an emptied dict keeps its table, which is much for the thirty seconds until the tick comes

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from .caller import Caller
 from .contract import contract_of
 from .errors import Closed
-from .options import ConnectOptions
-from .proxy import Proxy, Target, check_options
+from .options import ConnectOptions, changed
+from .proxy import Proxy
 from .server import Worker
 from .url import DEFAULT_URL, BrokerURL
 
@@ -38,7 +37,7 @@ def connect(url: str | None = None, **options: Any) -> Client:
     Without a URL, AMQPROXY_URL is taken, else amqp://guest:guest@localhost/. Options are those of `ConnectOptions`.
     Opening it raises BrokerUnavailable or AccessRefused; afterwards it is kept up until it is closed.
     """
-    return Client(broker_url(url), ConnectOptions(**options))
+    return Client(broker_url(url), changed(ConnectOptions(), "connect", options))
 
 
 class Client:
@@ -92,26 +91,22 @@ class Client:
         return f"<amqproxy.Client {self.url} ({state})>"
 
     @overload
-    def proxy(self, service: type[Service], /, **options: Any) -> Service: ...
+    def proxy(self, service: type[Service], /, *, name: str | None = None, **options: Any) -> Service: ...
 
     @overload
     def proxy(self, service: str, /, **options: Any) -> Any: ...
 
     @overload
     def proxy(
-        self, service: Callable[Parameters, Awaitable[Result]], /, **options: Any
+        self, service: Callable[Parameters, Awaitable[Result]], /, *, name: str | None = None, **options: Any
     ) -> Callable[Parameters, Awaitable[Result]]: ...
 
-    def proxy(self, service: Any, /, **options: Any) -> Any:
+    def proxy(self, service: Any, /, *, name: str | None = None, **options: Any) -> Any:
         """A proxy of a service: of a class or function that describes it, or of a name.
 
-        Options are those of `CallOptions`: timeout (seconds), idempotent, exchange, routing_key, priority, …
+        `name` is for a description that is served under another name than its own. Options are those of `CallOptions`: timeout (seconds), idempotent, exchange, routing_key, priority, …
         """
-        overrides = check_options(options)
-        if isinstance(service, str):
-            return Proxy(Target(self._live_caller(), service, None, overrides))
-        contract = contract_of(service)
-        return Proxy(Target(self._live_caller(), contract.name, contract, overrides))
+        return Proxy(self, service, name=name, **options)
 
     def serve(self, target: Any, /, *, name: str | None = None, **options: Any) -> Worker:
         """A worker for a class, an instance or a function: `async with mq.serve(Calculator()):`.
@@ -119,7 +114,7 @@ class Client:
         Options are those of `ServeOptions` and win over those given to `@amqproxy.serve`.
         """
         contract = contract_of(target, name=name)
-        worker = Worker(self._live_connection(), target, contract, replace(contract.options, **options))
+        worker = Worker(self._live_connection(), target, contract, changed(contract.options, "serve", options))
         self._workers.append(worker)
         return worker
 
@@ -128,7 +123,9 @@ class Client:
             raise Closed(f"{self!r} cannot be used: open it with `async with amqproxy.connect() as mq:`")
         return self._connection
 
-    def _live_caller(self) -> Caller:
+    @property
+    def caller(self) -> Caller:
+        """The half that sends requests, which proxies share; Closed if the connection is not open."""
         self._live_connection()
         assert self._caller is not None
         return self._caller

@@ -27,7 +27,7 @@ from .errors import AccessRefused, AMQProxyError, BrokerUnavailable, Closed, Con
 from .frames import ContentSink
 from .lane import Lane, LaneProtocol, LaneWriter
 from .options import ConnectOptions
-from .topology import Exchange, PoolTopology, Queue
+from .topology import Binding, Exchange, PoolTopology, Queue
 from .url import BrokerURL
 
 log = logging.getLogger("amqproxy.connection")
@@ -114,12 +114,15 @@ class Link:
         """Declare the queue of a pool and bind it; TopologyConflict or AccessRefused name what is in the way."""
         await self.declare_queue(topology.queue)
         for binding in topology.bindings:
-            if not binding.exchange.predeclared:
-                name = binding.exchange.name
-                await self._declare(lambda c, name=name: c.exchange_declare(name, exchange_type="direct", durable=True))
-            await self._declare(
-                lambda c, b=binding: c.queue_bind(b.queue.name, exchange=b.exchange.name, routing_key=b.routing_key)
-            )
+            await self._bind(binding)
+
+    async def _bind(self, binding: Binding) -> None:
+        exchange = binding.exchange
+        if not exchange.predeclared:
+            await self._declare(lambda c: c.exchange_declare(exchange.name, exchange_type="direct", durable=True))
+        await self._declare(
+            lambda c: c.queue_bind(binding.queue.name, exchange=exchange.name, routing_key=binding.routing_key)
+        )
 
     async def declare_queue(self, queue: Queue) -> str:
         """Declare a queue and return its name, which the broker chose if `queue` has none."""
@@ -251,13 +254,13 @@ class Connection:
         self.options = options
         self.loop = asyncio.get_running_loop()
         self._link: Link | None = None
-        self._changed = asyncio.Condition()
+        self._decided = asyncio.Event()
         self._failure: AMQProxyError | None = None
         self._keeper: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect; BrokerUnavailable or AccessRefused if that fails within the connect timeout."""
-        self._link = await self._connect()
+        self._change(await self._connect())
         self._keeper = self.loop.create_task(self._keep(), name="amqproxy connection")
 
     @property
@@ -267,13 +270,10 @@ class Connection:
 
     async def link(self) -> Link:
         """The link, waited for while it is being made again; AccessRefused or Closed when it will not be."""
-        if self._link is not None:
-            return self._link
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._link is not None or self._failure is not None)
-        if self._failure is not None:
-            raise self._failure
-        assert self._link is not None
+        while self._link is None:
+            if self._failure is not None:
+                raise self._failure
+            await self._decided.wait()
         return self._link
 
     async def close(self) -> None:
@@ -282,29 +282,29 @@ class Connection:
         if keeper is not None:
             keeper.cancel()
             await asyncio.wait((keeper,))
-        await self._change(None, Closed("the connection was closed"))
+        link = self._link
+        self._change(None, Closed("the connection was closed"))
+        if link is not None:
+            await link.close()
 
-    async def _change(self, link: Link | None, failure: AMQProxyError | None = None) -> None:
-        async with self._changed:
-            self._link, self._failure = link, failure
-            self._changed.notify_all()
+    def _change(self, link: Link | None, failure: AMQProxyError | None = None) -> None:
+        self._link, self._failure = link, failure
+        if link is None and failure is None:
+            self._decided.clear()
+        else:
+            self._decided.set()
 
     async def _keep(self) -> None:
-        link = self._link
         try:
-            while link is not None:
-                await asyncio.shield(link.closed)
+            while self._link is not None:
+                await asyncio.shield(self._link.closed)
                 log.warning("lost the connection to %s, connecting again", self.url.address)
-                await self._change(None)
-                link = await self._reconnect()
-                await self._change(link)
+                self._change(None)
+                self._change(await self._reconnect())
                 log.info("connected to %s again", self.url.address)
         except AccessRefused as error:
             log.error("%s", error)
-            await self._change(None, error)
-        finally:
-            if link is not None:
-                await link.close()
+            self._change(None, error)
 
     async def _reconnect(self) -> Link:
         attempts = AsyncRetrying(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, Union
 import msgspec
 
 from .errors import ContractError
-from .options import MAX_SHORT_STRING, ServeOptions
+from .options import MAX_SHORT_STRING, ServeOptions, changed
 from .wire import reply_class, request_class
 
 Served = TypeVar("Served", bound=Callable[..., Any])
@@ -52,7 +52,7 @@ def serve(
     `errors` are exception types of yours that callers shall see as themselves.
     """
     _check_name("service", name)
-    description = Description(name, ServeOptions(**options), errors)
+    description = Description(name, changed(ServeOptions(), "serve", options), errors)
 
     def describe(target: Served) -> Served:
         setattr(target, _SERVICE, description)
@@ -208,12 +208,12 @@ class Contract:
 def contract_of(target: Any, *, name: str | None = None) -> Contract:
     """Read a class, an instance or a function; ContractError names the method that cannot be served, and why."""
     function = target if inspect.isroutine(target) else None
-    source = function or (target if isinstance(target, type) else type(target))
+    source: Any = function or (target if isinstance(target, type) else type(target))
     description: Description = getattr(source, _SERVICE, None) or Description(source.__name__)
     if name is not None:
         _check_name("service", name)
         description = replace(description, name=name)
-    functions = {function.__name__: function} if function else _public_functions(source)
+    functions = {target.__name__: target} if function else _public_functions(source)
     title = getattr(source, "__qualname__", description.name)
     methods = {
         each: _method(description.name, each, found, None if function else title)

@@ -173,7 +173,7 @@ def remote_error_class(name: str, registered: Iterable[type[Exception]] = ()) ->
     for kind in registered:
         if exception_name(kind) == name:
             known = kind
-    return RemoteError if known is None else _combined(known)
+    return RemoteError if known is None else _combined(known)  # type: ignore[arg-type]  # classes are hashable
 
 
 @lru_cache(maxsize=256)

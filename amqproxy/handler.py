@@ -60,7 +60,7 @@ class HandlerTable:
 
     def __init__(self, target: Any, contract: Contract, codecs: Iterable[Codec], threads: Executor) -> None:
         self._by_properties: dict[tuple[bytes | None, bytes | None], Handler] = {}
-        self._encodings = {codec.name.encode() for codec in codecs} | {b"", None}
+        self._encodings: set[bytes | None] = {b"", None, *(codec.name.encode() for codec in codecs)}
         self._classes = sorted(contract.by_class())
         self._title = contract.title
         for name, method in contract.by_class().items():

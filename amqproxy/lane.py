@@ -28,6 +28,10 @@ log = logging.getLogger("amqproxy.lane")
 HEARTBEAT_FEED_SECONDS = 1.0
 """While lane traffic flows, aiormq is shown a heartbeat this often: it takes silence for a broken connection."""
 
+JOIN_BYTES = 4096
+"""Writes of one turn are joined up to this size. Larger joins save nothing more, and would make broker and workers wait
+for a turn to end that has hundreds of calls in it: caller, broker and worker would run in turns, not at once."""
+
 
 class LaneProtocol(asyncio.StreamReaderProtocol):
     """The protocol of one socket: feeds lanes and aiormq, and joins the writes of one turn."""
@@ -40,6 +44,7 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
         self._reader = reader
         self._socket: asyncio.Transport | None = None
         self._output: list[bytes] = []
+        self._gathered = 0
         self._settling: list[Lane] = []
         self._flush_scheduled = False
         self._fed_at = 0.0
@@ -95,9 +100,12 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
             await waiter
 
     def send(self, data: bytes) -> None:
-        """Write with everything else of this turn."""
+        """Write with what else this turn brings, `JOIN_BYTES` at a time."""
         self._output.append(data)
-        if not self._flush_scheduled:
+        self._gathered += len(data)
+        if self._gathered >= JOIN_BYTES:
+            self.flush()
+        elif not self._flush_scheduled:
             self._flush_scheduled = True
             self.loop.call_soon(self._flush_turn)
 
@@ -121,6 +129,7 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
     def flush(self) -> None:
         """Write what has gathered: messages first, then the acknowledgements of what they answer."""
         output = self._output
+        self._gathered = 0
         if self._settling:
             for lane in self._settling:
                 lane.encode_acks(output)
@@ -218,7 +227,9 @@ class Lane:
     def close(self) -> None:
         """Take no more messages: what still comes on the channel is dropped here, unread."""
         self.open = False
-        self._protocol.splitter.readers[self.channel].sink = _Nobody()
+        reader = self._protocol.splitter.readers.get(self.channel)
+        if reader is not None:
+            reader.sink = _Nobody()
 
     def forget(self) -> None:
         """The channel is closed; its number may serve again."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 MAX_SHORT_STRING = 255
+
+Options = TypeVar("Options", bound="ConnectOptions | CallOptions | ServeOptions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,15 @@ class ServeOptions:
         if self.grace < 0:
             raise ValueError(f"grace is a number of seconds, not {self.grace}")
         _short_strings(self, "queue", "exchange", "routing_key")
+
+
+def changed(options: Options, what: str, changes: Mapping[str, Any]) -> Options:
+    """The options with changes; TypeError or ValueError name the change that is wrong, `what` says whose option it is."""
+    known = [field.name for field in fields(options)]  # type: ignore[arg-type]  # all options are dataclasses
+    for name in changes:
+        if name not in known:
+            raise TypeError(f"{what} has no option {name!r}; it has {', '.join(known)}")
+    return replace(options, **changes)  # type: ignore[type-var]
 
 
 def _positive(options: Any, *names: str) -> None:

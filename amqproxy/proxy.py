@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 from .caller import ID_LENGTH, Caller, Expired, Line, Reply, Returned
 from .codecs import Codec, DecodingFailed, Mismatch, Shape
 from .codecs.json import JSON
-from .contract import Contract, Method, MethodOptions, message_name
+from .contract import Contract, Method, MethodOptions, contract_of, message_name
 from .deadline import Deadline
 from .errors import (
     BadReply,
@@ -21,13 +21,12 @@ from .errors import (
     Overloaded,
     Unroutable,
 )
-from .options import CallOptions
+from .options import CallOptions, changed
 from .wire import FAILURE_CONTENT_TYPE, RequestForm, decode_failure, request_class
 
 Proxied = TypeVar("Proxied")
 
 _STATE = "__amqproxy_proxy__"
-_OPTION_NAMES = frozenset(field.name for field in fields(CallOptions))
 
 
 @dataclass(slots=True)
@@ -59,10 +58,7 @@ class Target:
 
 def check_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """The same options, checked by name and value: TypeError or ValueError name the one that is wrong."""
-    unknown = sorted(set(options) - _OPTION_NAMES)
-    if unknown:
-        raise TypeError(f"a proxy has no option {unknown[0]!r}; it has {', '.join(sorted(_OPTION_NAMES))}")
-    if codec_named(CallOptions(**options).encoding) is None:
+    if codec_named(changed(CallOptions(), "a proxy", options).encoding) is None:
         raise ValueError(f"there is no encoding {options['encoding']!r}; there is {', '.join(_CODECS)}")
     return options
 
@@ -75,14 +71,24 @@ def codec_named(name: str) -> Codec | None:
     return _CODECS.get(name)
 
 
+class Calling(Protocol):
+    """A connection that proxies can call through."""
+
+    @property
+    def caller(self) -> Caller:
+        """Its calling half; Closed if it is not open."""
+
+
 class Proxy:
     """Stands for a service: its attributes are the service's methods, all of them.
 
-    Made by `connection.proxy(…)`. `amqproxy.options(proxy, …)` gives the same proxy with other options.
+    `Proxy(mq, Calculator)` is `mq.proxy(Calculator)`. `amqproxy.options(proxy, …)` gives the same with other options.
     """
 
-    def __init__(self, target: Target) -> None:
-        self.__dict__[_STATE] = target
+    def __init__(self, mq: Calling, service: Any, /, *, name: str | None = None, **options: Any) -> None:
+        contract = None if isinstance(service, str) else contract_of(service, name=name)
+        known = name or service if contract is None else contract.name
+        self.__dict__[_STATE] = Target(mq.caller, known, contract, check_options(options))
 
     def __getattr__(self, name: str) -> RemoteMethod:
         target: Target = self.__dict__[_STATE]
@@ -116,8 +122,10 @@ def options(proxy: Proxied, /, **changes: Any) -> Proxied:
     target = getattr(proxy, "__dict__", {}).get(_STATE)
     if target is None:
         raise TypeError(f"amqproxy.options takes a proxy, not a {type(proxy).__name__}")
+    other = object.__new__(Proxy)
     overrides = {**target.overrides, **check_options(changes)}
-    return Proxy(Target(target.caller, target.service, target.contract, overrides))  # type: ignore[return-value]
+    other.__dict__[_STATE] = Target(target.caller, target.service, target.contract, overrides)
+    return other  # type: ignore[return-value]  # typed as the service, as the proxy it was made from
 
 
 class RemoteMethod:

@@ -35,6 +35,16 @@ def _read_model(kind: type, value: Any) -> Any:
     raise TypeError(f"a {kind.__name__} cannot be read from JSON")
 
 
+LARGE = 1024
+"""From this size on, reading back what was written is avoided where a look at the types does as well."""
+_PLAIN = frozenset((str, int, bool, bytes))
+
+
+def _is_plain(kind: Any) -> bool:
+    return isinstance(kind, type) and kind in _PLAIN
+
+
+
 _encoder = msgspec.json.Encoder(enc_hook=_write_model)
 _untyped = msgspec.json.Decoder()
 
@@ -62,11 +72,12 @@ class JSON:
 class JSONShape:
     """One type as JSON."""
 
-    __slots__ = ("_decode",)
+    __slots__ = ("_decode", "_kind")
 
     def __init__(self, kind: Any, title: str) -> None:
         if isinstance(kind, type) and not _is_supported(kind):
             raise ContractError(f"{title}: JSON cannot carry a {kind.__qualname__}; {_CURE}")
+        self._kind = kind
         try:
             self._decode = msgspec.json.Decoder(kind, dec_hook=_read_model).decode
         except (TypeError, ValueError, RuntimeError) as error:
@@ -75,12 +86,18 @@ class JSONShape:
     def encode(self, value: Any) -> bytes:
         """The value's JSON, read back once: that checks the whole of it just as the other side will, and is cheap."""
         body = _encode(value)
+        if len(body) >= LARGE and self._plainly_fits(value):
+            return body
         try:
             self._decode(body)
         except msgspec.ValidationError as error:
             _refuse_not_a_number(value, body)
             raise Mismatch(str(error)) from error
         return body
+
+    def _plainly_fits(self, value: Any) -> bool:
+        """True if no reading back is needed to see that the value is of the type; False says nothing."""
+        return type(value) is self._kind and _is_plain(self._kind)
 
     def decode(self, body: bytes) -> Any:
         """The value."""
@@ -93,12 +110,17 @@ class JSONShape:
 class _Arguments(JSONShape):
     """The arguments of a method, which foreign callers may send as an array, by position."""
 
-    __slots__ = ("_by_position", "_from_positions")
+    __slots__ = ("_by_position", "_from_positions", "_plain_types")
 
     def __init__(self, method: Method) -> None:
         super().__init__(method.request_type, method.title)
         self._by_position = JSONShape(method.positional_type, method.title)
         self._from_positions = method.from_positions
+        kinds = tuple(p.annotation for p in method.signature.parameters.values())
+        self._plain_types = kinds if all(map(_is_plain, kinds)) and not method.takes_message else None
+
+    def _plainly_fits(self, value: Any) -> bool:
+        return self._plain_types is not None and tuple(map(type, msgspec.structs.astuple(value))) == self._plain_types
 
     def decode(self, body: bytes) -> Any:
         if body[:1] == b"[":
