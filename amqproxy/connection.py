@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
@@ -34,6 +35,8 @@ log = logging.getLogger("amqproxy.connection")
 
 CLOSE_SECONDS = 5.0
 """How long closing may take before the socket is simply dropped."""
+COLD_SECONDS = 15.0
+"""How long the broker may take to answer a declare or the like; a blocked connection answers nothing."""
 RECONNECT_MAX_SECONDS = 15.0
 _MAX_FRAME_BYTES = 1024 * 1024
 
@@ -79,7 +82,7 @@ class Link:
     def __init__(self, amqp: aio_pika.Connection, protocol: LaneProtocol, url: BrokerURL, max_body_bytes: int) -> None:
         self.url = url
         self.loop = asyncio.get_running_loop()
-        self.closed: asyncio.Future[None] = self.loop.create_future()
+        self.closed = protocol.lost
         """Done when the connection is gone, for whatever reason."""
         self._amqp = amqp
         self._aiormq: AbstractConnection = amqp.transport.connection  # type: ignore[union-attr]
@@ -92,8 +95,7 @@ class Link:
 
     def _on_closed(self, closing: asyncio.Future[Any]) -> None:
         _reason(closing)  # takes the exception, which asyncio would otherwise report as never retrieved
-        if not self.closed.done():
-            self.closed.set_result(None)
+        self._protocol.abort()
 
     async def open_lane(self, sink: ContentSink, on_closed: Callable[[Exception], None], *, prefetch: int = 0) -> OpenLane:
         """A channel of its own whose messages go to `sink`; `on_closed` is told once when the channel is gone."""
@@ -105,7 +107,7 @@ class Link:
 
         def closed(closing: asyncio.Future[Any]) -> None:
             lane.forget()
-            on_closed(translate(_reason(closing), self.url))
+            on_closed(translate(_reason(closing), self.url, self._protocol.close_reason))
 
         channel.closing.add_done_callback(closed)
         return opened
@@ -171,19 +173,21 @@ class Link:
         return await self._cold(self._aiormq.channel(publisher_confirms=False))
 
     async def _cold(self, operation: Awaitable[Result]) -> Result:
-        """Await aiormq, but not beyond the end of the connection, and with its errors translated."""
+        """Await aiormq, but not beyond the end of the connection nor for ever, and with its errors translated.
+
+        Who is cancelled here leaves the operation to its end: aiormq would close the channel, with all that is on it.
+        """
         task = asyncio.ensure_future(operation)
-        try:
-            await asyncio.wait((task, self.closed), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not task.done():
-                task.cancel()
+        task.add_done_callback(_retrieve)
+        await asyncio.wait((task, self.closed), return_when=asyncio.FIRST_COMPLETED, timeout=COLD_SECONDS)
         if not task.done() or task.cancelled():
-            raise ConnectionLost(f"the connection to {self.url.address} broke", executed="no")
+            task.cancel()
+            silent = "broke" if self.closed.done() else f"did not answer within {COLD_SECONDS:g} s"
+            raise ConnectionLost(f"the connection to {self.url.address} {silent}", executed="no")
         try:
             return task.result()
         except Exception as error:
-            raise translate(error, self.url) from error
+            raise translate(error, self.url, self._protocol.close_reason) from error
 
     async def close(self) -> None:
         """Say good-bye as AMQP wants it, or drop the socket when that takes too long."""
@@ -192,33 +196,32 @@ class Link:
             await _bounded(self._amqp.close())
         finally:
             self._protocol.abort()
-            if not self.closed.done():
-                self.closed.set_result(None)
 
 
 class OpenLane:
     """A lane with the channel it runs on."""
 
-    __slots__ = ("_channel", "_link", "lane", "tag")
+    __slots__ = ("_channel", "_link", "_tag", "lane")
 
     def __init__(self, link: Link, channel: AbstractChannel, lane: Lane) -> None:
         self._link = link
         self._channel = channel
         self.lane = lane
-        self.tag = ""
+        self._tag = ""
 
     async def consume(self, queue: str, on_cancelled: Callable[[], None], *, no_ack: bool, exclusive: bool = False) -> None:
         """Let the messages of a queue come in; `on_cancelled` is called when the broker ends that (queue deleted)."""
         link = self._link
         self._channel.on_consumer_cancel_callbacks.add(lambda frame: on_cancelled())
-        answer = await link._cold(
-            self._channel.basic_consume(queue, _never, no_ack=no_ack, exclusive=exclusive)
+        self._tag = secrets.token_hex(8)
+        await link._cold(
+            self._channel.basic_consume(queue, _never, no_ack=no_ack, exclusive=exclusive, consumer_tag=self._tag)
         )
-        self.tag = str(answer.consumer_tag)
 
     async def cancel(self) -> None:
         """Let no more messages come in; those that came already stay to be settled."""
-        await self._link._cold(self._channel.basic_cancel(self.tag))
+        if self.lane.open and self._tag:
+            await _bounded(self._channel.basic_cancel(self._tag))
 
     async def close(self) -> None:
         """Close the channel; what was not acknowledged on it goes back to its queue."""
@@ -229,17 +232,22 @@ class OpenLane:
         await _bounded(self._channel.close())
 
 
+def _retrieve(task: asyncio.Future[Any]) -> None:
+    """Look at the exception of a task that nobody waits for any more, or asyncio reports it as forgotten."""
+    if not task.cancelled():
+        task.exception()
+
+
 async def _bounded(closing: Awaitable[Any]) -> None:
     """Await a good-bye of aiormq's, but not for long: whatever it raises, the thing is closed.
 
     It runs in a task of its own because aiormq cancels those who wait for it when the connection breaks meanwhile.
     """
     task = asyncio.ensure_future(closing)
+    task.add_done_callback(_retrieve)
     done, _ = await asyncio.wait((task,), timeout=CLOSE_SECONDS)
     if not done:
         task.cancel()
-    elif not task.cancelled():
-        task.exception()
 
 
 async def _never(message: Any) -> None:
@@ -325,7 +333,11 @@ class Connection:
             before_sleep=report,
             reraise=True,
         )
-        return await attempts(operation)
+
+        async def attempt() -> Result:  # tenacity awaits what it can see to be a coroutine function
+            return await operation()
+
+        return await attempts(attempt)
 
     async def _connect(self) -> Link:
         transport = _Transport(self.url)
@@ -344,7 +356,8 @@ class Connection:
             await amqp.close()
             if not isinstance(error, Exception):
                 raise
-            raise connect_error(error, self.url, self.options.connect_timeout) from error
+            said = transport.protocol.close_reason if transport.protocol is not None else None
+            raise connect_error(error, said, self.url, self.options.connect_timeout) from error
         assert transport.protocol is not None
         return Link(amqp, transport.protocol, self.url, self.options.max_body_bytes)
 
@@ -373,15 +386,15 @@ def _reason(closing: asyncio.Future[Any]) -> BaseException | None:
     return None if closing.cancelled() else closing.exception()
 
 
-def connect_error(error: Exception, url: BrokerURL, timeout: float) -> AMQProxyError:
-    """What a failed attempt to connect means, with the cure in the text."""
-    text = _text(error)
+def connect_error(error: Exception, said: str | None, url: BrokerURL, timeout: float) -> AMQProxyError:
+    """What a failed attempt to connect means, with the cure in the text; `said` is the broker's own reason."""
+    text = said or _text(error)
     match error:
         case aiormq.exceptions.ProbableAuthenticationError():
             return AccessRefused(f"{url.address} refused the user {url.user!r}: check user name and password ({text})")
         case aiormq.exceptions.AuthenticationError():
             return AccessRefused(f"{url.address} does not offer the way to log in that the URL asks for ({text})")
-        case aiormq.exceptions.ConnectionClosed() if "NOT_ALLOWED" in text or "ACCESS_REFUSED" in text:
+        case _ if said is not None and said.startswith(("530", "403")):
             return AccessRefused(f"{url.address} refused the virtual host {url.virtual_host!r} to {url.user!r} ({text})")
         case TimeoutError():
             return BrokerUnavailable(
@@ -396,7 +409,7 @@ def connect_error(error: Exception, url: BrokerURL, timeout: float) -> AMQProxyE
     return BrokerUnavailable(f"cannot connect to {url.address}: {text}")
 
 
-def translate(error: BaseException | None, url: BrokerURL) -> AMQProxyError:
+def translate(error: BaseException | None, url: BrokerURL, said: str | None = None) -> AMQProxyError:
     """aiormq's errors on an open connection, in our words; the broker's own text names the resource."""
     text = _text(error)
     match error:
@@ -408,6 +421,7 @@ def translate(error: BaseException | None, url: BrokerURL) -> AMQProxyError:
             return TopologyConflict(f"{url.address} refused: {text}")
         case aiormq.exceptions.ChannelNotFoundEntity():
             return _NotFound(f"{url.address} does not have it: {text}")
+    text = said or text
     return ConnectionLost(f"the connection to {url.address} broke" + (f": {text}" if text else ""))
 
 

@@ -22,6 +22,7 @@ HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 BASIC = 60
 _DELIVER, _RETURN = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32"
 _ACK, _NACK = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
+_CONNECTION_CLOSE = b"\x00\x0a\x00\x32"
 _PUBLISH = b"\x00\x3c\x00\x28\x00\x00"
 
 _FRAME = struct.Struct(">BHI")
@@ -185,6 +186,21 @@ class Splitter:
         self._trusted = False
         self._rest = b""
         return b"".join(others) + data
+
+
+def close_reason(frames: bytes) -> str | None:
+    """The broker's own words if connection.close is among these whole frames: "530 NOT_ALLOWED - vhost x not found".
+
+    aiormq drops them when the broker refuses connection.open.
+    """
+    at = 0
+    while _CONNECTION_CLOSE in frames and len(frames) - at >= FRAME_OVERHEAD:
+        kind, channel, length = _FRAME.unpack_from(frames, at)
+        payload = frames[at + 7 : at + 7 + length]
+        if kind == METHOD and channel == 0 and payload.startswith(_CONNECTION_CLOSE) and length > 6:
+            return f"{int.from_bytes(payload[4:6], 'big')} {payload[7 : 7 + payload[6]].decode(errors='replace')}"
+        at += FRAME_OVERHEAD + length
+    return None
 
 
 _KINDS = frozenset((METHOD, HEADER, BODY, HEARTBEAT))

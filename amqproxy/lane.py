@@ -17,6 +17,7 @@ from .frames import (
     ContentReader,
     ContentSink,
     Splitter,
+    close_reason,
     encode_ack,
     encode_nack,
     encode_publish,
@@ -40,7 +41,12 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
         super().__init__(reader, loop=loop)
         self.loop = loop
         self.splitter = Splitter(max_frame_bytes)
+        self.close_reason: str | None = None
+        """Why the broker closed the connection, if it said so."""
         self.writable = True
+        self.lanes: list[Lane] = []
+        self.lost: asyncio.Future[None] = loop.create_future()
+        """Done when the socket is gone; lanes are closed by then."""
         self._reader = reader
         self._socket: asyncio.Transport | None = None
         self._output: list[bytes] = []
@@ -64,6 +70,7 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
             self.abort()
             return
         if others:
+            self.close_reason = close_reason(others) or self.close_reason
             self._reader.feed_data(others)
             self._fed_at = self.loop.time()
         elif self.splitter.readers and self.loop.time() - self._fed_at > HEARTBEAT_FEED_SECONDS:
@@ -72,10 +79,17 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone: nothing more can be written."""
-        self._output.clear()
-        self._settling.clear()
+        self._lose()
         self.resume_writing()
         super().connection_lost(exc)
+
+    def _lose(self) -> None:
+        for lane in self.lanes:
+            lane.open = False
+        self._output.clear()
+        self._settling.clear()
+        if not self.lost.done():
+            self.lost.set_result(None)
 
     def pause_writing(self) -> None:
         """The socket's buffer is full: whoever can wait, should."""
@@ -142,6 +156,7 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
 
     def abort(self) -> None:
         """Close the socket at once, without the farewell of AMQP."""
+        self._lose()
         if self._socket is not None:
             self._socket.abort()
 
@@ -168,6 +183,7 @@ class Lane:
         self._settling = False
         self._encode_limit = protocol.splitter.max_frame_bytes
         protocol.splitter.readers[channel] = ContentReader(sink, max_body_bytes)
+        protocol.lanes.append(self)
 
     def destination(self, exchange: bytes, routing_key: bytes) -> bytes:
         """What `publish` wants to be told of a destination; worth keeping for the next message."""
@@ -234,6 +250,7 @@ class Lane:
     def forget(self) -> None:
         """The channel is closed; its number may serve again."""
         self.open = False
+        self._protocol.lanes.remove(self)
         self._protocol.splitter.readers.pop(self.channel, None)
 
 

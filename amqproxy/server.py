@@ -214,8 +214,7 @@ class Session:
 
     async def stop_consuming(self) -> None:
         """Let no further request come; the channel stays, for the answers to those that run."""
-        if self._lane.open:
-            await self._opened.cancel()
+        await self._opened.cancel()
 
     async def close(self) -> None:
         """Give everything that is not answered back to the queue."""

@@ -1,0 +1,277 @@
+"""Links that break, and brokers that are not there: named errors at once, and everything as before afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+import amqproxy
+from amqproxy.testing import RabbitMQ
+from tests.contract.test_deadlines import Gate, gate
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """aiormq logs each lost connection as an error, in words that our own errors repeat."""
+    caplog.set_level(logging.CRITICAL, "aiormq")
+
+
+def cut(client: amqproxy.Client) -> None:
+    """End the client's connection as a fallen network does: without a word."""
+    link = client._live_connection().current_link
+    assert link is not None
+    link._protocol.abort()
+
+
+@asynccontextmanager
+async def two(url: str) -> AsyncIterator[tuple[amqproxy.Client, amqproxy.Client]]:
+    async with amqproxy.connect(url) as caller, amqproxy.connect(url) as server:
+        yield caller, server
+
+
+async def test_a_call_that_is_out_when_the_link_breaks_fails_at_once(amqp_url: str, service: str) -> None:
+    async with two(amqp_url) as (mq, server), gate(server, service) as (handler, _):
+        proxy = mq.proxy(Gate, name=service)
+        assert await proxy.ping() == "pong"
+        call = asyncio.create_task(proxy.wait(1))
+        await handler.entered.acquire()
+        began = time.monotonic()
+        cut(mq)
+        with pytest.raises(amqproxy.ConnectionLost, match="broke") as caught:
+            await call
+        assert time.monotonic() - began < 1
+        assert isinstance(caught.value, ConnectionError)
+        assert caught.value.executed == "maybe"
+        assert await proxy.ping() == "pong"
+
+
+async def test_an_idle_proxy_does_not_notice(amqp_url: str, service: str) -> None:
+    async with two(amqp_url) as (mq, server), gate(server, service):
+        proxy = mq.proxy(Gate, name=service)
+        for _ in range(3):
+            assert await proxy.ping() == "pong"
+            cut(mq)
+        assert await proxy.ping() == "pong"
+
+
+async def test_an_idempotent_call_is_sent_again_under_its_own_id(amqp_url: str, service: str) -> None:
+    class Names:
+        def __init__(self) -> None:
+            self.ids: list[str | None] = []
+            self.entered = asyncio.Semaphore(0)
+            self.open = asyncio.Event()
+
+        @amqproxy.method(idempotent=True)
+        async def name(self) -> int:
+            self.ids.append(amqproxy.current().message_id)
+            self.entered.release()
+            await self.open.wait()
+            return len(self.ids)
+
+    names = Names()
+    async with two(amqp_url) as (mq, server), server.serve(names, name=service, auto_delete=True):
+        call = asyncio.create_task(mq.proxy(Names, name=service).name())
+        await names.entered.acquire()
+        cut(mq)
+        await names.entered.acquire()
+        names.open.set()
+        assert await call == 2
+        assert names.ids[0] == names.ids[1] is not None
+
+
+async def test_a_worker_whose_link_breaks_serves_again_and_what_it_ran_is_run_again(
+    amqp_url: str, service: str
+) -> None:
+    class Counts:
+        def __init__(self) -> None:
+            self.redelivered: list[bool] = []
+            self.entered = asyncio.Semaphore(0)
+            self.open = asyncio.Event()
+
+        async def count(self) -> int:
+            self.redelivered.append(amqproxy.current().redelivered)
+            self.entered.release()
+            await self.open.wait()
+            return len(self.redelivered)
+
+    counts = Counts()
+    async with two(amqp_url) as (mq, server), server.serve(counts, name=service, durable=True) as worker:
+        call = asyncio.create_task(mq.proxy(Counts, name=service).count())
+        await counts.entered.acquire()
+        cut(server)
+        await counts.entered.acquire()
+        counts.open.set()
+        assert await call == 2
+        assert counts.redelivered == [False, True]
+        await delete_queue(server, service)
+        assert worker.stopping is False
+
+
+async def delete_queue(client: amqproxy.Client, name: str) -> None:
+    channel = await (await client._live_connection().link())._channel()
+    await channel.queue_delete(name)
+    await channel.close()
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(15):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_queue_that_is_deleted_under_its_workers_comes_back(mq: amqproxy.Client, service: str) -> None:
+    async with gate(mq, service) as (handler, proxy):
+        call = asyncio.create_task(proxy.wait(1))
+        await handler.entered.acquire()
+        await delete_queue(mq, service)
+
+        async def serves_again() -> bool:
+            try:
+                return bool(await proxy.ping() == "pong")
+            except amqproxy.Unroutable:
+                return False
+
+        await until(serves_again)
+        handler.open.set()
+        assert await call == 1  # what ran meanwhile was answered all the same
+
+
+async def test_a_reply_queue_that_is_deleted_fails_its_calls_and_is_replaced(
+    mq: amqproxy.Client, service: str
+) -> None:
+    async with gate(mq, service) as (handler, proxy):
+        call = asyncio.create_task(proxy.wait(1))
+        await handler.entered.acquire()
+        await delete_queue(mq, proxy.ping._line.reply_to.decode())
+        with pytest.raises(amqproxy.ConnectionLost, match="reply queue was deleted"):
+            await call
+        assert await proxy.ping() == "pong"
+
+
+async def test_a_broker_that_is_restarted_is_found_again(
+    rabbitmq_node: RabbitMQ, amqp_url: str, service: str
+) -> None:
+    async with two(amqp_url) as (mq, server), server.serve(Gate(), name=service):
+        proxy = mq.proxy(Gate, name=service)
+        assert await proxy.ping() == "pong"
+        await asyncio.to_thread(rabbitmq_node.kill)
+        with pytest.raises(amqproxy.CallTimeout, match="the call was not sent") as caught:
+            await amqproxy.options(proxy, timeout=0.2).ping()
+        assert caught.value.executed == "no"
+        await asyncio.to_thread(rabbitmq_node.start)
+
+        async def serves_again() -> bool:
+            try:
+                return bool(await proxy.ping() == "pong")
+            except (amqproxy.Unroutable, amqproxy.ConnectionLost):
+                return False
+
+        await until(serves_again)
+        await delete_queue(mq, service)
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def test_a_refused_connection_names_host_and_port_and_the_cure() -> None:
+    port = closed_port()
+    with pytest.raises(amqproxy.BrokerUnavailable, match=f"no broker listens at 127.0.0.1:{port}: start RabbitMQ"):
+        await amqproxy.connect(f"amqp://guest:s3cret@127.0.0.1:{port}/")
+    assert issubclass(amqproxy.BrokerUnavailable, ConnectionError)
+
+
+async def test_a_name_that_does_not_resolve_is_named() -> None:
+    with pytest.raises(amqproxy.BrokerUnavailable, match="cannot connect to nowhere.invalid:5672"):
+        await amqproxy.connect("amqp://guest:guest@nowhere.invalid/")
+
+
+@pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"AMQP\x00\x01\x00\x00", b"\x01" * 99])
+async def test_a_server_that_is_no_broker_is_given_up(greeting: bytes) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(amqproxy.BrokerUnavailable, match=f"127.0.0.1:{port}"):
+            await amqproxy.connect(f"amqp://u:s3cret@127.0.0.1:{port}/", connect_timeout=0.3)
+
+
+async def test_wrong_credentials_are_refused_and_never_shown(amqp_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    url = amqp_url.replace("guest:guest", "guest:s3cret%2F")
+    with pytest.raises(amqproxy.AccessRefused, match="refused the user 'guest'") as caught:
+        await amqproxy.connect(url)
+    assert isinstance(caught.value, PermissionError)
+    shown = caplog.text + str(caught.value) + repr(amqproxy.connect(url))
+    assert "s3cret" not in shown
+
+
+async def test_an_unknown_virtual_host_is_named(amqp_url: str) -> None:
+    with pytest.raises(amqproxy.AccessRefused, match="virtual host 'no such/host'"):
+        await amqproxy.connect(amqp_url.rstrip("/").removesuffix("%2F") + "/no%20such%2Fhost")
+
+
+async def test_a_connection_is_used_while_it_is_open_only(amqp_url: str) -> None:
+    client = amqproxy.connect(amqp_url)
+    with pytest.raises(amqproxy.Closed, match="not opened yet.*async with"):
+        client.proxy("x")
+    async with client:
+        proxy = client.proxy("x")
+    for use in (lambda: client.proxy("x"), lambda: client.serve(Gate())):
+        with pytest.raises(amqproxy.Closed, match="closed"):
+            use()
+    with pytest.raises(amqproxy.Closed, match="was closed"):
+        await proxy.y()
+    with pytest.raises(amqproxy.Closed, match="opened before"):
+        await client
+    await client.close()
+
+
+async def test_closing_fails_the_calls_that_are_out(amqp_url: str, mq: amqproxy.Client, service: str) -> None:
+    async with gate(mq, service) as (handler, _):
+        client = await amqproxy.connect(amqp_url)
+        call = asyncio.create_task(client.proxy(Gate, name=service).wait(1))
+        await handler.entered.acquire()
+        await client.close()
+        with pytest.raises(amqproxy.ConnectionLost, match="closed while the call was out"):
+            await call
+
+
+async def test_nothing_of_ours_runs_on_after_closing(amqp_url: str, service: str) -> None:
+    before = asyncio.all_tasks()
+    async with amqproxy.connect(amqp_url) as mq, gate(mq, service):
+        pass
+    await asyncio.sleep(0)
+    left = [task for task in asyncio.all_tasks() - before if "aiormq" not in repr(task)]
+    assert not left
+
+
+async def test_logs_say_what_happened(amqp_url: str, service: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "amqproxy")
+    async with amqproxy.connect(amqp_url) as mq, gate(mq, service) as (_, proxy):
+        cut(mq)
+        await proxy.ping()
+    assert "lost the connection to 127.0.0.1" in caplog.text
+    assert "connected to 127.0.0.1" in caplog.text
+    assert f"consumes {service} again" in caplog.text
+
+
+def test_the_url_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMQPROXY_URL", "amqp://ann:pw@example.com:5673/v")
+    assert "amqp://ann@example.com:5673/v" in repr(amqproxy.connect())
+    monkeypatch.delenv("AMQPROXY_URL")
+    assert "amqp://guest@localhost:5672/%2F" in repr(amqproxy.connect())
+
+

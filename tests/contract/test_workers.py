@@ -1,0 +1,129 @@
+"""Workers that stop: what runs is finished, what was not started goes to others, nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+import amqproxy
+from tests.contract.test_deadlines import Gate, gate
+
+
+async def test_stopping_finishes_what_runs(mq: amqproxy.Client, service: str) -> None:
+    handler = Gate()
+    worker = mq.serve(handler, name=service, auto_delete=True)
+    await worker.start()
+    call = asyncio.create_task(mq.proxy(Gate, name=service).wait(1))
+    await handler.entered.acquire()
+    stop = asyncio.create_task(worker.stop())
+    await asyncio.sleep(0.05)
+    assert not stop.done()
+    handler.open.set()
+    assert await call == 1
+    await stop
+    assert worker.answered == 1
+
+
+async def test_a_stopping_worker_gives_back_what_it_had_not_started(mq: amqproxy.Client, service: str) -> None:
+    first, second = Gate(), Gate()
+    second.open.set()
+    worker = mq.serve(first, name=service, concurrency=2)
+    await worker.start()
+    proxy = mq.proxy(Gate, name=service)
+    calls = [asyncio.create_task(proxy.wait(n)) for n in range(6)]
+    for _ in range(2):
+        await first.entered.acquire()
+    stop = asyncio.create_task(worker.stop())
+    async with mq.serve(second, name=service) as other:
+        first.open.set()
+        assert await asyncio.gather(*calls) == list(range(6))
+        await stop
+        assert (worker.answered, other.answered) == (2, 4)
+        await (await (await mq._live_connection().link())._channel()).queue_delete(service)
+
+
+async def test_what_does_not_end_within_its_grace_is_given_back_and_run_elsewhere(
+    mq: amqproxy.Client, service: str
+) -> None:
+    class Seen:
+        async def redelivered(self) -> bool:
+            if not amqproxy.current().redelivered:
+                entered.set()
+                await asyncio.Event().wait()
+            return amqproxy.current().redelivered
+
+    entered = asyncio.Event()
+    worker = mq.serve(Seen(), name=service, grace=0.05)
+    await worker.start()
+    call = asyncio.create_task(mq.proxy(Seen, name=service).redelivered())
+    await entered.wait()
+    await worker.stop()
+    assert not call.done()
+    async with mq.serve(Seen(), name=service):
+        assert await call is True
+        await (await (await mq._live_connection().link())._channel()).queue_delete(service)
+
+
+async def test_a_second_stop_without_grace_ends_the_waiting_of_the_first(mq: amqproxy.Client, service: str) -> None:
+    handler = Gate()
+    worker = mq.serve(handler, name=service, auto_delete=True, grace=60)
+    await worker.start()
+    call = asyncio.create_task(mq.proxy(Gate, name=service, timeout=1).wait(1))
+    await handler.entered.acquire()
+    began = time.monotonic()
+    patient = asyncio.create_task(worker.stop())
+    await asyncio.sleep(0)
+    await worker.stop(0)
+    await patient
+    assert time.monotonic() - began < 5
+    with pytest.raises(amqproxy.CallTimeout):
+        await call
+
+
+async def test_a_worker_serves_once(mq: amqproxy.Client, service: str) -> None:
+    async with mq.serve(Gate(), name=service, auto_delete=True) as worker:
+        with pytest.raises(amqproxy.Closed, match="started already"):
+            await worker.start()
+        assert repr(worker).startswith(f"<Worker {worker.name} of '{service}' at amqp://guest@")
+    with pytest.raises(amqproxy.Closed, match="started already"):
+        await worker.start()
+    await worker.stop()
+
+
+async def test_a_queue_that_cannot_be_had_leaves_the_served_object_again(mq: amqproxy.Client, service: str) -> None:
+    steps: list[str] = []
+
+    class Pool:
+        async def __aenter__(self) -> None:
+            steps.append("enter")
+
+        async def __aexit__(self, *exc: object) -> None:
+            steps.append("exit")
+
+        async def use(self) -> None: ...
+
+    async with gate(mq, service):
+        with pytest.raises(amqproxy.TopologyConflict):
+            await mq.serve(Pool(), name=service, durable=False, auto_delete=True).start()
+    assert steps == ["enter", "exit"]
+
+
+async def test_a_message_is_acknowledged_behind_its_answer(mq: amqproxy.Client, service: str) -> None:
+    """After thousands of calls in every order of ending, no delivery is left unacknowledged."""
+
+    class Jitter:
+        async def work(self, n: int) -> int:
+            for _ in range(n % 7):
+                await asyncio.sleep(0)
+            return n
+
+    worker = mq.serve(Jitter(), name=service, concurrency=50)
+    await worker.start()
+    proxy = mq.proxy(Jitter, name=service)
+    assert await asyncio.gather(*(proxy.work(n) for n in range(3000))) == list(range(3000))
+    await worker.stop()
+    link = await mq._live_connection().link()
+    assert await link.queue_counts(service) == (0, 0)
+    await (await link._channel()).queue_delete(service)
