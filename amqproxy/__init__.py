@@ -21,6 +21,7 @@ from .errors import (
 )
 from .handler import Call, current
 from .proxy import Proxy, options
+from .runner import run
 
 __version__ = "0.1.0"
 
@@ -48,5 +49,6 @@ __all__ = [
     "message",
     "method",
     "options",
+    "run",
     "serve",
 ]

@@ -149,7 +149,7 @@ class Caller:
     async def line(self, exchange: str, deadline: float) -> Line:
         """The line for an exchange, ready to send; waits for the link and for a full socket, until the deadline.
 
-        CallTimeout if that takes too long, Unroutable if the exchange does not exist, Overloaded if too many calls wait.
+        CallTimeout if that takes too long, Unroutable if there is no such exchange, Overloaded if too many calls wait.
         """
         limit = self.connection.options.max_in_flight
         if self._waiting >= limit:

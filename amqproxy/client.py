@@ -104,7 +104,8 @@ class Client:
     def proxy(self, service: Any, /, *, name: str | None = None, **options: Any) -> Any:
         """A proxy of a service: of a class or function that describes it, or of a name.
 
-        `name` is for a description that is served under another name than its own. Options are those of `CallOptions`: timeout (seconds), idempotent, exchange, routing_key, priority, …
+        `name` is for a description that is served under another name than its own. Options are those of `CallOptions`:
+        timeout (seconds), idempotent, exchange, routing_key, priority, …
         """
         return Proxy(self, service, name=name, **options)
 

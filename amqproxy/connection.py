@@ -97,7 +97,9 @@ class Link:
         _reason(closing)  # takes the exception, which asyncio would otherwise report as never retrieved
         self._protocol.abort()
 
-    async def open_lane(self, sink: ContentSink, on_closed: Callable[[Exception], None], *, prefetch: int = 0) -> OpenLane:
+    async def open_lane(
+        self, sink: ContentSink, on_closed: Callable[[Exception], None], *, prefetch: int = 0
+    ) -> OpenLane:
         """A channel of its own whose messages go to `sink`; `on_closed` is told once when the channel is gone."""
         channel = await self._channel()
         if prefetch:
@@ -209,7 +211,9 @@ class OpenLane:
         self.lane = lane
         self._tag = ""
 
-    async def consume(self, queue: str, on_cancelled: Callable[[], None], *, no_ack: bool, exclusive: bool = False) -> None:
+    async def consume(
+        self, queue: str, on_cancelled: Callable[[], None], *, no_ack: bool, exclusive: bool = False
+    ) -> None:
         """Let the messages of a queue come in; `on_cancelled` is called when the broker ends that (queue deleted)."""
         link = self._link
         self._channel.on_consumer_cancel_callbacks.add(lambda frame: on_cancelled())
@@ -395,7 +399,9 @@ def connect_error(error: Exception, said: str | None, url: BrokerURL, timeout: f
         case aiormq.exceptions.AuthenticationError():
             return AccessRefused(f"{url.address} does not offer the way to log in that the URL asks for ({text})")
         case _ if said is not None and said.startswith(("530", "403")):
-            return AccessRefused(f"{url.address} refused the virtual host {url.virtual_host!r} to {url.user!r} ({text})")
+            return AccessRefused(
+                f"{url.address} refused the virtual host {url.virtual_host!r} to {url.user!r} ({text})"
+            )
         case TimeoutError():
             return BrokerUnavailable(
                 f"{url.address} did not answer as an AMQP broker within {timeout:g} s; is RabbitMQ behind this port?"

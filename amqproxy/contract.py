@@ -44,9 +44,7 @@ class MethodOptions:
     idempotent: bool | None = None
 
 
-def serve(
-    name: str, *, errors: tuple[type[Exception], ...] = (), **options: Any
-) -> Callable[[Served], Served]:
+def serve(name: str, *, errors: tuple[type[Exception], ...] = (), **options: Any) -> Callable[[Served], Served]:
     """Describe a class or function as the service `name`; options are those of `ServeOptions`.
 
     `errors` are exception types of yours that callers shall see as themselves.
@@ -216,28 +214,26 @@ def contract_of(target: Any, *, name: str | None = None) -> Contract:
     functions = {target.__name__: target} if function else _public_functions(source)
     title = getattr(source, "__qualname__", description.name)
     methods = {
-        each: _method(description.name, each, found, None if function else title)
-        for each, found in functions.items()
+        each: _method(description.name, each, found, None if function else title) for each, found in functions.items()
     }
     if not methods:
         raise ContractError(f"{title} has no public methods to serve")
-    contract = Contract(
-        description.name, title, methods, description.options, description.errors, function is not None
-    )
+    contract = Contract(description.name, title, methods, description.options, description.errors, function is not None)
     _check_distinct(contract)
     return contract
 
 
 def _public_functions(source: type) -> dict[str, Callable[..., Any]]:
-    """Functions of the class and its bases, but for `object`: no underscore, no property, nothing that only behaves
-    like a function."""
+    """Functions of the class and its bases, but for `object`: no underscore, no property, no other callable."""
     found: dict[str, Any] = {}
     for base in reversed(source.__mro__[:-1]):
         if base.__module__ in ("typing", "abc", "typing_extensions"):
             continue
         for name, value in vars(base).items():
             found.pop(name, None)
-            if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, (staticmethod, classmethod))):
+            if not name.startswith("_") and (
+                inspect.isfunction(value) or isinstance(value, (staticmethod, classmethod))
+            ):
                 found[name] = value
     return found
 
@@ -289,7 +285,10 @@ def _signature(function: Any, title: str, bound: bool) -> inspect.Signature:
     raw = inspect.signature(function)
     parameters = [p.replace(annotation=hints.get(p.name, Any)) for p in raw.parameters.values()]
     if bound:
-        if not parameters or parameters[0].kind not in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+        if not parameters or parameters[0].kind not in (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        ):
             raise ContractError(f"{title} does not take self")
         del parameters[0]
     return inspect.Signature(parameters, return_annotation=hints.get("return", inspect.Signature.empty))

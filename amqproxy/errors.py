@@ -1,20 +1,20 @@
 """The errors of amqproxy. Each failed call says whose fault it was, whether the handler ran, and whether to try again.
 
-    AMQProxyError
-    ├─ ContractError (also TypeError)            the class or the arguments do not fit the contract
-    ├─ BrokerUnavailable (also ConnectionError)  no broker answered within the connect timeout
-    ├─ AccessRefused (also PermissionError)      credentials, virtual host or permission refused
-    ├─ TopologyConflict                          a queue or exchange exists with other arguments
-    ├─ Closed (also RuntimeError)                used after it was closed
-    └─ CallError                                 .executed is "no", "maybe" or "yes"
-       ├─ Unroutable            no     no queue takes it: no pool was ever started under this name
-       ├─ Overloaded            no     the queue refused it, or too many calls are in flight
-       ├─ MessageTooLarge       no     refused before sending
-       ├─ EncodingFailed        no     a value the codec cannot write; names the path to it
-       ├─ CallTimeout           maybe  (also TimeoutError) no answer within the call's time
-       ├─ ConnectionLost        maybe  (also ConnectionError) the link broke while the call was out
-       ├─ BadReply              yes    the reply does not decode
-       └─ RemoteError           yes    the handler raised, or the worker refused
+AMQProxyError
+├─ ContractError (also TypeError)            the class or the arguments do not fit the contract
+├─ BrokerUnavailable (also ConnectionError)  no broker answered within the connect timeout
+├─ AccessRefused (also PermissionError)      credentials, virtual host or permission refused
+├─ TopologyConflict                          a queue or exchange exists with other arguments
+├─ Closed (also RuntimeError)                used after it was closed
+└─ CallError                                 .executed is "no", "maybe" or "yes"
+   ├─ Unroutable            no     no queue takes it: no pool was ever started under this name
+   ├─ Overloaded            no     the queue refused it, or too many calls are in flight
+   ├─ MessageTooLarge       no     refused before sending
+   ├─ EncodingFailed        no     a value the codec cannot write; names the path to it
+   ├─ CallTimeout           maybe  (also TimeoutError) no answer within the call's time
+   ├─ ConnectionLost        maybe  (also ConnectionError) the link broke while the call was out
+   ├─ BadReply              yes    the reply does not decode
+   └─ RemoteError           yes    the handler raised, or the worker refused
 """
 
 from __future__ import annotations
@@ -151,11 +151,31 @@ class RemoteError(CallError):
 REBUILT_BUILTINS: Mapping[str, type[Exception]] = {
     name: getattr(builtins, name)
     for name in (
-        "ArithmeticError AssertionError AttributeError BufferError EOFError FileExistsError FileNotFoundError "
-        "FloatingPointError IndexError IsADirectoryError KeyError LookupError NotADirectoryError NotImplementedError "
-        "OSError OverflowError PermissionError RecursionError RuntimeError TimeoutError TypeError UnicodeError "
-        "ValueError ZeroDivisionError"
-    ).split()
+        "ArithmeticError",
+        "AssertionError",
+        "AttributeError",
+        "BufferError",
+        "EOFError",
+        "FileExistsError",
+        "FileNotFoundError",
+        "FloatingPointError",
+        "IndexError",
+        "IsADirectoryError",
+        "KeyError",
+        "LookupError",
+        "NotADirectoryError",
+        "NotImplementedError",
+        "OSError",
+        "OverflowError",
+        "PermissionError",
+        "RecursionError",
+        "RuntimeError",
+        "TimeoutError",
+        "TypeError",
+        "UnicodeError",
+        "ValueError",
+        "ZeroDivisionError",
+    )
 }
 
 

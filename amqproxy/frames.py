@@ -134,7 +134,7 @@ class ContentReader:
             text = at + 3
             self._expect_content((int.from_bytes(data[at : at + 2], "big"), data[text : text + data[at + 2]]))
             return True
-        if method == _ACK or method == _NACK:
+        if method in (_ACK, _NACK):
             tag, flags = _TAG_AND_FLAG.unpack_from(data, at)
             self.sink.confirmed(tag, bool(flags & 1), method == _ACK)
             return True
@@ -208,15 +208,12 @@ _KINDS = frozenset((METHOD, HEADER, BODY, HEARTBEAT))
 
 def publish_method(channel: int, exchange: bytes, routing_key: bytes, *, mandatory: bool = True) -> bytes:
     """The method frame that opens each message to one destination; made once and used again."""
-    payload = b"".join(
-        (_PUBLISH, encode_short_string(exchange), encode_short_string(routing_key), bytes((mandatory,)))
-    )
+    payload = b"".join((_PUBLISH, encode_short_string(exchange), encode_short_string(routing_key), bytes((mandatory,))))
     return _FRAME.pack(METHOD, channel, len(payload)) + payload + FRAME_END
 
 
 def encode_publish(method: bytes, channel: int, properties: bytes, body: bytes, max_frame_bytes: int) -> bytes:
-    """All frames of one message: `method` from `publish_method`, encoded properties, and the body in as many frames
-    as it takes."""
+    """All frames of one message: `method` from `publish_method`, the properties, the body in as many as it takes."""
     size = len(body)
     header = _CONTENT_FRAME.pack(HEADER, channel, _CONTENT_FIXED + len(properties), BASIC, 0, size)
     if 0 < size <= max_frame_bytes - FRAME_OVERHEAD:

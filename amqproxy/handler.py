@@ -79,9 +79,12 @@ class HandlerTable:
             return refusal("invalid_argument", "the request has no content-type; it names the message class")
         if encoding not in self._encodings:
             known = ", ".join(sorted(e.decode() for e in self._encodings if e))
-            return refusal("unimplemented", f"the content-encoding {_printable(encoding)} is not known here; {known} is")
+            return refusal(
+                "unimplemented", f"the content-encoding {_printable(encoding)} is not known here; {known} is"
+            )
         return refusal(
-            "unimplemented", f"{self._title} does not serve {_printable(content_type)}; it serves {', '.join(self._classes)}"
+            "unimplemented",
+            f"{self._title} does not serve {_printable(content_type)}; it serves {', '.join(self._classes)}",
         )
 
 
@@ -181,7 +184,7 @@ class Call:
 
     @property
     def time_left(self) -> float | None:
-        """Seconds until the caller stops waiting, counted from receipt by this process's clock; None if it did not say."""
+        """Seconds until the caller stops waiting, counted from receipt by our own clock; None if it did not say."""
         milliseconds = self.headers.get(TIMEOUT_HEADER)
         if not isinstance(milliseconds, int):
             return None

@@ -1,8 +1,8 @@
 """The fast lane: the content frames of chosen channels, read and written without a task or an await per frame.
 
 aiormq opens the connection through a transport factory of ours (connection.py). `LaneProtocol` stands between the
-socket and aiormq's stream reader: what belongs to a lane goes to it at once, inside `data_received`; all else goes on to
-aiormq. What lanes send in one turn of the event loop is written together.
+socket and aiormq's stream reader: what belongs to a lane goes to it at once, inside `data_received`; all else goes on
+to aiormq. What lanes send in one turn of the event loop is written together.
 """
 
 from __future__ import annotations

@@ -96,12 +96,12 @@ class ServeOptions:
 
 
 def changed(options: Options, what: str, changes: Mapping[str, Any]) -> Options:
-    """The options with changes; TypeError or ValueError name the change that is wrong, `what` says whose option it is."""
-    known = [field.name for field in fields(options)]  # type: ignore[arg-type]  # all options are dataclasses
+    """The options with changes; TypeError or ValueError name the one that is wrong, `what` says whose option it is."""
+    known = [field.name for field in fields(options)]
     for name in changes:
         if name not in known:
             raise TypeError(f"{what} has no option {name!r}; it has {', '.join(known)}")
-    return replace(options, **changes)  # type: ignore[type-var]
+    return replace(options, **changes)
 
 
 def _positive(options: Any, *names: str) -> None:

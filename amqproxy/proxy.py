@@ -141,7 +141,9 @@ class RemoteMethod:
         self._errors = target.contract.errors if target.contract else ()
         self._timeout = options.timeout
         self._encoding = options.encoding.encode()
-        self._routing_key = options.routing_key or (target.contract.options.queue if target.contract else None) or target.service
+        self._routing_key = (
+            options.routing_key or (target.contract.options.queue if target.contract else None) or target.service
+        )
         self._max_body_bytes = target.caller.connection.options.max_body_bytes
         self._line: Line | None = None
         self._destination = b""
@@ -228,8 +230,8 @@ class RemoteMethod:
         match error:
             case Returned():
                 return Unroutable(
-                    f"{self.__qualname__}: no queue at {self._caller.connection.url.address} takes {self._routing_key!r} "
-                    f"on {where} ({error}); is a worker serving {self._service!r}?"
+                    f"{self.__qualname__}: no queue at {self._caller.connection.url.address} takes "
+                    f"{self._routing_key!r} on {where} ({error}); is a worker serving {self._service!r}?"
                 )
             case Expired():
                 return CallTimeout(
@@ -248,7 +250,8 @@ class RemoteMethod:
         waiting, consumers = counts
         if not consumers:
             return f"nobody serves the queue {self._routing_key!r} now"
-        return f"it was sent to the queue {self._routing_key!r}, where {waiting} calls wait and {consumers} workers consume"
+        queue = f"the queue {self._routing_key!r}"
+        return f"it was sent to {queue}, where {waiting} calls wait and {consumers} workers consume"
 
 
 class LimitedMethod(RemoteMethod):

@@ -1,12 +1,12 @@
-"""A private RabbitMQ for tests and demonstrations: a node of its own, made from an installed ``rabbitmq-server``.
+"""A private RabbitMQ for tests and demonstrations, made from an installed ``rabbitmq-server``.
 
     with rabbitmq() as node:
         async with amqproxy.connect(node.url) as mq: ...
 
-The node has a temporary directory, a name, ports and an Erlang port mapper (epmd) of its own, listens on the loopback
-interface only, and shares nothing with the machine's own broker: no service is started, stopped or read. Several
-nodes may run at once. What was started is ended and what was written is removed when the block is left, and also
-when this process dies without a chance to clean up.
+The node has a temporary directory, a name, ports and an Erlang port mapper (epmd) of its own, listens on the
+loopback interface only, and shares nothing with the machine's own broker: no service is started, stopped or
+read. Several nodes may run at once. What was started is ended and what was written is removed when the block
+is left, and also when this process dies without a chance to clean up.
 
 Only the standard library is used, and importing this module starts nothing.
 """
@@ -23,13 +23,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 60.0
-"""Seconds within which a node must accept AMQP connections; it takes about three on an idle two-core machine."""
+"""Seconds within which a node must accept AMQP connections; on an idle two-core machine it takes three."""
 STOP_TIMEOUT = 30.0
 """Seconds that an orderly shutdown may take before the node is killed; it takes about one."""
 CTL_TIMEOUT = 60.0
@@ -37,13 +37,14 @@ CTL_TIMEOUT = 60.0
 
 _POLL_INTERVAL = 0.02
 _GREETING_TIMEOUT = 5.0
-_EXCERPT_LINES = 12
+_GUARD_TIMEOUT = 3.0
+_EXCERPT_LINES = 20
 
-# Below the ephemeral ranges of Linux (from 32768) and macOS (from 49152): no outgoing connection can take a node's
-# port while the node is stopped.
+# Below the ephemeral ranges of Linux (from 32768) and macOS (from 49152): no outgoing connection can take the
+# port of a node that is stopped.
 _PORTS = range(20000, 32000)
 
-# Where packages and Homebrew put rabbitmq-server, besides $PATH: a normal user's $PATH lacks the sbin directories.
+# Where packages and Homebrew put rabbitmq-server, besides $PATH: that of a normal user lacks the sbin ones.
 _USUAL_PLACES = (
     "/usr/local/sbin",
     "/usr/local/bin",
@@ -61,13 +62,23 @@ _CURE = (
     "macOS: brew install rabbitmq), or name a running broker by its URL instead"
 )
 
-# Outlives this process, however that ends: each line names the processes of the present run, and at the end of file
-# those of the last line are killed. An orderly close sends an empty line first, which leaves nothing to kill.
+# Outlives this process, however that ends, to end what it started. Its input says which processes have started
+# (+) and ended (-); when no more can come, it kills those that are left.
 _GUARD = """\
-while read -r line; do running=$line; done
-[ -z "$running" ] || kill -KILL $running 2>/dev/null
-rm -rf "$1" 2>/dev/null || { sleep 1; rm -rf "$1"; }
+running=
+while read -r change pid; do
+    others=
+    for known in $running; do [ "$known" = "$pid" ] || others="$others $known"; done
+    running=$others
+    [ "$change" = - ] || running="$running $pid"
+done
+[ -z "$running" ] || kill -KILL $running
+rm -rf "$1" || { sleep 1; rm -rf "$1"; }
 """
+
+# A process tells the guard of itself, over its first standard input: there is no moment at which it runs and
+# only we, who may be interrupted or killed, know of it.
+_GUARDED = 'echo "+ $$" >&0 && exec "$@" </dev/null'
 
 
 class RabbitMQNotInstalled(RuntimeError):
@@ -75,7 +86,7 @@ class RabbitMQNotInstalled(RuntimeError):
 
 
 class RabbitMQ:
-    """One private node: started and stopped as often as a test needs, with one name, one set of ports, one database.
+    """One private node: started and stopped as often as a test needs, with one name, port and database.
 
     Args:
         config: Lines of ``rabbitmq.conf`` (https://www.rabbitmq.com/docs/configure#config-file), such as
@@ -99,9 +110,7 @@ class RabbitMQ:
     version: str
     """The version that the broker names in its greeting; empty until it was started."""
 
-    def __init__(
-        self, *, config: Mapping[str, str | int | bool] | None = None, plugins: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, *, config: Mapping[str, str | int | bool] | None = None, plugins: Iterable[str] = ()) -> None:
         self.config = dict(config or {})
         self.version = ""
         self.name = f"amqproxy-{secrets.token_hex(4)}@localhost"
@@ -114,6 +123,7 @@ class RabbitMQ:
         self._guard: subprocess.Popen[bytes] | None = None
         self.directory = Path(tempfile.mkdtemp(prefix="amqproxy-rabbitmq-"))
         try:
+            self._start_guard()
             self._furnish(home)
         except BaseException:
             self.close()
@@ -135,9 +145,9 @@ class RabbitMQ:
 
     @property
     def pid(self) -> int:
-        """The process id of the Erlang machine, for signals and for its CPU time. RuntimeError when it does not run."""
+        """The Erlang machine's process, for signals and its CPU time. RuntimeError when it does not run."""
         if self._node is None or not self.running:
-            raise RuntimeError("this RabbitMQ node is stopped; start() it first")
+            raise RuntimeError("this RabbitMQ node does not run; start() it first")
         return self._node.pid
 
     @property
@@ -150,10 +160,11 @@ class RabbitMQ:
         """Start the node, again too, and return when it answers an AMQP handshake. Does nothing when it runs.
 
         Raises:
-            RuntimeError: It ended, or did not answer within `timeout` seconds; with what its log says about it.
+            RuntimeError: It ended, or did not answer within `timeout` seconds; with what its log says.
         """
         if self.running:
             return
+        self.kill()  # it may have ended by itself
         deadline = time.monotonic() + timeout
         try:
             self._write_config()
@@ -165,7 +176,7 @@ class RabbitMQ:
             raise
 
     def stop(self) -> None:
-        """Shut the node down in order: connections are closed with 320 CONNECTION_FORCED, durable data stays."""
+        """Shut the node down in order: connections end with 320 CONNECTION_FORCED, durable data stays."""
         if self._node is None:
             return
         self._node.terminate()
@@ -178,26 +189,22 @@ class RabbitMQ:
 
     def kill(self) -> None:
         """End the node at once by SIGKILL, as a crash or a power cut does. What it had on disk stays."""
-        if self._node is None:
-            return
-        self._node.kill()
-        self._node.wait()
-        self._node = None
-        self._tell_guard()
+        if self._node is not None:
+            self._end(self._node)
+            self._node = None
 
     def close(self) -> None:
         """End the node and its port mapper, and remove all they wrote. The node cannot be started again."""
         self.kill()
         if self._epmd is not None:
-            self._epmd.kill()
-            self._epmd.wait()
+            self._end(self._epmd)
             self._epmd = None
-            self._tell_guard()
         if self._guard is not None:
-            guard, self._guard = self._guard, None
-            # Not by the end of its input: a process forked from this one may hold that open.
-            guard.kill()
-            guard.communicate()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a process forked from us holds its input open
+                self._guard.communicate(timeout=_GUARD_TIMEOUT)
+            self._guard.kill()
+            self._guard.wait()
+            self._guard = None
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def ctl(self, *arguments: str, timeout: float = CTL_TIMEOUT) -> str:
@@ -235,14 +242,11 @@ class RabbitMQ:
 
     def _write_config(self) -> None:
         lines = {"listeners.tcp.1": f"{self.host}:{self.port}", "log.console": False, **self.config}
-        (self.directory / "rabbitmq.conf").write_text(
-            "".join(
-                f"{key} = {str(value).lower() if isinstance(value, bool) else value}\n" for key, value in lines.items()
-            )
-        )
+        text = "".join(f"{key} = {_conf_value(value)}\n" for key, value in lines.items())
+        (self.directory / "rabbitmq.conf").write_text(text)
 
     def _environment(self) -> dict[str, str]:
-        """Return the whole environment of the node and of `rabbitmqctl`: nothing of the machine's own broker leaks in."""
+        """Return the node's whole environment, and rabbitmqctl's: nothing of the machine's own leaks in."""
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
         dist_ports = f"inet_dist_listen_min {self._dist_port} inet_dist_listen_max {self._dist_port}"
         return {
@@ -257,18 +261,19 @@ class RabbitMQ:
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.directory / "advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
             "RABBITMQ_MNESIA_BASE": str(self.directory / "database"),
+            "RABBITMQ_LOG_BASE": str(self.directory),  # of the log of upgrades
             "RABBITMQ_LOGS": str(self.directory / "rabbit.log"),
             "RABBITMQ_PID_FILE": str(self.directory / "pid"),
-            # The name is given to Erlang itself, not only to RabbitMQ, which would start a second Erlang machine to
-            # make sure of an epmd. "+B i": Ctrl-C is not for the node.
+            # The name is given to Erlang itself, not only to RabbitMQ, which would start a second Erlang
+            # machine to make sure of an epmd. "+B i": Ctrl-C is not for the node.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-sname {self.name} {loopback} {dist_ports} +B i",
             "RABBITMQ_CTL_ERL_ARGS": loopback,
-            # Neither Erlang nor RabbitMQ, which does it every minute, may start an epmd: it would outlive the node.
+            # Neither Erlang nor RabbitMQ, which tries every minute, may start an epmd: it would outlive us.
             "ERL_FLAGS": "-start_epmd false",
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_CRASH_DUMP": str(self.directory / "erl_crash.dump"),
             "ERL_CRASH_DUMP_SECONDS": "0",
-            # The script then becomes the Erlang machine, rather than waiting for it: signals reach the node itself.
+            # The script then becomes the Erlang machine instead of waiting for it: signals reach the node.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
@@ -285,36 +290,40 @@ class RabbitMQ:
     def _start_node(self) -> None:
         self._node = self._spawn([self._home / "sbin" / "rabbitmq-server"])
 
-    def _spawn(self, command: list[str | Path]) -> subprocess.Popen[bytes]:
-        """Start a process that no Ctrl-C of ours reaches, and put it under guard."""
-        if self._guard is None:
-            self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARD, "guard", self.directory],
-                stdin=subprocess.PIPE,
-                cwd="/",
-                start_new_session=True,
-            )
+    def _start_guard(self) -> None:
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "guard", self.directory],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def _spawn(self, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
+        """Start a process under guard, which no Ctrl-C of ours reaches."""
+        if self._guard is None or self._guard.poll() is not None:
+            self._start_guard()
+        assert self._guard is not None
         with (self.directory / "output.txt").open("ab") as output:
-            process = subprocess.Popen(
-                command,
+            return subprocess.Popen(
+                ["/bin/sh", "-c", _GUARDED, "guarded", *command],
                 env=self._environment(),
                 cwd=self.directory,
-                stdin=subprocess.DEVNULL,
+                stdin=self._guard.stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._tell_guard(process.pid)
-        return process
 
-    def _tell_guard(self, *started: int) -> None:
-        """Name the processes that must not outlive this one."""
-        if self._guard is None or self._guard.stdin is None:
-            return
-        pids = [process.pid for process in (self._node, self._epmd) if process is not None and process.poll() is None]
-        with contextlib.suppress(BrokenPipeError):  # somebody killed the guard: nothing depends on it but a hard end
-            self._guard.stdin.write(" ".join(map(str, {*pids, *started})).encode() + b"\n")
-            self._guard.stdin.flush()
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.wait()
+        if self._guard is not None and self._guard.stdin is not None:
+            # Without the guard, should somebody have killed it, all works but the clean-up after a hard end.
+            with contextlib.suppress(BrokenPipeError):
+                self._guard.stdin.write(b"- %d\n" % process.pid)
+                self._guard.stdin.flush()
 
     def _wait_until_ready(self, deadline: float) -> None:
         while not (greeting := _greeting(self.host, self.port)):
@@ -337,7 +346,7 @@ class RabbitMQ:
 def rabbitmq(
     *, config: Mapping[str, str | int | bool] | None = None, plugins: Iterable[str] = ()
 ) -> Iterator[RabbitMQ]:
-    """Start a private node, give it to the block, and remove every trace of it after. Arguments as for `RabbitMQ`.
+    """Start a private node, give it to the block, remove every trace after. Arguments as for `RabbitMQ`.
 
     Raises:
         RabbitMQNotInstalled: There is no ``rabbitmq-server``, or no Erlang to run it.
@@ -352,7 +361,7 @@ def rabbitmq(
 
 
 def find_rabbitmq(search: str | None = None) -> Path:
-    """Return the directory of the installed RabbitMQ: the one with ``sbin/rabbitmq-server`` and ``plugins`` in it.
+    """Return the directory of the installed RabbitMQ: the one with ``sbin`` and ``plugins`` in it.
 
     Args:
         search: Directories to look in, as in ``$PATH``; that and the usual places unless given.
@@ -365,8 +374,8 @@ def find_rabbitmq(search: str | None = None) -> Path:
         server = Path(place) / "rabbitmq-server"
         if not os.access(server, os.X_OK):
             continue
-        # Packages put a script on $PATH that changes user to "rabbitmq", and the real one elsewhere; only the real
-        # one has rabbitmq-env beside it and can be run by anybody.
+        # Packages put a script on $PATH that changes user to "rabbitmq", and the real one elsewhere; only the
+        # real one has rabbitmq-env beside it and can be run by anybody.
         found = found or server
         home = server.resolve().parent.parent
         if (home / "sbin" / "rabbitmq-env").exists() and (home / "plugins").is_dir():
@@ -377,7 +386,7 @@ def find_rabbitmq(search: str | None = None) -> Path:
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody uses on the loopback interface, and that no outgoing connection is given."""
+    """Return a TCP port that nobody listens on at the loopback interface, and that no connection is given."""
     for port in random.sample(_PORTS, len(_PORTS)):
         with socket.socket() as probe:
             # As servers do: a port with connections in TIME_WAIT is free.
@@ -389,7 +398,7 @@ def free_port() -> int:
 
 
 def broker_product(host: str, port: int) -> str:
-    """Return what the broker at `host` and `port` calls itself, as in ``RabbitMQ 3.10.8``; without logging in.
+    """Return what the broker at `host` and `port` calls itself, as in ``RabbitMQ 3.10.8``; it needs no login.
 
     Raises:
         ConnectionError: Nobody there speaks AMQP 0-9-1 without TLS.
@@ -397,7 +406,7 @@ def broker_product(host: str, port: int) -> str:
     greeting = _greeting(host, port)
     if not greeting:
         raise ConnectionError(f"no AMQP 0-9-1 broker answers at {host}:{port}")
-    return " ".join(filter(None, (_server_property(greeting, b"product"), _server_property(greeting, b"version"))))
+    return f"{_server_property(greeting, b'product')} {_server_property(greeting, b'version')}".strip()
 
 
 def _search_path() -> str:
@@ -405,7 +414,7 @@ def _search_path() -> str:
 
 
 def _find_epmd() -> str:
-    """Return Erlang's port mapper; it is on $PATH with most packages, and always beside the Erlang machine."""
+    """Return Erlang's port mapper: on $PATH with most packages, and always beside the Erlang machine."""
     path = _search_path()
     if epmd := shutil.which("epmd", path=path):
         return epmd
@@ -426,12 +435,11 @@ def _distinct_ports(count: int) -> list[int]:
 def _lean_home(home: Path, lean: Path, plugins: tuple[str, ...]) -> Path:
     """Make a RabbitMQ directory of links that holds only what the node needs, and return it.
 
-    Erlang looks for each of a thousand modules in every directory of its path, and RabbitMQ puts all its plugins on
-    that path, enabled or not: without them a start takes half the time. What cannot be read is not left out.
+    Erlang looks for each of a thousand modules in every directory of its path, and RabbitMQ puts all plugins
+    there, enabled or not: without them a start takes three seconds where it took six.
     """
-    available = {
-        directory.name.rsplit("-", 1)[0]: directory for directory in (home / "plugins").iterdir() if directory.is_dir()
-    }
+    directories = (entry for entry in (home / "plugins").iterdir() if entry.is_dir())
+    available = {directory.name.rsplit("-", 1)[0]: directory for directory in directories}
     if "rabbit" not in available:
         return home  # plugins packed as archives: an old or unusual layout
     for plugin in plugins:
@@ -448,7 +456,7 @@ def _lean_home(home: Path, lean: Path, plugins: tuple[str, ...]) -> Path:
 
 
 def _with_dependencies(wanted: set[str], available: dict[str, Path]) -> set[str]:
-    """Return `wanted` and all they depend on by their .app files (https://www.erlang.org/doc/apps/kernel/app)."""
+    """Return `wanted` and all they need by their .app files (https://www.erlang.org/doc/apps/kernel/app)."""
     needed: set[str] = set()
     while wanted:
         application = wanted.pop()
@@ -460,16 +468,18 @@ def _with_dependencies(wanted: set[str], available: dict[str, Path]) -> set[str]
     return needed
 
 
+def _conf_value(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _excerpt(lines: list[str]) -> list[str]:
-    """Return where the trouble begins, which is what to read, and the end of a log."""
-    first = next((number for number, line in enumerate(lines) if "[error]" in line), len(lines))
-    last = max(first + _EXCERPT_LINES, len(lines) - _EXCERPT_LINES)
-    gap = ["..."] if last > first + _EXCERPT_LINES else []
-    return lines[first : first + _EXCERPT_LINES] + gap + lines[last:]
+    """Return where the trouble begins, which is what to read, or else the end of a log."""
+    first = next((number for number, line in enumerate(lines) if "[error]" in line), -_EXCERPT_LINES)
+    return lines[first:][:_EXCERPT_LINES]
 
 
 def _epmd_answers(host: str, port: int) -> bool:
-    """Say whether a port mapper answers NAMES_REQ (https://www.erlang.org/doc/apps/erts/erl_dist_protocol)."""
+    """Say whether a port mapper answers (NAMES_REQ, https://www.erlang.org/doc/apps/erts/erl_dist_protocol)."""
     try:
         with socket.create_connection((host, port), _GREETING_TIMEOUT) as peer:
             peer.sendall(b"\x00\x01n")
@@ -479,7 +489,7 @@ def _epmd_answers(host: str, port: int) -> bool:
 
 
 def _greeting(host: str, port: int) -> bytes:
-    """Return the broker's answer to a protocol header, its connection.start frame, or nothing when there is none.
+    """Return the broker's answer to a protocol header, its connection.start frame, or nothing without one.
 
     See AMQP 0-9-1, 2.2.4 and 4.2.2. A listening socket alone would not prove that the broker speaks.
     """

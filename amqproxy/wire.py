@@ -37,7 +37,7 @@ class Failure(msgspec.Struct, kw_only=True, frozen=True):
     """Why a call failed. The first two fields are the original's and all that its clients read."""
 
     message: str
-    throwableAsString: str = ""  # noqa: N815  (the original's name)
+    throwableAsString: str = ""
     error: FailureDetail | None = None
 
 

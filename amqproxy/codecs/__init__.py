@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class DecodingFailed(ValueError):
-    """Bytes that are not what the contract says; the text holds the path, as in "Expected `int`, got `str` - at `$.x`"."""
+    """Bytes that are not what the contract says; the text holds the path: "Expected `int`, got `str` - at `$.x`"."""
 
 
 class Mismatch(ValueError):

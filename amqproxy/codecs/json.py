@@ -1,8 +1,8 @@
 """JSON, with the types of the contract: msgspec reads, writes and checks in one pass of C.
 
-What a type looks like in JSON is msgspec's default (https://jcristharif.com/msgspec/supported-types.html): datetimes are
-RFC 3339 strings, UUIDs and decimals strings, bytes base64, enums their values. pydantic models are written and read by
-themselves.
+What a type looks like in JSON is msgspec's default (https://jcristharif.com/msgspec/supported-types.html): datetimes
+are RFC 3339 strings, UUIDs and decimals strings, bytes base64, enums their values. pydantic models are written and read
+by themselves.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ _PLAIN = frozenset((str, int, bool, bytes))
 
 def _is_plain(kind: Any) -> bool:
     return isinstance(kind, type) and kind in _PLAIN
-
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_write_model)

@@ -48,7 +48,9 @@ def nothing_is_left(proxy: Any) -> bool:
 async def test_a_call_ends_at_its_timeout_and_says_how_far_it_got(mq: amqproxy.Client, service: str) -> None:
     async with gate(mq, service) as (handler, proxy):
         began = time.monotonic()
-        with pytest.raises(amqproxy.CallTimeout, match=r"wait: no answer within 0\.1 s; .* 1 workers consume") as caught:
+        with pytest.raises(
+            amqproxy.CallTimeout, match=r"wait: no answer within 0\.1 s; .* 1 workers consume"
+        ) as caught:
             await amqproxy.options(proxy, timeout=0.1).wait(1)
         assert 0.1 <= time.monotonic() - began < 1.5
         assert isinstance(caught.value, TimeoutError)
@@ -95,10 +97,10 @@ async def test_calls_of_many_timeouts_end_in_their_order(mq: amqproxy.Client, se
     async with gate(mq, service, concurrency=200) as (_, proxy):
         ended: list[float] = []
 
-        async def call(timeout: float) -> None:
+        async def call(seconds: float) -> None:
             with pytest.raises(amqproxy.CallTimeout):
-                await amqproxy.options(proxy, timeout=timeout).wait(0)
-            ended.append(timeout)
+                await amqproxy.options(proxy, timeout=seconds).wait(0)
+            ended.append(seconds)
 
         timeouts = [0.3, 0.1, 0.2, 0.4]
         await asyncio.gather(*(call(t) for t in timeouts))

@@ -52,12 +52,13 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 
 async def test_calls_go_over_tls(tls_port: int, trusting: ssl.SSLContext, service: str) -> None:
     url = f"amqps://guest:guest@localhost:{tls_port}/"
-    async with amqproxy.connect(url, ssl_context=trusting) as mq:
-        async with mq.serve(Gate(), name=service, auto_delete=True):
-            assert await mq.proxy(Gate, name=service).ping() == "pong"
-            big = "x" * 500_000
-            with pytest.raises(amqproxy.RemoteError, match="does not serve"):
-                await mq.proxy(service).nothing(big)
+    async with (
+        amqproxy.connect(url, ssl_context=trusting) as mq,
+        mq.serve(Gate(), name=service, auto_delete=True),
+    ):
+        assert await mq.proxy(Gate, name=service).ping() == "pong"
+        with pytest.raises(amqproxy.RemoteError, match="does not serve"):
+            await mq.proxy(service).nothing("x" * 500_000)
 
 
 async def test_an_authority_can_be_named_in_the_url(
@@ -70,12 +71,14 @@ async def test_an_authority_can_be_named_in_the_url(
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(tls_port: int) -> None:
-    with pytest.raises(amqproxy.BrokerUnavailable, match=rf"no TLS connection to localhost:{tls_port}: CERTIFICATE_VERIFY"):
+    with pytest.raises(
+        amqproxy.BrokerUnavailable, match=rf"no TLS connection to localhost:{tls_port}: CERTIFICATE_VERIFY"
+    ):
         await amqproxy.connect(f"amqps://guest:guest@localhost:{tls_port}/")
 
 
 async def test_a_certificate_for_another_host_is_refused(tls_port: int, trusting: ssl.SSLContext) -> None:
-    with pytest.raises(amqproxy.BrokerUnavailable, match="no TLS connection to 127.0.0.1"):
+    with pytest.raises(amqproxy.BrokerUnavailable, match=r"no TLS connection to 127\.0\.0\.1"):
         await amqproxy.connect(f"amqps://guest:guest@127.0.0.1:{tls_port}/", ssl_context=trusting)
 
 

@@ -1,0 +1,73 @@
+# All targets work from a clean clone, on a machine with Python 3.11 or newer and make.
+# `make` alone lists them.
+
+# Another interpreter: make PYTHON=/path/to/python3. More for pytest or the bench: make test ARGS="-k wire".
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
+ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format bench clean rabbitmq
+
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(BIN)/.runtime  ## calls over RabbitMQ, seen to survive the loss of a worker
+	@[ -n "$${AMQPROXY_URL:-}" ] || sh tests/apt-install.sh rabbitmq-server
+	@$(BIN)/amqproxy demo $(ARGS)
+
+test: $(BIN)/.dev rabbitmq lint  ## lint, types and all tests, against a real RabbitMQ
+	$(BIN)/pytest $(ARGS)
+
+lint: $(BIN)/.dev  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(BIN)/.dev  ## put imports and layout right
+	$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
+bench: $(BIN)/.dev rabbitmq  ## calls per second, beside aio-pika, pika and C
+	@sh tests/apt-install.sh gcc libc6-dev librabbitmq-dev || true  # without them, it leaves C out
+	$(BIN)/python -m tests.bench $(ARGS)
+
+clean:  ## remove all that make made
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist htmlcov .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A RabbitMQ to test with. When there is none, the tests that need one are skipped, but with CI=true they fail.
+rabbitmq:
+	@[ -n "$${AMQPROXY_TEST_URL:-}" ] || sh tests/apt-install.sh rabbitmq-server || [ "$${CI:-}" != true ]
+
+# The stamps hold what was installed from which pyproject.toml, so that nothing is installed twice.
+$(BIN)/.runtime: pyproject.toml | $(BIN)/python
+	@echo "amqproxy: installing into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(BIN)/.dev: pyproject.toml | $(BIN)/python
+	@echo "amqproxy: installing into .venv, with what development needs"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(BIN)/.runtime $@
+
+# Debian splits venv off Python: an interpreter that lacks it is the second choice, and is given it.
+$(BIN)/python:
+	@fits='import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))'; \
+	for wanted in "import ensurepip; $$fits" "$$fits"; do \
+	    for python in $(PYTHON); do \
+	        "$$python" -c "$$wanted" 2>/dev/null && break 2; \
+	        python=; \
+	    done; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "amqproxy: needs Python 3.11 to 3.14; none of $(PYTHON) is that. make PYTHON=/path/to/python3 names another" >&2; \
+	    exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip' 2>/dev/null; then \
+	    sh tests/apt-install.sh "$$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; \
+	fi && \
+	echo "amqproxy: making .venv with $$("$$python" --version)" && \
+	"$$python" -m venv --clear .venv

@@ -1,0 +1,130 @@
+"""The broker that the tests run on, and the line at the end that says which one it was."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import pytest
+
+from amqproxy.testing import START_TIMEOUT, RabbitMQ, RabbitMQNotInstalled, broker_product, rabbitmq
+
+AMQP_PORT = 5672
+CONTAINER_IMAGE = "rabbitmq:4"
+BROKER = pytest.StashKey[str]()
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where the tests find their broker."""
+
+    url: str
+    name: str
+    node: RabbitMQ | None = None
+    """The private node, which may be stopped and killed; None for a broker of somebody else."""
+
+
+@pytest.fixture(scope="session")
+def broker(pytestconfig: pytest.Config) -> Iterator[Broker]:
+    """The broker of AMQPROXY_TEST_URL, else a private node, else a container, else a skipped test."""
+    with ExitStack() as stack:
+        try:
+            found = find_broker(stack)
+        except pytest.skip.Exception as skipped:
+            pytestconfig.stash[BROKER] = f"none, so the tests that need one were skipped: {skipped.msg}"
+            raise
+        pytestconfig.stash[BROKER] = found.name
+        yield found
+
+
+@pytest.fixture(scope="session")
+def amqp_url(broker: Broker) -> str:
+    """The URL of a real RabbitMQ that all tests share: names of queues are to be random or the test's own."""
+    return broker.url
+
+
+@pytest.fixture
+def rabbitmq_node(broker: Broker) -> Iterator[RabbitMQ]:
+    """The private node that all tests share, for `ctl`, `stop`, `kill` and `start`; it runs again after."""
+    if broker.node is None:
+        missing(f"needs a private RabbitMQ node, and this is {broker.name}")
+    yield broker.node
+    broker.node.start()
+
+
+def find_broker(stack: ExitStack) -> Broker:
+    """Return the broker to use, and end it with `stack`; skip the test, or fail it in CI, without one."""
+    if url := os.environ.get("AMQPROXY_TEST_URL"):
+        return Broker(url, f"{product_at(url)}, AMQPROXY_TEST_URL")
+    try:
+        node = stack.enter_context(rabbitmq())
+    except RabbitMQNotInstalled as error:
+        if docker_answers():
+            return stack.enter_context(container())
+        missing(f"{error}; no Docker engine answers either")
+    return Broker(node.url, f"RabbitMQ {node.version}, private node", node)
+
+
+def docker_answers() -> bool:
+    try:
+        import docker
+    except ImportError:
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # the client leaves a socket open when nobody answers
+        try:
+            docker.from_env(timeout=5).close()  # it has asked for the engine's version
+        except docker.errors.DockerException:
+            return False
+        finally:
+            gc.collect()
+    return True
+
+
+@contextmanager
+def container() -> Iterator[Broker]:
+    from testcontainers.core.container import DockerContainer
+
+    with DockerContainer(CONTAINER_IMAGE).with_exposed_ports(AMQP_PORT) as rabbit:
+        host, port = rabbit.get_container_host_ip(), int(rabbit.get_exposed_port(AMQP_PORT))
+        yield Broker(f"amqp://guest:guest@{host}:{port}/", f"{product_once_up(host, port)}, container")
+
+
+def product_once_up(host: str, port: int) -> str:
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        try:
+            return broker_product(host, port)
+        except ConnectionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def product_at(url: str) -> str:
+    """Return what the broker at `url` calls itself, as far as it says so without TLS."""
+    parts = urlsplit(url)
+    if parts.scheme != "amqp":
+        return f"the broker at {parts.hostname}"
+    return broker_product(parts.hostname or "localhost", parts.port or AMQP_PORT)
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test, or fail it where a missing broker must not go unseen."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"with CI=true a broker must be there: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if name := config.stash.get(BROKER, None):
+        terminalreporter.write_line(f"broker: {name}")

@@ -1,0 +1,37 @@
+"""The public names: what users import does not change by accident."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import amqproxy
+
+NAMES = {
+    "AMQProxyError", "AccessRefused", "BadReply", "BrokerUnavailable", "Call", "CallError", "CallTimeout", "Client",
+    "Closed", "ConnectionLost", "ContractError", "EncodingFailed", "MessageTooLarge", "Overloaded", "Proxy",
+    "RemoteError", "TopologyConflict", "Unroutable", "connect", "current", "message", "method", "options", "run",
+    "serve",
+}  # fmt: skip
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(amqproxy.__all__) == NAMES
+    assert all(hasattr(amqproxy, name) for name in NAMES)
+
+
+def test_every_public_name_says_what_it_is() -> None:
+    assert [name for name in NAMES if not getattr(amqproxy, name).__doc__] == []
+
+
+def test_nothing_else_is_in_reach_but_modules() -> None:
+    public = {name for name, value in vars(amqproxy).items() if not name.startswith("_")}
+    modules = {name for name in public if f"amqproxy.{name}" in sys.modules}
+    assert public - modules <= NAMES | {"annotations"}
+
+
+def test_importing_the_package_does_not_import_what_only_a_connection_needs() -> None:
+    heavy = "{'aio_pika', 'aiormq', 'tenacity', 'typer', 'rich', 'pydantic', 'attrs'}"
+    code = f"import sys, amqproxy; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,71 @@
+"""The README and the examples are true: the code they show is run, and prints what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+EXAMPLES = ROOT / "examples"
+
+
+def shown(name: str) -> str:
+    """A file as the README shows it."""
+    found = re.search(rf"```python\n# {re.escape(name)}\n(.*?)```", README, re.DOTALL)
+    assert found, f"the README shows no {name}"
+    return found[1]
+
+
+async def python(*args: str, url: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *args,
+        cwd=EXAMPLES,
+        env={**os.environ, "AMQPROXY_URL": url, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize("name", ["calculator.py", "client.py"])
+def test_the_readme_shows_the_examples_as_they_are(name: str) -> None:
+    assert (EXAMPLES / name).read_text() == shown(name)
+
+
+async def test_the_first_minute_is_as_the_readme_says(amqp_url: str) -> None:
+    promised = re.search(r"\$ python client\.py\n((?:    .*\n)+)", README)
+    assert promised
+    worker = await python("-m", "amqproxy", "serve", "calculator:Calculator", url=amqp_url)
+    try:
+        assert worker.stderr is not None
+        async with asyncio.timeout(30):
+            while b"serving" not in (line := await worker.stderr.readline()):
+                assert line, "the worker ended before it served"
+            client = await python("client.py", url=amqp_url)
+            out, err = await client.communicate()
+        assert (client.returncode, err.decode()) == (0, "")
+        assert out.decode() == re.sub(r"^    ", "", promised[1], flags=re.MULTILINE)
+    finally:
+        worker.terminate()
+        _, log = await worker.communicate()
+    assert worker.returncode == 0, log.decode()
+
+
+async def test_the_example_of_shared_messages_runs(amqp_url: str) -> None:
+    async with asyncio.timeout(30):
+        program = await python("shared_messages.py", url=amqp_url)
+        out, err = await program.communicate()
+    assert (program.returncode, err.decode()) == (0, "")
+    assert out.decode() == "AddResponse(x=1, y=2, sum=3)\n{'x': 3, 'y': 4, 'sum': 7}\n"
+
+
+def test_every_page_the_readme_points_to_is_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
