@@ -58,7 +58,7 @@ class CallError(AMQProxyError):
     """Whether the handler ran: "no", "yes", or "maybe" when nobody here can know."""
 
     def __init__(self, message: str, *, executed: Executed | None = None) -> None:
-        super().__init__(message)
+        Exception.__init__(self, message)  # not super(): a registered type's own constructor wants other arguments
         if executed is not None:
             self.executed = executed
 
@@ -109,17 +109,18 @@ class RemoteError(CallError):
 
     executed: Executed = "yes"
 
-    code: str
+    # The values below are defaults in name only: they stand ahead of properties that a registered type may have.
+    code: str = "unknown"
     """The status, by gRPC's names in lower case: "not_found", "invalid_argument", … "unknown" for other exceptions."""
-    type: str
+    type: str = ""
     """The class name of the exception in the worker, as text."""
-    message: str
+    message: str = ""
     """What the exception said."""
-    retryable: bool
+    retryable: bool = False
     """True if the worker says that the same call may succeed later."""
-    details: Any
+    details: Any = None
     """Whatever else the worker wants to tell, made of plain values."""
-    traceback: str | None
+    traceback: str | None = None
     """The worker's traceback, if it was started with --debug."""
 
     def __init__(
@@ -133,13 +134,17 @@ class RemoteError(CallError):
         traceback: str | None = None,
         executed: Executed | None = None,
     ) -> None:
-        super().__init__(message, executed=executed)
+        CallError.__init__(self, message, executed=executed)
         self.message = message
         self.code = code
         self.type = type
         self.retryable = retryable
         self.details = details
         self.traceback = traceback
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by what it was made from, since the classes that are also another type have no name to be found."""
+        return _unpickle, (vars(type(self)).get("_also", type(self)), self.args, vars(self))
 
     def __str__(self) -> str:
         text = f"{self.type}: {self.message}" if self.message else self.type
@@ -191,11 +196,22 @@ def remote_error_class(name: str, registered: Iterable[type[Exception]] = ()) ->
     """
     known = REBUILT_BUILTINS.get(name)
     for kind in registered:
-        if exception_name(kind) == name:
+        if exception_name(kind) == name and issubclass(kind, Exception):
             known = kind
     return RemoteError if known is None else _combined(known)  # type: ignore[arg-type]  # classes are hashable
 
 
 @lru_cache(maxsize=256)
 def _combined(kind: type[Exception]) -> type[RemoteError]:
-    return type(f"Remote{kind.__name__}", (RemoteError, kind), {"__module__": __name__})
+    bases = (kind,) if issubclass(kind, RemoteError) else (RemoteError, kind)
+    return type(
+        f"Remote{kind.__name__}", bases, {"__module__": __name__, "__init__": RemoteError.__init__, "_also": kind}
+    )
+
+
+def _unpickle(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any]) -> RemoteError:
+    rebuilt = kind if kind is RemoteError else _combined(kind)  # type: ignore[arg-type]
+    error = rebuilt.__new__(rebuilt, *args)  # type: ignore[call-overload]
+    Exception.__init__(error, *args)
+    error.__dict__.update(state)
+    return error  # type: ignore[no-any-return]

@@ -31,10 +31,16 @@ def encode_short_string(text: bytes) -> bytes:
     return bytes((len(text),)) + text
 
 
+def encode_timestamp(seconds: int) -> bytes:
+    """Seconds since 1970 in eight bytes; ValueError if they do not fit."""
+    if not 0 <= seconds < 2**64:
+        raise ValueError(f"AMQP has no time stamp for {seconds} seconds since 1970")
+    return struct.pack(">Q", seconds)
+
+
 def encode_table(table: FieldTable) -> bytes:
     """The table with its four bytes of length; TypeError or ValueError for what a table cannot hold."""
-    body = b"".join(encode_short_string(name.encode()) + _encode_value(value) for name, value in table.items())
-    return struct.pack(">I", len(body)) + body
+    return _encode_table(table, 0)
 
 
 def decode_table(data: bytes, at: int = 0) -> tuple[dict[str, Any], int]:
@@ -42,7 +48,24 @@ def decode_table(data: bytes, at: int = 0) -> tuple[dict[str, Any], int]:
     return _decode_table(data, at, 0)
 
 
-def _encode_value(value: Any) -> bytes:
+def _encode_table(table: FieldTable, depth: int) -> bytes:
+    body = b"".join(_encode_name(name) + _encode_value(value, depth) for name, value in table.items())
+    return struct.pack(">I", len(body)) + body
+
+
+def _encode_name(name: Any) -> bytes:
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an AMQP header is a str, not {name!r}")
+    return encode_short_string(name.encode())
+
+
+def _encode_value(value: Any, depth: int) -> bytes:
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"an AMQP header is nested more than {MAX_DEPTH} deep")
+    if isinstance(value, Mapping):
+        return b"F" + _encode_table(value, depth + 1)
+    if isinstance(value, (list, tuple)):
+        return _encode_long_string(b"A", b"".join(_encode_value(item, depth + 1) for item in value))
     for kind, encode in _ENCODERS.items():
         if isinstance(value, kind):
             return encode(value)
@@ -54,22 +77,17 @@ def _encode_int(value: int) -> bytes:
         return struct.pack(">ci", b"I", value)
     if -(2**63) <= value < 2**63:
         return struct.pack(">cq", b"l", value)
-    raise ValueError(f"an AMQP header holds 64-bit integers, {value} is larger")
+    raise ValueError("an AMQP header holds 64-bit integers, this one is larger")
 
 
 def _encode_decimal(value: Decimal) -> bytes:
     sign, digits, exponent = value.as_tuple()
-    if not isinstance(exponent, int) or not -255 <= exponent <= 0:
+    if not isinstance(exponent, int) or not -255 <= exponent <= 10:
         raise ValueError(f"an AMQP header cannot hold the decimal {value}")
-    number = int("".join(map(str, digits))) * (-1 if sign else 1)
+    number = int("".join(map(str, digits))) * 10 ** max(exponent, 0) * (-1 if sign else 1)
     if not -(2**31) <= number < 2**31:
         raise ValueError(f"an AMQP header cannot hold the decimal {value}: too many digits")
-    return struct.pack(">cBi", b"D", -exponent, number)
-
-
-def _encode_array(value: list[Any] | tuple[Any, ...]) -> bytes:
-    body = b"".join(map(_encode_value, value))
-    return struct.pack(">cI", b"A", len(body)) + body
+    return struct.pack(">cBi", b"D", max(-exponent, 0), number)
 
 
 def _encode_long_string(kind: bytes, value: bytes) -> bytes:
@@ -77,17 +95,15 @@ def _encode_long_string(kind: bytes, value: bytes) -> bytes:
 
 
 # In the order of the isinstance tests: a bool is an int too.
-_ENCODERS: dict[Any, Callable[[Any], bytes]] = {
+_ENCODERS: dict[type, Callable[[Any], bytes]] = {
     bool: lambda value: b"t\x01" if value else b"t\x00",
     int: _encode_int,
     str: lambda value: _encode_long_string(b"S", value.encode()),
     bytes: lambda value: _encode_long_string(b"x", value),
     float: lambda value: struct.pack(">cd", b"d", value),
-    datetime: lambda value: struct.pack(">cQ", b"T", int(value.timestamp())),
+    datetime: lambda value: b"T" + encode_timestamp(int(value.timestamp())),
     Decimal: _encode_decimal,
     type(None): lambda value: b"V",
-    Mapping: lambda value: b"F" + encode_table(value),
-    (list, tuple): _encode_array,
 }
 
 _FIXED = {
@@ -145,7 +161,8 @@ def _decode_decimal(data: bytes, at: int, depth: int) -> tuple[Decimal, int]:
     if at + 5 > len(data):
         raise Malformed("a table ends in the middle of a decimal")
     scale, number = struct.unpack_from(">Bi", data, at)
-    return Decimal(number).scaleb(-scale), at + 5
+    digits = tuple(map(int, str(abs(number))))
+    return Decimal((int(number < 0), digits, -scale)), at + 5  # exact, whatever decimal context is in force
 
 
 def _decode_text(data: bytes, at: int, depth: int) -> tuple[str | bytes, int]:

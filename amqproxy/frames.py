@@ -70,7 +70,9 @@ class ContentReader:
         if kind == METHOD:
             method = data[start : start + 4]
             if method == _DELIVER:
-                self._expect_content(_TAG_AND_FLAG.unpack_from(data, start + 5 + data[start + 4]))
+                at = start + 5 + data[start + 4]
+                _check_within(at + 9, end)
+                self._expect_content(_TAG_AND_FLAG.unpack_from(data, at))
                 return True
             return self._take_rare(method, data, start + 4, end)
         if kind == HEADER:
@@ -132,13 +134,21 @@ class ContentReader:
     def _take_rare(self, method: bytes, data: bytes, at: int, end: int) -> bool:
         if method == _RETURN:
             text = at + 3
+            _check_within(text, end)
+            _check_within(text + data[at + 2], end)
             self._expect_content((int.from_bytes(data[at : at + 2], "big"), data[text : text + data[at + 2]]))
             return True
         if method in (_ACK, _NACK):
+            _check_within(at + 9, end)
             tag, flags = _TAG_AND_FLAG.unpack_from(data, at)
             self.sink.confirmed(tag, bool(flags & 1), method == _ACK)
             return True
         return False
+
+
+def _check_within(at: int, end: int) -> None:
+    if at > end:
+        raise Malformed("a method ends in the middle of its arguments")
 
 
 class Splitter:
@@ -176,8 +186,12 @@ class Splitter:
             if data[end - 1] != 0xCE:
                 return self._distrust(others, data[at:])
             reader = readers.get(channel)
-            if reader is None or not reader.take(kind, data, at + 7, end - 1):
-                others.append(data[at:end])
+            try:
+                if reader is None or not reader.take(kind, data, at + 7, end - 1):
+                    others.append(data[at:end])
+            except Malformed:
+                self._distrust(others, b"")
+                raise
             at = end
         self._rest = data[at:]
         return b"".join(others)
@@ -197,7 +211,7 @@ def close_reason(frames: bytes) -> str | None:
     while _CONNECTION_CLOSE in frames and len(frames) - at >= FRAME_OVERHEAD:
         kind, channel, length = _FRAME.unpack_from(frames, at)
         payload = frames[at + 7 : at + 7 + length]
-        if kind == METHOD and channel == 0 and payload.startswith(_CONNECTION_CLOSE) and length > 6:
+        if kind == METHOD and channel == 0 and payload.startswith(_CONNECTION_CLOSE) and len(payload) > 6:
             return f"{int.from_bytes(payload[4:6], 'big')} {payload[7 : 7 + payload[6]].decode(errors='replace')}"
         at += FRAME_OVERHEAD + length
     return None
@@ -213,8 +227,13 @@ def publish_method(channel: int, exchange: bytes, routing_key: bytes, *, mandato
 
 
 def encode_publish(method: bytes, channel: int, properties: bytes, body: bytes, max_frame_bytes: int) -> bytes:
-    """All frames of one message: `method` from `publish_method`, the properties, the body in as many as it takes."""
+    """All frames of one message: `method` from `publish_method`, the properties, the body in as many as it takes.
+
+    ValueError if the properties are too large for the one frame they must fit into.
+    """
     size = len(body)
+    if len(properties) > max_frame_bytes - FRAME_OVERHEAD - _CONTENT_FIXED:
+        raise ValueError(f"the properties of a message fit into one frame of {max_frame_bytes} bytes; these do not")
     header = _CONTENT_FRAME.pack(HEADER, channel, _CONTENT_FIXED + len(properties), BASIC, 0, size)
     if 0 < size <= max_frame_bytes - FRAME_OVERHEAD:
         start = _FRAME.pack(BODY, channel, size)

@@ -205,6 +205,10 @@ class Lane:
         self._settle(tag)
         self.publish(destination, properties, body, alone=alone)
 
+    def hold(self, tag: int) -> None:
+        """A delivery came that must be settled: by `reply`, `ack` or `nack`, once."""
+        self._acks.delivered(tag)
+
     def ack(self, tag: int) -> None:
         """Acknowledge a delivery, together with the others of this turn and behind what the turn publishes."""
         self._settle(tag)

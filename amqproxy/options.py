@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
+
+from .fields import encode_table
 
 MAX_SHORT_STRING = 255
 
@@ -29,6 +32,7 @@ class ConnectOptions:
     """An `ssl.SSLContext` for amqps:// URLs; default: one that verifies certificate and host name."""
 
     def __post_init__(self) -> None:
+        _whole(self, "heartbeat", "max_in_flight", "max_body_bytes")
         _positive(self, "connect_timeout", "max_in_flight", "max_body_bytes")
         if not 0 <= self.heartbeat <= 65535:
             raise ValueError(f"heartbeat is from 0 to 65535 seconds, not {self.heartbeat}")
@@ -56,10 +60,13 @@ class CallOptions:
     """Sent with each request; the handler reads them from `amqproxy.current().headers`."""
 
     def __post_init__(self) -> None:
+        _whole(self, "priority", "max_in_flight")
         _positive(self, "timeout", "max_in_flight")
         if self.priority is not None and not 0 <= self.priority <= 255:
             raise ValueError(f"priority is from 0 to 255, not {self.priority}")
         _short_strings(self, "exchange", "routing_key", "encoding")
+        object.__setattr__(self, "headers", dict(self.headers))  # a copy, which nobody else can change
+        encode_table(self.headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +94,12 @@ class ServeOptions:
     """Send tracebacks to callers. They hold paths and values of this process."""
 
     def __post_init__(self) -> None:
+        _whole(self, "concurrency")
         _positive(self, "concurrency")
         if self.concurrency > 65535:
             raise ValueError(f"concurrency is 65535 at most (AMQP's prefetch), not {self.concurrency}")
-        if self.grace < 0:
-            raise ValueError(f"grace is a number of seconds, not {self.grace}")
+        if not 0 <= self.grace < math.inf:
+            raise ValueError(f"grace is a finite number of seconds, not {self.grace}")
         _short_strings(self, "queue", "exchange", "routing_key")
 
 
@@ -105,10 +113,18 @@ def changed(options: Options, what: str, changes: Mapping[str, Any]) -> Options:
 
 
 def _positive(options: Any, *names: str) -> None:
+    """These are finite and more than 0: nothing waits for ever."""
     for name in names:
         value = getattr(options, name)
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} is more than 0, not {value!r}")
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} is more than 0 and finite, not {value!r}")
+
+
+def _whole(options: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and type(value) is not int:
+            raise TypeError(f"{name} is a whole number, not {value!r}")
 
 
 def _short_strings(options: Any, *names: str) -> None:

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .fields import FieldTable, Malformed, decode_table, encode_short_string, encode_table
+from .fields import FieldTable, Malformed, decode_table, encode_short_string, encode_table, encode_timestamp
 
 CONTENT_TYPE, CONTENT_ENCODING, HEADERS, DELIVERY_MODE = 0x8000, 0x4000, 0x2000, 0x1000
 PRIORITY, CORRELATION_ID, REPLY_TO, EXPIRATION = 0x0800, 0x0400, 0x0200, 0x0100
@@ -73,10 +73,10 @@ def routing(data: bytes) -> Routing:
     This is on the path of each message: headers are stepped over, and nothing behind reply-to is read.
     Malformed if the data ends too early.
     """
-    flags = data[0] << 8 | data[1]
     content_type = encoding = correlation_id = reply_to = None
-    at = 2
+    at, flags = 2, 0
     try:
+        flags = data[0] << 8 | data[1]
         if flags & CONTENT_TYPE:
             end = at + 1 + data[at]
             content_type = data[at + 1 : end]
@@ -121,7 +121,7 @@ def _encode(flag: int, value: Any) -> bytes:
     if flag & _OCTETS:
         return bytes((value,))
     if flag == TIMESTAMP:
-        return struct.pack(">Q", value)
+        return encode_timestamp(value)
     return encode_short_string(value)
 
 

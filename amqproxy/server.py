@@ -225,6 +225,7 @@ class Session:
     def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
         """A request came."""
         worker = self._worker
+        self._lane.hold(tag)
         try:
             content_type, encoding, correlation_id, reply_to = routing(header)
         except Malformed as error:
@@ -309,6 +310,7 @@ class Session:
 
     def too_large(self, tag: int, header: bytes, size: int) -> None:
         """A request is larger than we take; its body was not stored."""
+        self._lane.hold(tag)
         try:
             _, _, correlation_id, reply_to = routing(header)
         except Malformed:

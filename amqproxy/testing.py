@@ -122,6 +122,7 @@ class RabbitMQ:
         self._epmd: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self.directory = Path(tempfile.mkdtemp(prefix="amqproxy-rabbitmq-"))
+        self._logs = (self.directory / "output.txt", self.directory / "rabbit.log")
         try:
             self._start_guard()
             self._furnish(home)
@@ -152,9 +153,8 @@ class RabbitMQ:
 
     @property
     def log(self) -> str:
-        """All that the node has logged and printed so far, over all its starts."""
-        files = (self.directory / "output.txt", self.directory / "rabbit.log")
-        return "".join(file.read_text(errors="replace") for file in files if file.exists())
+        """All that the node has printed and logged since it was last started."""
+        return "".join(file.read_text(errors="replace") for file in self._logs if file.exists())
 
     def start(self, timeout: float = START_TIMEOUT) -> None:
         """Start the node, again too, and return when it answers an AMQP handshake. Does nothing when it runs.
@@ -168,6 +168,8 @@ class RabbitMQ:
         deadline = time.monotonic() + timeout
         try:
             self._write_config()
+            for file in self._logs:
+                file.unlink(missing_ok=True)
             self._start_epmd(deadline)
             self._start_node()
             self._wait_until_ready(deadline)

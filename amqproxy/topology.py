@@ -53,6 +53,6 @@ class PoolTopology:
         """The topology of wire.md: a durable queue with the service's name, bound to amq.direct under that name."""
         name = options.queue or service
         queue = Queue(name, durable=options.durable, auto_delete=options.auto_delete, arguments=dict(options.arguments))
-        if options.exchange is None:
+        if not options.exchange:  # the default exchange reaches every queue, and cannot be bound to
             return cls(queue, ())
         return cls(queue, (Binding(Exchange(options.exchange), queue, options.routing_key or name),))

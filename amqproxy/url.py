@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 DEFAULT_URL = "amqp://guest:guest@localhost/"
 _PORTS = {"amqp": 5672, "amqps": 5671}
-_LOOPBACK = ("localhost", "::1")
 _ALLOWED_QUERY = frozenset(("heartbeat", "name", "cafile", "capath", "cadata", "certfile", "keyfile", "auth"))
 
 
@@ -26,18 +26,25 @@ class BrokerURL:
     @classmethod
     def parse(cls, text: str) -> BrokerURL:
         """Read `amqp://user:password@host:port/vhost`; ValueError says what is wrong, without the password."""
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError:  # its text quotes the URL, password and all
+            raise ValueError("the broker URL does not parse; it is like amqp://user:password@host:5672/vhost") from None
         if parts.scheme not in _PORTS:
             raise ValueError("a broker URL starts with amqp:// or amqps://, like amqp://user:password@host:5672/vhost")
         try:
-            port = parts.port or _PORTS[parts.scheme]
+            port = _PORTS[parts.scheme] if parts.port is None else parts.port
+            if port == 0:
+                raise ValueError
         except ValueError:
             raise ValueError("the port in the broker URL is not a number from 1 to 65535") from None
         if not parts.hostname:
             raise ValueError("the broker URL names no host, like amqp://user:password@host:5672/vhost")
+        if "#" in text:
+            raise ValueError("the broker URL has a #, which cuts off what is behind it; write %23 for it")
         user, password = parts.username, parts.password
-        if user is None:
-            if not is_loopback(parts.hostname):
+        if not user:
+            if password or not is_loopback(parts.hostname):
                 raise ValueError(
                     f"the broker URL for {parts.hostname} names no user; write amqp://user:password@{parts.hostname}/"
                 )
@@ -67,7 +74,10 @@ class BrokerURL:
 
 def is_loopback(host: str) -> bool:
     """True for names and addresses of this machine itself."""
-    return host in _LOOPBACK or host.startswith("127.")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _query(text: str) -> tuple[tuple[str, str], ...]:

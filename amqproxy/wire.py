@@ -19,6 +19,9 @@ FAILURE_CLASS = "com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
 """The content type of a failure, whose body is always JSON: the name that the original's clients look for."""
 FAILURE_CONTENT_TYPE = FAILURE_CLASS.encode()
 
+MAX_MILLISECONDS = 2**32 - 1
+"""The longest expiration that RabbitMQ takes: 49 days. It closes the channel of whoever asks for more."""
+
 TRANSIENT, PERSISTENT = 1, 2
 """Delivery modes: calls that wait for a reply are transient, one-way messages are persistent."""
 
@@ -36,8 +39,8 @@ def reply_class(service: str, method: str) -> str:
 class Failure(msgspec.Struct, kw_only=True, frozen=True):
     """Why a call failed. The first two fields are the original's and all that its clients read."""
 
-    message: str
-    throwableAsString: str = ""
+    message: str | None
+    throwableAsString: str | None = None
     error: FailureDetail | None = None
 
 
@@ -60,14 +63,20 @@ def encode_failure(error: RemoteError) -> bytes:
     """The body of a failure reply."""
     detail = FailureDetail(
         code=error.code,
-        type=error.type,
+        type=_printable(error.type),
         retryable=error.retryable,
         details=error.details,
-        traceback=error.traceback,
+        traceback=None if error.traceback is None else _printable(error.traceback),
         executed=error.executed,
     )
-    text = f"{error.type}: {error.message}" if error.message else error.type
-    return msgspec.json.encode(Failure(message=error.message, throwableAsString=text, error=detail))
+    message = _printable(error.message)
+    text = f"{detail.type}: {message}" if message else detail.type
+    return msgspec.json.encode(Failure(message=message, throwableAsString=text, error=detail))
+
+
+def _printable(text: str) -> str:
+    """The text in a form that UTF-8 has: a file name, say, may hold what is none."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def decode_failure(body: bytes, registered: tuple[type[Exception], ...] = ()) -> RemoteError:
@@ -78,9 +87,9 @@ def decode_failure(body: bytes, registered: tuple[type[Exception], ...] = ()) ->
         raise ValueError(f"a failure that does not decode: {error}") from error
     detail = failure.error or _foreign_detail(failure)
     return remote_error_class(detail.type, registered)(
-        failure.message,
+        failure.message or "",
         code=detail.code,
-        type=detail.type,
+        type=detail.type or "RemoteError",
         retryable=detail.retryable,
         details=detail.details,
         traceback=detail.traceback,
@@ -90,8 +99,8 @@ def decode_failure(body: bytes, registered: tuple[type[Exception], ...] = ()) ->
 
 def _foreign_detail(failure: Failure) -> FailureDetail:
     """A worker of another make says only `package.Class: text`."""
-    name, colon, _ = failure.throwableAsString.partition(":")
-    return FailureDetail(type=name.strip() if colon else failure.throwableAsString or "RemoteError")
+    name, _, _ = (failure.throwableAsString or "").partition(":")
+    return FailureDetail(type=name.strip())
 
 
 class RequestForm:
@@ -113,7 +122,7 @@ class RequestForm:
         priority: int | None = None,
         headers: Mapping[str, Any] | None = None,
     ) -> None:
-        milliseconds = max(1, round(timeout * 1000))
+        milliseconds = min(max(1, round(timeout * 1000)), MAX_MILLISECONDS)
         ahead = Properties(
             content_type=content_type.encode(),
             content_encoding=encoding.encode(),

@@ -109,6 +109,8 @@ async def test_what_one_turn_sends_is_written_together_with_its_acknowledgements
     lane = Lane(protocol, 7, Sink(), 1000)
     to = lane.destination(b"", b"q")
     assert to == publish_method(7, b"", b"q")
+    for tag in (1, 2, 3, 4):
+        lane.hold(tag)
     for tag in (1, 2, 3):
         lane.reply(tag, to, PROPERTIES, b"body")
     assert socket_of(protocol).writes == []
@@ -123,6 +125,7 @@ async def test_what_one_turn_sends_is_written_together_with_its_acknowledgements
 async def test_a_lone_message_waits_for_no_turn(protocol: LaneProtocol) -> None:
     lane = Lane(protocol, 7, Sink(), 1000)
     to = lane.destination(b"", b"q")
+    lane.hold(1)
     lane.reply(1, to, PROPERTIES, b"body", alone=True)
     assert socket_of(protocol).writes == [encode_publish(to, 7, PROPERTIES, b"body", FRAME_MAX) + encode_ack(7, 1)]
     await asyncio.sleep(0)
@@ -142,6 +145,7 @@ async def test_a_turn_with_much_to_send_is_written_in_parts(protocol: LaneProtoc
 
 async def test_what_aiormq_writes_comes_behind_what_the_lane_has_gathered(protocol: LaneProtocol) -> None:
     lane = Lane(protocol, 7, Sink(), 1000)
+    lane.hold(1)
     lane.nack(1, requeue=True)
     writer = LaneWriter(socket_of(protocol), protocol, protocol._reader, protocol.loop)
     writer.write(OTHER)

@@ -1,0 +1,167 @@
+"""Options are checked when they are made, and do not change afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+
+from amqproxy.options import MAX_SHORT_STRING, CallOptions, ConnectOptions, ServeOptions, changed
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("kind", [ConnectOptions, CallOptions, ServeOptions])
+def test_all_options_have_defaults_and_are_frozen(kind: Any) -> None:
+    made = kind()
+    assert made == kind()
+    for name in kind.__dataclass_fields__:
+        with pytest.raises(FrozenInstanceError):
+            setattr(made, name, None)
+    with pytest.raises(TypeError):
+        kind(1)
+
+
+def test_a_call_waits_thirty_seconds_unless_told_otherwise() -> None:
+    assert CallOptions().timeout == 30
+    assert CallOptions(timeout=0.001).timeout == 0.001
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (ConnectOptions, "connect_timeout"),
+        (ConnectOptions, "max_in_flight"),
+        (ConnectOptions, "max_body_bytes"),
+        (CallOptions, "timeout"),
+        (CallOptions, "max_in_flight"),
+        (ServeOptions, "concurrency"),
+    ],
+)
+@pytest.mark.parametrize("value", [0, -1, NAN])
+def test_a_number_that_must_be_positive_is_refused_by_name(kind: Any, name: str, value: float) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{name} is "):
+        kind(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(ConnectOptions, "connect_timeout"), (CallOptions, "timeout"), (ServeOptions, "grace")],
+)
+def test_nothing_waits_for_ever(kind: Any, name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        kind(**{name: INFINITY})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (ConnectOptions, "heartbeat"),
+        (ConnectOptions, "max_in_flight"),
+        (CallOptions, "priority"),
+        (CallOptions, "max_in_flight"),
+        (ServeOptions, "concurrency"),
+    ],
+)
+def test_what_is_counted_is_a_whole_number(kind: Any, name: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=name):
+        kind(**{name: 2.5})
+
+
+@pytest.mark.parametrize("heartbeat", [-1, 65536])
+def test_a_heartbeat_that_amqp_cannot_say_is_refused(heartbeat: int) -> None:
+    with pytest.raises(ValueError, match="heartbeat is from 0 to 65535"):
+        ConnectOptions(heartbeat=heartbeat)
+
+
+@pytest.mark.parametrize("heartbeat", [0, 1, 65535])
+def test_heartbeats_at_the_limits_are_taken(heartbeat: int) -> None:
+    assert ConnectOptions(heartbeat=heartbeat).heartbeat == heartbeat
+
+
+@pytest.mark.parametrize("priority", [-1, 256])
+def test_a_priority_that_is_no_octet_is_refused(priority: int) -> None:
+    with pytest.raises(ValueError, match="priority is from 0 to 255"):
+        CallOptions(priority=priority)
+
+
+@pytest.mark.parametrize("priority", [None, 0, 255])
+def test_priorities_at_the_limits_are_taken(priority: int | None) -> None:
+    assert CallOptions(priority=priority).priority == priority
+
+
+def test_concurrency_fits_into_the_brokers_prefetch() -> None:
+    assert ServeOptions(concurrency=65535).concurrency == 65535
+    with pytest.raises(ValueError, match="concurrency is 65535 at most"):
+        ServeOptions(concurrency=65536)
+
+
+def test_a_grace_of_zero_is_taken_and_a_negative_one_refused() -> None:
+    assert ServeOptions(grace=0).grace == 0
+    with pytest.raises(ValueError, match="grace"):
+        ServeOptions(grace=-0.1)
+
+
+def test_a_grace_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="grace"):
+        ServeOptions(grace=NAN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (CallOptions, "exchange"),
+        (CallOptions, "routing_key"),
+        (CallOptions, "encoding"),
+        (ServeOptions, "queue"),
+        (ServeOptions, "exchange"),
+        (ServeOptions, "routing_key"),
+    ],
+)
+def test_a_name_is_measured_in_bytes_against_amqps_limit(kind: Any, name: str) -> None:
+    kind(**{name: "x" * MAX_SHORT_STRING})
+    with pytest.raises(ValueError, match=f"^{name} is longer than AMQP's 255 bytes"):
+        kind(**{name: "x" * (MAX_SHORT_STRING + 1)})
+    with pytest.raises(ValueError, match=f"^{name} is longer"):
+        kind(**{name: "ü" * 128})
+
+
+@pytest.mark.parametrize("name", ["exchange", "routing_key"])
+def test_a_name_that_has_no_utf8_form_is_refused(name: str) -> None:
+    with pytest.raises(ValueError):
+        CallOptions(**{name: "\udc80"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"a": object()}, {"a": 2**63}, {1: "a"}, {"k" * 256: 1}, {"a": "\udc80"}]
+)
+def test_headers_that_amqp_cannot_carry_are_refused_when_they_are_set(headers: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        CallOptions(headers=headers)
+
+
+def test_changing_the_headers_that_were_given_changes_no_options() -> None:
+    headers = {"a": 1}
+    made = CallOptions(headers=headers)
+    headers["a"] = 2
+    assert made.headers == {"a": 1}
+
+
+def test_headers_and_arguments_are_not_shared_between_options() -> None:
+    assert CallOptions().headers is not CallOptions().headers
+    assert ServeOptions().arguments is not ServeOptions().arguments
+
+
+def test_changed_options_are_new_and_checked_and_the_old_ones_stay() -> None:
+    old = CallOptions(timeout=5, exchange="numbers")
+    assert changed(old, "a proxy", {"timeout": 2}) == CallOptions(timeout=2, exchange="numbers")
+    assert changed(old, "a proxy", {}) == old == CallOptions(timeout=5, exchange="numbers")
+    with pytest.raises(ValueError, match="timeout"):
+        changed(old, "a proxy", {"timeout": 0})
+
+
+@pytest.mark.parametrize("name", ["colour", "", "Timeout", "__post_init__"])
+def test_an_option_that_there_is_not_is_refused_with_those_that_there_are(name: str) -> None:
+    with pytest.raises(TypeError, match=f"^a proxy has no option '{name}'; it has timeout, .*headers$"):
+        changed(CallOptions(), "a proxy", {"timeout": 2, name: 1})

@@ -1,0 +1,393 @@
+"""The wire format: the names of wire.md, forms that equal fully encoded properties, failures both ways."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from amqproxy import wire
+from amqproxy.errors import REBUILT_BUILTINS, RemoteError, exception_name
+from amqproxy.properties import Properties, routing
+from amqproxy.wire import (
+    FAILURE_FORM,
+    ReplyForm,
+    RequestForm,
+    decode_failure,
+    encode_failure,
+    reply_class,
+    request_class,
+)
+
+examples = settings(
+    max_examples=80,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+LONGEST_EXPIRATION = 2**32 - 1
+"""RabbitMQ closes the channel, and with it all its calls, for a larger one (rabbit.hrl, MAX_EXPIRY_TIMER)."""
+
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
+texts = st.text(st.characters(codec="utf-8"), max_size=40)
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+class NoSuchUser(Exception):
+    pass
+
+
+class Picky(Exception):
+    def __init__(self, user: str, number: int) -> None:
+        super().__init__(f"{user} has no {number}")
+
+
+# Names
+
+
+def test_the_names_are_those_of_the_original_and_of_wire_md() -> None:
+    assert wire.JSON == "json"
+    assert wire.TIMEOUT_HEADER == "x-timeout-ms"
+    assert wire.FAILURE_CLASS == "com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
+    assert wire.FAILURE_CONTENT_TYPE == b"com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
+    assert (wire.TRANSIENT, wire.PERSISTENT) == (1, 2)
+
+
+def test_a_method_with_plain_parameters_has_the_class_names_of_service_and_method() -> None:
+    assert request_class("calculator", "add") == "calculator.add"
+    assert reply_class("calculator", "add") == "calculator.add.Reply"
+
+
+# Requests
+
+
+def form(**changes: Any) -> RequestForm:
+    given: dict[str, Any] = {
+        "content_type": "calculator.add",
+        "encoding": "json",
+        "reply_to": b"amq.gen-1",
+        "timeout": 30.0,
+        "id_length": 4,
+    }
+    return RequestForm(**(given | changes))
+
+
+def test_a_request_has_the_properties_of_wire_md() -> None:
+    assert Properties.decode(form().properties(b"c001", b"m001")) == Properties(
+        content_type=b"calculator.add",
+        content_encoding=b"json",
+        headers={"x-timeout-ms": 30000},
+        delivery_mode=1,
+        correlation_id=b"c001",
+        reply_to=b"amq.gen-1",
+        expiration=b"30000",
+        message_id=b"m001",
+    )
+
+
+@examples
+@given(
+    content_type=names,
+    encoding=names,
+    reply_to=st.binary(max_size=255),
+    milliseconds=st.integers(1, LONGEST_EXPIRATION),
+    priority=st.none() | st.integers(0, 255),
+    headers=st.dictionaries(names, texts | st.integers(-(2**63), 2**63 - 1), max_size=3),
+    ids=st.integers(0, 255).flatmap(
+        lambda size: st.tuples(
+            st.binary(min_size=size, max_size=size), st.binary(min_size=size, max_size=size)
+        )
+    ),
+)
+def test_a_request_form_makes_what_encoding_all_properties_makes(
+    content_type: str,
+    encoding: str,
+    reply_to: bytes,
+    milliseconds: int,
+    priority: int | None,
+    headers: dict[str, Any],
+    ids: tuple[bytes, bytes],
+) -> None:
+    made = RequestForm(
+        content_type=content_type,
+        encoding=encoding,
+        reply_to=reply_to,
+        timeout=milliseconds / 1000,
+        id_length=len(ids[0]),
+        priority=priority,
+        headers=headers,
+    ).properties(*ids)
+    expected = Properties(
+        content_type=content_type.encode(),
+        content_encoding=encoding.encode(),
+        headers={**headers, "x-timeout-ms": milliseconds},
+        delivery_mode=1,
+        priority=priority,
+        correlation_id=ids[0],
+        reply_to=reply_to,
+        expiration=b"%d" % milliseconds,
+        message_id=ids[1],
+    )
+    assert made == expected.encode()
+    assert routing(made) == (content_type.encode(), encoding.encode(), ids[0], reply_to)
+
+
+def test_one_form_makes_many_requests() -> None:
+    one = form()
+    first = one.properties(b"c001", b"m001")
+    assert Properties.decode(one.properties(b"c002", b"m002")).correlation_id == b"c002"
+    assert one.properties(b"c001", b"m001") == first
+
+
+@pytest.mark.parametrize(
+    ("timeout", "milliseconds"),
+    [(0.0, 1), (1e-9, 1), (0.0004, 1), (0.0016, 2), (1.2345, 1234), (30, 30000), (86400, 86400000)],
+)
+def test_the_time_left_is_sent_in_whole_milliseconds_and_at_least_one(
+    timeout: float, milliseconds: int
+) -> None:
+    found = Properties.decode(form(timeout=timeout).properties(b"c001", b"m001"))
+    assert found.headers == {"x-timeout-ms": milliseconds}
+    assert found.expiration == b"%d" % milliseconds
+
+
+@pytest.mark.parametrize("timeout", [LONGEST_EXPIRATION / 1000, LONGEST_EXPIRATION / 1000 + 1, 1e9, 1e300])
+def test_no_expiration_is_so_long_that_the_broker_closes_the_channel(timeout: float) -> None:
+    expiration = Properties.decode(form(timeout=timeout).properties(b"c001", b"m001")).expiration
+    assert expiration is not None
+    assert int(expiration) <= LONGEST_EXPIRATION
+
+
+def test_a_header_of_the_users_does_not_replace_the_timeout() -> None:
+    found = Properties.decode(form(headers={"x-timeout-ms": 1, "a": "b"}).properties(b"c001", b"m001"))
+    assert found.headers == {"x-timeout-ms": 30000, "a": "b"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"content_type": "x" * 256},
+        {"encoding": "x" * 256},
+        {"reply_to": b"x" * 256},
+        {"id_length": 256},
+        {"priority": 256},
+        {"headers": {"a": object()}},
+        {"headers": {"a": 2**63}},
+    ],
+)
+def test_a_request_that_amqp_cannot_carry_is_refused_when_its_form_is_made(changes: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        form(**changes)
+
+
+# Replies
+
+
+@examples
+@given(content_type=names, encoding=names, correlation_id=st.none() | st.binary(max_size=255))
+@example(content_type="a", encoding="b", correlation_id=b"")
+@example(content_type="a", encoding="b", correlation_id=b"\xff" * 255)
+def test_a_reply_form_makes_what_encoding_all_properties_makes(
+    content_type: str, encoding: str, correlation_id: bytes | None
+) -> None:
+    expected = Properties(
+        content_type=content_type.encode(),
+        content_encoding=encoding.encode(),
+        delivery_mode=1,
+        correlation_id=correlation_id,
+    )
+    assert ReplyForm(content_type, encoding).properties(correlation_id) == expected.encode()
+
+
+def test_a_failure_is_json_whatever_the_request_used() -> None:
+    found = Properties.decode(FAILURE_FORM.properties(b"c"))
+    assert found.content_type == b"com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
+    assert found.content_encoding == b"json"
+
+
+# Failures
+
+
+def test_a_failure_has_the_body_of_wire_md() -> None:
+    body = json.loads(encode_failure(RemoteError("division by zero", type="ZeroDivisionError")))
+    assert body["message"] == "division by zero"
+    assert body["throwableAsString"] == "ZeroDivisionError: division by zero"
+    expected = {
+        "code": "unknown",
+        "type": "ZeroDivisionError",
+        "retryable": False,
+        "details": None,
+        "traceback": None,
+    }
+    assert {name: body["error"][name] for name in expected} == expected
+    assert body["error"].get("executed", "yes") == "yes"
+
+
+def test_a_failure_without_a_text_is_named_by_its_type() -> None:
+    body = json.loads(encode_failure(RemoteError("", type="KeyError")))
+    assert (body["message"], body["throwableAsString"]) == ("", "KeyError")
+
+
+@examples
+@given(
+    message=texts,
+    code=names,
+    type=names | st.sampled_from(sorted(REBUILT_BUILTINS)),
+    retryable=st.booleans(),
+    details=plain,
+    traceback=st.none() | texts,
+    executed=st.sampled_from(["no", "maybe", "yes"]),
+)
+def test_a_failure_comes_back_as_it_was_sent(message: str, type: str, executed: Any, **rest: Any) -> None:
+    sent = RemoteError(message, type=type, executed=executed, **rest)
+    found = decode_failure(encode_failure(sent))
+    assert isinstance(found, RemoteError)
+    assert isinstance(found, REBUILT_BUILTINS.get(type, RemoteError))
+    assert (found.message, found.type, found.executed) == (message, type, executed)
+    assert {name: getattr(found, name) for name in rest} == rest
+    assert str(found) == str(sent)
+
+
+@pytest.mark.parametrize("field", ["message", "type", "traceback"])
+def test_a_text_that_has_no_utf8_form_is_sent_all_the_same(field: str) -> None:
+    said: dict[str, Any] = {"message": "", field: "no such file: caf\udce9.txt"}
+    sent = RemoteError(**said)
+    found = decode_failure(encode_failure(sent))
+    assert "no such file: caf" in getattr(found, field)
+    assert ".txt" in getattr(found, field)
+
+
+@pytest.mark.parametrize("details", [object(), 1j, {(1, 2): 3}])
+def test_details_that_json_cannot_hold_are_the_servers_to_leave_out(details: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        encode_failure(RemoteError("m", details=details))
+
+
+@pytest.mark.parametrize(
+    ("body", "type", "message"),
+    [
+        (
+            {"message": "bad", "throwableAsString": "java.lang.IllegalArgumentException: bad"},
+            "java.lang.IllegalArgumentException",
+            "bad",
+        ),
+        (
+            {"message": "", "throwableAsString": "java.lang.NullPointerException"},
+            "java.lang.NullPointerException",
+            "",
+        ),
+        ({"message": "bad", "throwableAsString": ""}, "RemoteError", "bad"),
+        ({"message": "bad"}, "RemoteError", "bad"),
+        ({"message": "bad", "throwableAsString": "T: x", "error": None}, "T", "bad"),
+        ({"message": "bad", "throwableAsString": "T : x", "something": "else"}, "T", "bad"),
+        (
+            {"message": "division by zero", "throwableAsString": "ZeroDivisionError: division by zero"},
+            "ZeroDivisionError",
+            "division by zero",
+        ),
+    ],
+)
+def test_the_originals_two_fields_are_a_failure(body: dict[str, Any], type: str, message: str) -> None:
+    found = decode_failure(json.dumps(body).encode())
+    assert (found.type, found.message, found.code, found.executed) == (type, message, "unknown", "yes")
+    assert (found.retryable, found.details, found.traceback) == (False, None, None)
+    assert isinstance(found, REBUILT_BUILTINS.get(type, RemoteError))
+
+
+def test_a_java_exception_without_a_message_is_a_failure() -> None:
+    # Throwable.getMessage() is null for many of them.
+    body = b'{"message":null,"throwableAsString":"java.lang.NullPointerException"}'
+    found = decode_failure(body)
+    assert (found.type, found.message) == ("java.lang.NullPointerException", "")
+
+
+@pytest.mark.parametrize("error", [{}, {"type": ""}, {"code": "internal"}])
+def test_a_failure_that_names_no_type_is_a_remote_error(error: dict[str, Any]) -> None:
+    found = decode_failure(json.dumps({"message": "bad", "error": error}).encode())
+    assert found.type == "RemoteError"
+    assert str(found) == "RemoteError: bad"
+
+
+@pytest.mark.parametrize(
+    ("said", "executed"),
+    [("no", "no"), ("maybe", "maybe"), ("yes", "yes"), ("", "yes"), ("NO", "yes"), ("perhaps", "yes")],
+)
+def test_a_worker_may_say_that_the_handler_did_not_run(said: str, executed: str) -> None:
+    body = json.dumps({"message": "", "error": {"executed": said}}).encode()
+    assert decode_failure(body).executed == executed
+
+
+def test_a_registered_type_comes_back_as_itself() -> None:
+    name = exception_name(NoSuchUser)
+    body = encode_failure(RemoteError("ada", type=name))
+    assert isinstance(decode_failure(body, (NoSuchUser,)), NoSuchUser)
+    assert type(decode_failure(body)) is RemoteError
+
+
+def test_a_registered_type_with_a_constructor_of_its_own_comes_back_as_itself() -> None:
+    found = decode_failure(encode_failure(RemoteError("x", type=exception_name(Picky))), (Picky,))
+    assert isinstance(found, Picky)
+    assert found.message == "x"
+
+
+@pytest.mark.parametrize(
+    "name", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "os._exit", "builtins.exit"]
+)
+@pytest.mark.parametrize("foreign", [False, True])
+def test_no_failure_ends_the_program_that_reads_it(name: str, foreign: bool) -> None:
+    body = {"message": "1", "throwableAsString": f"{name}: 1"} | (
+        {} if foreign else {"error": {"type": name}}
+    )
+    found = decode_failure(json.dumps(body).encode())
+    assert type(found) is RemoteError
+    assert found.type == name
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{",
+        b"{}x",
+        b'{"message": 1}',
+        b'{"message": "\xff"}',
+        b'{"message": "", "error": 1}',
+        b'{"message": "", "error": {"code": 5}}',
+        b'{"message": "", "error": {"details": ' + b"[" * 100_000,
+        b'{"message": "", "error": {"details": ' + b"9" * 10_000 + b"}}",
+        b'{"message": "", "error": {"details": NaN}}',
+    ],
+    ids=lambda body: repr(body[:40]),
+)
+def test_a_body_that_is_no_failure_is_a_value_error(body: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode_failure(body)
+
+
+@examples
+@given(st.binary(max_size=40), st.integers(0, 200), st.integers(0, 255))
+def test_garbage_is_a_failure_or_a_value_error(noise: bytes, place: int, byte: int) -> None:
+    spoiled = bytearray(encode_failure(RemoteError("ü", type="KeyError", details=[1, {"a": None}])))
+    spoiled[place % len(spoiled)] = byte
+    for body in (noise, bytes(spoiled), bytes(spoiled)[: place % len(spoiled)]):
+        try:
+            found = decode_failure(body, (NoSuchUser,))
+        except ValueError:
+            continue
+        assert isinstance(found, RemoteError)
