@@ -153,7 +153,7 @@ class Caller:
         """
         limit = self.connection.options.max_in_flight
         if self._waiting >= limit:
-            raise Overloaded(f"{limit} calls wait for the connection to {self.connection.url.address}")
+            raise Overloaded(f"{limit} calls wait for {self.connection.url.address}, which is the max_in_flight")
         self._waiting += 1
         try:
             async with asyncio.timeout_at(deadline):

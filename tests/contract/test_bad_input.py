@@ -336,19 +336,23 @@ async def test_properties_that_do_not_decode_lose_their_own_message_only(
         {"message_id": b"\xff\xfe", "app_id": b"\xff"},
         {"correlation_id": b"\xff" * 255},
         {"type": b"\xff", "expiration": b"60000"},
-        {"headers": nested(100)},
     ]
     async with unharmed(mq, service):
         for properties in poison:
             answer = await raw.ask(service, b"[1,2]", content_type=method, **properties)
             assert answer.body == b"3"
+        deep = nested_headers(700, content_type=method, reply_to=raw.reply_to)
+        raw.publish_encoded(service, b"[1,2]", deep)
+        assert (await raw.next_message()).body == b"3"
 
 
-def nested(depth: int) -> dict[str, Any]:
-    table: dict[str, Any] = {}
+def nested_headers(depth: int, **properties: Any) -> bytes:
+    """Encoded properties with headers that are tables in tables, deeper than ours would be written."""
+    table = b""
     for _ in range(depth):
-        table = {"t": table}
-    return table
+        table = b"\x01tF" + len(table).to_bytes(4, "big") + table
+    empty = Properties(headers={}, **properties).encode()
+    return empty.replace(bytes(4), len(table).to_bytes(4, "big") + table, 1)
 
 
 async def test_headers_that_do_not_decode_are_the_handlers_to_refuse(
@@ -359,8 +363,9 @@ async def test_headers_that_do_not_decode_are_the_handlers_to_refuse(
             return len(amqproxy.current().headers)
 
     async with mq.serve(Reads(), name=service, auto_delete=True):
-        answer = await raw.ask(service, b"[]", content_type=f"{service}.headers".encode(), headers=nested(100))
-        assert "nested more than" in failure(answer)["text"]
+        method = f"{service}.headers".encode()
+        raw.publish_encoded(service, b"[]", nested_headers(100, content_type=method, reply_to=raw.reply_to))
+        assert "nested more than" in failure(await raw.next_message())["text"]
         assert await mq.proxy(service).headers() == 1
 
 
@@ -480,8 +485,11 @@ async def test_too_many_calls_in_flight_are_overloaded(amqp_url: str, service: s
             await release.wait()
             return 1
 
+        async def ping(self) -> None: ...
+
     async with amqproxy.connect(amqp_url, max_in_flight=5) as mq, mq.serve(Slow(), name=service, auto_delete=True):
         slow = mq.proxy(Slow, name=service)
+        await slow.ping()
         calls = [asyncio.create_task(slow.wait()) for _ in range(7)]
         limited = amqproxy.options(slow, max_in_flight=2)
         _, pending = await asyncio.wait(calls, timeout=10, return_when=asyncio.FIRST_EXCEPTION)
