@@ -1,14 +1,16 @@
-"""The broker that the tests run on, and the line at the end that says which one it was."""
+"""The broker that the tests run on, the line at the end that says which one it was, and a limit of time."""
 
 from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -17,6 +19,8 @@ import pytest
 from amqproxy.testing import START_TIMEOUT, RabbitMQ, RabbitMQNotInstalled, broker_product, rabbitmq
 
 AMQP_PORT = 5672
+TEST_TIMEOUT = 120
+"""Seconds that a test, and its setup and its teardown, may take each; longer than any wait inside them."""
 CONTAINER_IMAGE = "rabbitmq:4"
 BROKER = pytest.StashKey[str]()
 
@@ -78,9 +82,7 @@ def docker_answers() -> bool:
     except ImportError:
         return False
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ResourceWarning
-        )  # the client leaves a socket open when nobody answers
+        warnings.simplefilter("ignore", ResourceWarning)  # the client leaves a socket open when nobody answers
         try:
             docker.from_env(timeout=5).close()  # it has asked for the engine's version
         except docker.errors.DockerException:
@@ -123,6 +125,41 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"with CI=true a broker must be there: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+@contextmanager
+def time_limit() -> Iterator[None]:
+    """Fail a test that hangs, in a wait of the event loop or any other, instead of the whole run."""
+
+    def give_up(signum: int, frame: FrameType | None) -> NoReturn:
+        pytest.fail(f"not done after {TEST_TIMEOUT} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    # Again and again: what the event loop is running catches it, and so may what the test does in the end.
+    signal.setitimer(signal.ITIMER_REAL, TEST_TIMEOUT, 5)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, None, None]:
+    with time_limit():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    with time_limit():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, None, None]:
+    with time_limit():
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -90,9 +90,7 @@ def imports(path: str, source: str, modules: frozenset[str]) -> Iterator[Import]
             imported = own_module(target, modules) if ours else target[0]
             if imported == TOP and path in AS_USERS_DO:
                 continue
-            yield Import(
-                f"amqproxy/{path}:{node.lineno}", importer, imported, ours, id(node) not in in_functions
-            )
+            yield Import(f"amqproxy/{path}:{node.lineno}", importer, imported, ours, id(node) not in in_functions)
 
 
 def from_targets(node: ast.ImportFrom, package: list[str]) -> Iterator[list[str]]:
@@ -173,10 +171,7 @@ def circle_among(found: list[Import]) -> list[str]:
 
 
 def test_imports_go_down_only() -> None:
-    sources = {
-        path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8")
-        for path in PACKAGE.rglob("*.py")
-    }
+    sources = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
     assert sources
     if found := violations(sources):
         pytest.fail("\n".join(found), pytrace=False)

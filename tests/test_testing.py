@@ -77,9 +77,7 @@ def test_node_answers_clients_and_rabbitmqctl(rabbitmq_node: RabbitMQ) -> None:
 
 
 def test_failed_rabbitmqctl_says_what_it_said(rabbitmq_node: RabbitMQ) -> None:
-    with pytest.raises(
-        RuntimeError, match=r"rabbitmqctl nonsense failed \(64\): Command 'nonsense' not found"
-    ):
+    with pytest.raises(RuntimeError, match=r"rabbitmqctl nonsense failed \(64\): Command 'nonsense' not found"):
         rabbitmq_node.ctl("nonsense")
 
 
@@ -134,9 +132,7 @@ def test_failed_start_tells_why_and_leaves_nothing(amqp_url: str) -> None:
 
 @needs_proc
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_when_the_process_is_ended(
-    amqp_url: str, tmp_path: Path, sign: signal.Signals
-) -> None:
+def test_nothing_is_left_when_the_process_is_ended(amqp_url: str, tmp_path: Path, sign: signal.Signals) -> None:
     """However the process ends, and while the node is still starting."""
     script = "from amqproxy.testing import rabbitmq\nwith rabbitmq(): input()"
     environment = os.environ | {"TMPDIR": str(tmp_path)}
@@ -160,9 +156,7 @@ def test_missing_rabbitmq_is_named_with_its_cure(tmp_path: Path) -> None:
 def test_packaged_script_without_its_rabbitmq_is_named(tmp_path: Path) -> None:
     script = tmp_path / "rabbitmq-server"
     script.touch(0o755)
-    with pytest.raises(
-        RabbitMQNotInstalled, match=f"{script} is there, but the RabbitMQ it belongs to was not"
-    ):
+    with pytest.raises(RabbitMQNotInstalled, match=f"{script} is there, but the RabbitMQ it belongs to was not"):
         find_rabbitmq(str(tmp_path))
 
 
