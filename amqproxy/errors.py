@@ -211,7 +211,7 @@ def _combined(kind: type[Exception]) -> type[RemoteError]:
 
 def _unpickle(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any]) -> RemoteError:
     rebuilt = kind if kind is RemoteError else _combined(kind)  # type: ignore[arg-type]
-    error = rebuilt.__new__(rebuilt, *args)  # type: ignore[call-overload]
+    error = rebuilt.__new__(rebuilt, *args)
     Exception.__init__(error, *args)
     error.__dict__.update(state)
-    return error  # type: ignore[no-any-return]
+    return error

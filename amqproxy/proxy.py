@@ -13,6 +13,7 @@ from .contract import Contract, Method, MethodOptions, contract_of, message_name
 from .deadline import Deadline
 from .errors import (
     BadReply,
+    CallError,
     CallTimeout,
     ConnectionLost,
     ContractError,
@@ -25,6 +26,9 @@ from .options import CallOptions, changed
 from .wire import FAILURE_CONTENT_TYPE, RequestForm, decode_failure, request_class
 
 Proxied = TypeVar("Proxied")
+
+WORTH_TELLING = 0.95
+"""A request that waited for its link for more than a twentieth of its time tells the worker what is left of it."""
 
 _STATE = "__amqproxy_proxy__"
 
@@ -91,10 +95,9 @@ class Proxy:
         self.__dict__[_STATE] = Target(mq.caller, known, contract, check_options(options))
 
     def __getattr__(self, name: str) -> RemoteMethod:
-        target: Target = self.__dict__[_STATE]
         if name.startswith("_"):
-            raise AttributeError(f"{name} is no method of the service {target.service}: its name starts with _")
-        method = self.__dict__[name] = remote_method(target, name)
+            raise AttributeError(f"{name} cannot be a method of a service: its name starts with _")
+        method = self.__dict__[name] = remote_method(self.__dict__[_STATE], name)
         return method
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -145,9 +148,10 @@ class RemoteMethod:
             options.routing_key or (target.contract.options.queue if target.contract else None) or target.service
         )
         self._max_body_bytes = target.caller.connection.options.max_body_bytes
+        # The line of the last call with what is made once for it; a method that was never called has none.
         self._line: Line | None = None
+        self._form: RequestForm = None  # type: ignore[assignment]
         self._destination = b""
-        self._form: RequestForm | None = None
         self.__name__ = name
         self.__qualname__ = f"{target.service}.{name}"
 
@@ -161,11 +165,11 @@ class RemoteMethod:
             raise MessageTooLarge(
                 f"{self.__qualname__}: the request has {len(body)} bytes, max_body_bytes is {self._max_body_bytes}"
             )
-        line = self._line
+        line, form = self._line, self._form
         deadline = self._caller.connection.loop.time() + self._timeout
         if line is None or not line.ready:
-            line = await self._prepare(deadline)
-        id, future = line.send(self._destination, self._form, body, deadline)  # type: ignore[arg-type]
+            line, form = await self._prepare(deadline)
+        id, future = line.send(self._destination, form, body, deadline)
         try:
             reply = await future
         except BaseException as error:
@@ -189,14 +193,15 @@ class RemoteMethod:
         except ValueError as error:
             return BadReply(f"{self.__qualname__}: {error}")
 
-    async def _prepare(self, deadline: float) -> Line:
-        """Get a line that can send, and what does not change from request to request on it."""
+    async def _prepare(self, deadline: float) -> tuple[Line, RequestForm]:
+        """Get a line that can send, and the form of a request that says how much time is left by then."""
         line = await self._caller.line(self._options.exchange, deadline)
         if line is not self._line:
             self._destination = line.lane.destination(self._options.exchange.encode(), self._routing_key.encode())
-            self._form = self._request_form(line, self._timeout)
+            self._form = self._request_form(line, self._timeout)  # what does not change from request to request
             self._line = line
-        return line
+        left = Deadline(deadline).left(self._caller.connection.loop.time())
+        return line, self._form if left > WORTH_TELLING * self._timeout else self._request_form(line, left)
 
     def _request_form(self, line: Line, timeout: float) -> RequestForm:
         return RequestForm(
@@ -212,11 +217,11 @@ class RemoteMethod:
     async def _recover(self, error: BaseException, body: bytes, message_id: bytes, deadline: float) -> Reply:
         """What became of a call that got no answer: the error to raise, or the answer to another try."""
         while isinstance(error, ConnectionLost) and self._options.idempotent:
-            left = Deadline(deadline).left(self._caller.connection.loop.time())
-            if not left:
-                break
-            line = await self._prepare(deadline)
-            form = self._request_form(line, left)
+            try:
+                line, form = await self._prepare(deadline)
+            except CallError as final:
+                final.executed = "maybe"  # whatever this try came to: the one before it may have run
+                raise
             id, future = line.send(self._destination, form, body, deadline, message_id)
             try:
                 return await future

@@ -157,7 +157,7 @@ class Supervisor:
             self._stop()
             await asyncio.wait((keeping, signals.second), return_when=asyncio.FIRST_COMPLETED)
             if not keeping.done():
-                self._send_all()
+                self._send_all(signal.SIGINT)  # not SIGTERM again: of two that are alike one may be lost
             await keeping
             return signals.exit_code or self._failure
 
@@ -211,12 +211,11 @@ class Supervisor:
     def _stop(self) -> None:
         if not self._stopping.is_set():
             self._stopping.set()
-            self._send_all()
+            self._send_all(signal.SIGTERM)  # not SIGINT: a worker that still imports would show a traceback
 
-    def _send_all(self) -> None:
-        """Always SIGTERM: SIGINT would show a traceback in a worker that is still importing."""
+    def _send_all(self, number: int) -> None:
         for child in self._children:
-            child.send(signal.SIGTERM)
+            child.send(number)
 
 
 def _exit_code(code: int) -> int:
