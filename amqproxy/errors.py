@@ -134,6 +134,8 @@ class RemoteError(CallError):
         traceback: str | None = None,
         executed: Executed | None = None,
     ) -> None:
+        if not isinstance(message, str) or not isinstance(code, str):
+            raise TypeError(f"a RemoteError has a text and a code that are str, not {message!r} and {code!r}")
         CallError.__init__(self, message, executed=executed)
         self.message = message
         self.code = code
@@ -144,7 +146,8 @@ class RemoteError(CallError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by what it was made from, since the classes that are also another type have no name to be found."""
-        return _unpickle, (vars(type(self)).get("_also", type(self)), self.args, vars(self))
+        also = vars(type(self)).get("_also")
+        return (_unpickle, (also, self.args, vars(self))) if also else (_blank, (type(self), self.args), vars(self))
 
     def __str__(self) -> str:
         text = f"{self.type}: {self.message}" if self.message else self.type
@@ -210,8 +213,12 @@ def _combined(kind: type[Exception]) -> type[RemoteError]:
 
 
 def _unpickle(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any]) -> RemoteError:
-    rebuilt = kind if kind is RemoteError else _combined(kind)  # type: ignore[arg-type]
-    error = rebuilt.__new__(rebuilt, *args)
-    Exception.__init__(error, *args)
+    error = _blank(_combined(kind), args)  # type: ignore[arg-type]  # classes are hashable
     error.__dict__.update(state)
+    return error
+
+
+def _blank(kind: type[RemoteError], args: tuple[Any, ...]) -> RemoteError:
+    error = kind.__new__(kind, *args)
+    Exception.__init__(error, *args)
     return error

@@ -120,7 +120,15 @@ def failure_of(error: BaseException, *, debug: bool) -> RemoteError:
             executed=executed,
         )
     code = "cancelled" if isinstance(error, asyncio.CancelledError) else "unknown"
-    return RemoteError(str(error), code=code, type=exception_name(type(error)), traceback=traceback)
+    return RemoteError(_text(error), code=code, type=exception_name(type(error)), traceback=traceback)
+
+
+def _text(error: BaseException) -> str:
+    """What the exception says, unless its own `__str__` fails."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"(its text cannot be had: {type(second).__name__})"
 
 
 def _printable(raw: bytes | None) -> str:

@@ -31,6 +31,11 @@ class Item:
     price: float
 
 
+class Mumble(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
 class Shop:
     async def add(self, x: int, y: int) -> int:
         return x + y
@@ -58,6 +63,9 @@ class Shop:
 
     async def give_up(self) -> None:
         raise asyncio.CancelledError
+
+    async def mumble(self) -> None:
+        raise Mumble
 
     async def odd_details(self) -> None:
         raise amqproxy.RemoteError("odd", details=object())
@@ -239,6 +247,8 @@ async def test_remote_exceptions_are_what_they_were(mq: amqproxy.Client, service
         assert (told.retryable, told.details, told.executed) == (True, {"id": 7}, "yes")
         with pytest.raises(amqproxy.RemoteError, match="odd"):
             await shop.odd_details()
+        with pytest.raises(amqproxy.RemoteError, match="cannot be had: RuntimeError"):
+            await shop.mumble()
 
 
 async def test_registered_exceptions_are_rebuilt(mq: amqproxy.Client, service: str) -> None:

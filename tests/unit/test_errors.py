@@ -107,9 +107,7 @@ class Outer:
         (ConnectionLost, ConnectionError),
     ],
 )
-def test_an_error_is_caught_as_ours_and_as_its_builtin_kin(
-    kind: type[AMQProxyError], also: type[Exception]
-) -> None:
+def test_an_error_is_caught_as_ours_and_as_its_builtin_kin(kind: type[AMQProxyError], also: type[Exception]) -> None:
     error = kind("what happened")
     assert isinstance(error, AMQProxyError)
     assert isinstance(error, also)
@@ -170,10 +168,19 @@ def test_a_remote_error_keeps_what_it_is_told() -> None:
         ("", "Traceback …", "ZeroDivisionError\n\nTraceback …"),
     ],
 )
-def test_a_remote_error_reads_like_the_last_line_of_a_traceback(
-    message: str, traceback: str | None, text: str
-) -> None:
+def test_a_remote_error_reads_like_the_last_line_of_a_traceback(message: str, traceback: str | None, text: str) -> None:
     assert str(RemoteError(message, type="ZeroDivisionError", traceback=traceback)) == text
+
+
+@pytest.mark.parametrize("said", [{"message": ValueError("boom")}, {"message": None}, {"message": "", "code": 404}])
+def test_what_a_remote_error_says_is_text_or_refused(said: dict[str, Any]) -> None:
+    try:
+        error = RemoteError(**said)
+    except TypeError:
+        return
+    assert isinstance(error.message, str)
+    assert isinstance(error.code, str)
+    assert str(error)
 
 
 @pytest.mark.parametrize("name", REBUILT_BUILTINS)
@@ -200,15 +207,20 @@ def test_the_list_of_builtins_holds_only_plain_exceptions() -> None:
 @pytest.mark.parametrize("name", ["RemoteError", *REBUILT_BUILTINS])
 @pytest.mark.parametrize("through", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
 def test_a_remote_error_can_be_copied_and_sent_to_another_process(name: str, through: Any) -> None:
-    error = remote_error_class(name)(
-        "text", code="c", type=name, retryable=True, details={"a": 1}, executed="no"
-    )
+    error = remote_error_class(name)("text", code="c", type=name, retryable=True, details={"a": 1}, executed="no")
     again = through(error)
     assert isinstance(again, RemoteError)
     assert isinstance(again, REBUILT_BUILTINS.get(name, RemoteError))
     assert str(again) == str(error)
     assert (again.message, again.code, again.type) == ("text", "c", name)
     assert (again.retryable, again.details, again.traceback, again.executed) == (True, {"a": 1}, None, "no")
+
+
+@pytest.mark.parametrize("through", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
+def test_a_subclass_of_remote_error_that_is_copied_is_of_the_same_class(through: Any) -> None:
+    again = through(Denied("no", code="permission_denied", details=[1]))
+    assert type(again) is Denied
+    assert (again.message, again.code, again.details) == ("no", "permission_denied", [1])
 
 
 @pytest.mark.parametrize("kind", [CallTimeout, ConnectionLost, Unroutable, BadReply])

@@ -318,6 +318,7 @@ def test_bytes_and_text_are_not_taken_for_each_other(kind: Any, value: Any) -> N
     [
         (float, 1, "1"),
         (list[int], (1, 2), "[1,2]"),
+        (list[str], ("a", "b"), '["a","b"]'),
         (list[int], {5}, "[5]"),
         (bytes, bytearray(b"\xff"), '"/w=="'),
         (Point, {"x": 1}, '{"x":1}'),

@@ -133,9 +133,7 @@ def test_a_name_that_has_no_utf8_form_is_refused(name: str) -> None:
         CallOptions(**{name: "\udc80"})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "headers", [{"a": object()}, {"a": 2**63}, {1: "a"}, {"k" * 256: 1}, {"a": "\udc80"}]
-)
+@pytest.mark.parametrize("headers", [{"a": object()}, {"a": 2**63}, {1: "a"}, {"k" * 256: 1}, {"a": "\udc80"}])
 def test_headers_that_amqp_cannot_carry_are_refused_when_they_are_set(headers: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         CallOptions(headers=headers)

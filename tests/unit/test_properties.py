@@ -87,9 +87,7 @@ def test_every_combination_of_properties_has_pamqps_bytes_and_comes_back() -> No
 @examples
 @given(all_properties)
 def test_both_write_the_same_bytes_and_read_them_alike(ours: Properties) -> None:
-    headers = ours.headers and {
-        name: ours.headers[name] for name in sorted(ours.headers)
-    }  # pamqp sorts names
+    headers = ours.headers and {name: ours.headers[name] for name in sorted(ours.headers)}  # pamqp sorts names
     data = Properties(**{name: getattr(ours, name) for name in NAMES} | {"headers": headers}).encode()
     theirs = in_pamqp(ours)
     assert data == theirs.marshal()
@@ -217,9 +215,7 @@ def test_random_bytes_are_properties_or_malformed(data: bytes) -> None:
 
 @examples
 @given(all_properties, st.integers(0, 2**16), st.integers(0, 255))
-def test_properties_with_one_wrong_byte_are_read_or_malformed(
-    ours: Properties, place: int, byte: int
-) -> None:
+def test_properties_with_one_wrong_byte_are_read_or_malformed(ours: Properties, place: int, byte: int) -> None:
     data = bytearray(ours.encode())
     data[place % len(data)] = byte
     for read in (Properties.decode, routing):
@@ -249,9 +245,7 @@ def test_routing_steps_over_headers_that_do_not_decode() -> None:
 
 @pytest.mark.parametrize("end", range(2, 11))
 def test_routing_of_what_was_cut_off_before_reply_to_is_malformed(end: int) -> None:
-    data = Properties(
-        content_type=b"a", delivery_mode=1, priority=1, correlation_id=b"c", reply_to=b"r"
-    ).encode()
+    data = Properties(content_type=b"a", delivery_mode=1, priority=1, correlation_id=b"c", reply_to=b"r").encode()
     assert len(data) == 10
     if end == 10:
         assert routing(data) == (b"a", None, b"c", b"r")

@@ -79,17 +79,13 @@ def test_the_address_is_host_and_port_as_people_write_them(text: str, address: s
 def test_every_part_is_read_as_it_was_written(
     scheme: str, user: str, password: str, host: str, port: int, vhost: str
 ) -> None:
-    text = (
-        f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{host}:{port}/{quote(vhost, safe='')}"
-    )
+    text = f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{host}:{port}/{quote(vhost, safe='')}"
     url = BrokerURL.parse(text)
     assert url == BrokerURL(scheme, host, port, user, password, vhost)
 
 
 @examples
-@given(
-    user=words.filter(bool), password=words, host=hosts, port=st.integers(1, 65535), vhost=words.filter(bool)
-)
+@given(user=words.filter(bool), password=words, host=hosts, port=st.integers(1, 65535), vhost=words.filter(bool))
 def test_printing_it_leaves_out_the_password_and_nothing_else(
     user: str, password: str, host: str, port: int, vhost: str
 ) -> None:
@@ -134,9 +130,7 @@ def test_no_password_shows_when_a_url_is_refused(text: str) -> None:
     with pytest.raises(ValueError) as caught:
         BrokerURL.parse(text)
     assert "s3cr3t" not in "".join(traceback.format_exception_only(caught.value))
-    shown = caught.value.__cause__ or (
-        None if caught.value.__suppress_context__ else caught.value.__context__
-    )
+    shown = caught.value.__cause__ or (None if caught.value.__suppress_context__ else caught.value.__context__)
     assert "s3cr3t" not in str(shown)
 
 

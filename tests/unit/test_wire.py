@@ -36,11 +36,7 @@ LONGEST_EXPIRATION = 2**32 - 1
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
 plain = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | texts,
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
@@ -107,9 +103,7 @@ def test_a_request_has_the_properties_of_wire_md() -> None:
     priority=st.none() | st.integers(0, 255),
     headers=st.dictionaries(names, texts | st.integers(-(2**63), 2**63 - 1), max_size=3),
     ids=st.integers(0, 255).flatmap(
-        lambda size: st.tuples(
-            st.binary(min_size=size, max_size=size), st.binary(min_size=size, max_size=size)
-        )
+        lambda size: st.tuples(st.binary(min_size=size, max_size=size), st.binary(min_size=size, max_size=size))
     ),
 )
 def test_a_request_form_makes_what_encoding_all_properties_makes(
@@ -156,9 +150,7 @@ def test_one_form_makes_many_requests() -> None:
     ("timeout", "milliseconds"),
     [(0.0, 1), (1e-9, 1), (0.0004, 1), (0.0016, 2), (1.2345, 1234), (30, 30000), (86400, 86400000)],
 )
-def test_the_time_left_is_sent_in_whole_milliseconds_and_at_least_one(
-    timeout: float, milliseconds: int
-) -> None:
+def test_the_time_left_is_sent_in_whole_milliseconds_and_at_least_one(timeout: float, milliseconds: int) -> None:
     found = Properties.decode(form(timeout=timeout).properties(b"c001", b"m001"))
     assert found.headers == {"x-timeout-ms": milliseconds}
     assert found.expiration == b"%d" % milliseconds
@@ -270,6 +262,19 @@ def test_a_text_that_has_no_utf8_form_is_sent_all_the_same(field: str) -> None:
     assert ".txt" in getattr(found, field)
 
 
+@pytest.mark.parametrize(
+    "said", [{"message": ValueError("boom")}, {"message": 5}, {"message": None}, {"message": "", "code": 404}]
+)
+def test_a_failure_that_says_something_else_than_text_is_refused_at_once_or_travels(said: dict[str, Any]) -> None:
+    try:
+        error = RemoteError(**said)
+    except TypeError:
+        return
+    found = decode_failure(encode_failure(error))
+    assert found.message in (str(said["message"]), "")
+    assert found.code in ("unknown", "404")
+
+
 @pytest.mark.parametrize("details", [object(), 1j, {(1, 2): 3}])
 def test_details_that_json_cannot_hold_are_the_servers_to_leave_out(details: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
@@ -343,14 +348,10 @@ def test_a_registered_type_with_a_constructor_of_its_own_comes_back_as_itself() 
     assert found.message == "x"
 
 
-@pytest.mark.parametrize(
-    "name", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "os._exit", "builtins.exit"]
-)
+@pytest.mark.parametrize("name", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "os._exit", "builtins.exit"])
 @pytest.mark.parametrize("foreign", [False, True])
 def test_no_failure_ends_the_program_that_reads_it(name: str, foreign: bool) -> None:
-    body = {"message": "1", "throwableAsString": f"{name}: 1"} | (
-        {} if foreign else {"error": {"type": name}}
-    )
+    body = {"message": "1", "throwableAsString": f"{name}: 1"} | ({} if foreign else {"error": {"type": name}})
     found = decode_failure(json.dumps(body).encode())
     assert type(found) is RemoteError
     assert found.type == name
