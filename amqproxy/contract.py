@@ -7,15 +7,17 @@ they decorate, and `contract_of` reads it when a proxy or a worker is made.
 from __future__ import annotations
 
 import inspect
+import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 
 import msgspec
 
 from .errors import ContractError
 from .options import MAX_SHORT_STRING, ServeOptions, changed
+from .signature import arguments_types, message_by_position, signature_of
 from .wire import reply_class, request_class
 
 Served = TypeVar("Served", bound=Callable[..., Any])
@@ -50,6 +52,8 @@ def serve(name: str, *, errors: tuple[type[Exception], ...] = (), **options: Any
     `errors` are exception types of yours that callers shall see as themselves.
     """
     _check_name("service", name)
+    if not isinstance(errors, tuple) or not all(isinstance(e, type) and issubclass(e, Exception) for e in errors):
+        raise TypeError(f"errors is a tuple of exception types, not {errors!r}")
     description = Description(name, changed(ServeOptions(), "serve", options), errors)
 
     def describe(target: Served) -> Served:
@@ -70,7 +74,9 @@ def message(name: str | MessageClass | None = None) -> Any:
         _check_name("message class", name)
 
     def describe(kind: MessageClass) -> MessageClass:
-        setattr(kind, _MESSAGE, name or class_name(kind))
+        wire_name = name or class_name(kind)
+        _check_name("message class", wire_name)
+        setattr(kind, _MESSAGE, wire_name)
         return kind
 
     return describe
@@ -78,11 +84,12 @@ def message(name: str | MessageClass | None = None) -> Any:
 
 def method(*, timeout: float | None = None, idempotent: bool | None = None) -> Callable[[Function], Function]:
     """Options of one method: its timeout in seconds, and whether running it twice does no harm."""
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout is more than 0 seconds, not {timeout!r}")
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise ValueError(f"timeout is a number of seconds above 0, not {timeout!r}")
 
     def describe(function: Function) -> Function:
-        setattr(function, _METHOD, MethodOptions(timeout, idempotent))
+        inner = getattr(function, "__func__", function)  # inside of a staticmethod or classmethod
+        setattr(inner, _METHOD, MethodOptions(timeout, idempotent))
         return function
 
     return describe
@@ -117,8 +124,11 @@ class Method:
     """The same as an array, for callers that send arguments by position; None if arrays mean something else."""
     result_type: Any
     takes_message: bool
+    plain: bool
+    """Whether each parameter may be given by position and by name, and none is a message."""
     optional: bool
     """Whether any parameter may be left out."""
+    positional_only: tuple[str, ...]
     keyword_only: tuple[str, ...]
     signature: inspect.Signature
     options: MethodOptions
@@ -126,55 +136,63 @@ class Method:
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The request for these arguments; ContractError if they do not fit the signature."""
-        kind = self.request_type
-        if self.takes_message and len(args) == 1 and not kwargs and _is_instance(args[0], kind):
-            return args[0]
         try:
-            if self.keyword_only and not self.takes_message:
-                return kind(**self.signature.bind(*args, **kwargs).arguments)
-            return kind(*args, **kwargs)
+            if self.plain:
+                return self.request_type(*args, **kwargs)
+            if self.takes_message:
+                return self._message(args, kwargs)
+            return self.request_type(**self.signature.bind(*args, **kwargs).arguments)
         except (TypeError, ValueError) as error:
             raise ContractError(f"{self.title}: {self._misfit(args, kwargs) or error}") from error
 
+    def _message(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The message that was given whole, or one that is made of its fields."""
+        if len(args) + len(kwargs) == 1:
+            [whole] = args or (kwargs.get(next(iter(self.signature.parameters))),)
+            if type(whole) is self.request_type or _is_instance(whole, self.request_type):
+                return whole
+        return self.request_type(*args, **kwargs)
+
     def _misfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        if self.takes_message:
-            return ""
-        try:
-            self.signature.bind(*args, **kwargs)
-        except TypeError as error:
-            return str(error)
+        """What does not fit, as Python says it."""
+        if not self.takes_message:
+            try:
+                self.signature.bind(*args, **kwargs)
+            except TypeError as error:
+                return str(error)
         return ""
 
     def from_positions(self, request: Any) -> Any:
-        """The request for one that was read from an array of `positional_type`."""
+        """The request for one that was read as `positional_type`; TypeError or ValueError if a message refuses it."""
         if not self.takes_message:
             return request
-        given = {name: value for name, value in msgspec.structs.asdict(request).items() if value is not msgspec.UNSET}
+        given = _given(request)
+        if hasattr(self.request_type, "model_validate"):  # a pydantic model, whose constructor goes by alias
+            return self.request_type.model_validate(given, strict=False, by_alias=True, by_name=True)
         return self.request_type(**given)
 
     def call(self, handler: Callable[..., Any], request: Any) -> Any:
         """Call the handler with the arguments that a request holds."""
-        if self.takes_message:
-            return handler(request)
-        values = msgspec.structs.astuple(request)
-        if not self.optional and not self.keyword_only:
-            return handler(*values)
-        return self._call_by_name(handler, request)
+        if self.plain and not self.optional:
+            return handler(*msgspec.structs.astuple(request))
+        if not self.takes_message:
+            return self._call_by_name(handler, request)
+        return handler(**{self.keyword_only[0]: request}) if self.keyword_only else handler(request)
 
     def _call_by_name(self, handler: Callable[..., Any], request: Any) -> Any:
-        positional: list[Any] = []
-        named: dict[str, Any] = {}
-        for name, parameter in self.signature.parameters.items():
-            value = getattr(request, name)
-            if value is msgspec.UNSET:
-                if parameter.kind is parameter.POSITIONAL_ONLY:
-                    break  # what comes behind it can only be named
-                continue
-            if parameter.kind is parameter.POSITIONAL_ONLY:
-                positional.append(value)
-            else:
-                named[name] = value
-        return handler(*positional, **named)
+        given = _given(request)
+        if not self.positional_only:
+            return handler(**given)
+        ahead = tuple(name for name in self.positional_only if name in given)
+        if ahead != self.positional_only[: len(ahead)]:
+            raise ContractError(f"{self.title}: {ahead[-1]} cannot be given when what is ahead of it is left out")
+        positional = [given.pop(name) for name in ahead]
+        return handler(*positional, **given)
+
+
+def _given(request: Any) -> dict[str, Any]:
+    """The fields of a request that were not left out."""
+    return {name: value for name, value in msgspec.structs.asdict(request).items() if value is not msgspec.UNSET}
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +213,16 @@ class Contract:
         return aliases | {method.request_class: method for method in self.methods.values()}
 
     def method_of(self, request: Any) -> Method:
-        """The method that takes this message; ContractError if there is none."""
-        for method in self.methods.values():
-            if method.takes_message and _is_instance(request, method.request_type):
-                return method
-        takes = ", ".join(m.request_class for m in self.methods.values() if m.takes_message) or "no messages"
+        """The method that takes this message, or else its parent class; ContractError if it is not exactly one."""
+        methods = [method for method in self.methods.values() if method.takes_message]
+        for kind in type(request).__mro__:
+            takers = [m for m in methods if kind is (dict if typing.is_typeddict(m.request_type) else m.request_type)]
+            if len(takers) > 1:
+                names = " and ".join(m.name for m in takers)
+                raise ContractError(f"{self.title}: {names} take a {kind.__name__} each; call one of them by its name")
+            if takers:
+                return takers[0]
+        takes = ", ".join(m.request_class for m in methods) or "no messages"
         raise ContractError(f"{self.title} takes no {type(request).__name__}; it takes {takes}")
 
 
@@ -231,119 +254,51 @@ def _public_functions(source: type) -> dict[str, Callable[..., Any]]:
             continue
         for name, value in vars(base).items():
             found.pop(name, None)
-            if not name.startswith("_") and (
-                inspect.isfunction(value) or isinstance(value, (staticmethod, classmethod))
-            ):
-                found[name] = value
+            inner = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+            if not name.startswith("_") and inspect.isfunction(inner):
+                found[name] = value.__get__(source, source)  # bound to anything, so that its signature lacks self
     return found
 
 
 def _method(service: str, name: str, function: Any, owner: str | None) -> Method:
-    bound = owner is not None and not isinstance(function, staticmethod)
-    options = getattr(function, _METHOD, None) or MethodOptions()
-    function = inspect.unwrap(getattr(function, "__func__", function))
     title = f"{owner}.{name}" if owner else name
-    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+    inner = inspect.unwrap(function)
+    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
         raise ContractError(f"{title} is a generator: streams cannot be served yet, return a list")
-    signature = _signature(function, title, bound)
+    signature = signature_of(function, title)
     parameters = list(signature.parameters.values())
-    _check_parameters(title, parameters)
     title = f"{title}{signature}"
     result = Any if signature.return_annotation is inspect.Signature.empty else signature.return_annotation
     single = message_name(parameters[0].annotation) if len(parameters) == 1 else None
-    request_type, positional = (
-        (parameters[0].annotation, _message_by_position(parameters[0].annotation))
-        if single
-        else _arguments_types(name, title, parameters)
-    )
+    alias, reply = request_class(service, name), message_name(result) or reply_class(service, name)
+    try:
+        for wire_name in (alias, reply):
+            _check_name("message class", wire_name)
+        if single:
+            request_type = parameters[0].annotation
+            positional_type = message_by_position(request_type)
+        else:
+            request_type, positional_type = arguments_types(name, parameters)
+    except Exception as error:  # annotations of a message are evaluated here, which may raise anything
+        raise ContractError(f"{title}: {error}") from error
     return Method(
         name=name,
         title=title,
-        request_class=single or request_class(service, name),
-        reply_class=message_name(result) or reply_class(service, name),
-        alias=request_class(service, name),
+        request_class=single or alias,
+        reply_class=reply,
+        alias=alias,
         request_type=request_type,
-        positional_type=positional,
+        positional_type=positional_type,
         result_type=result,
         takes_message=single is not None,
+        plain=single is None and all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters),
         optional=any(p.default is not p.empty for p in parameters),
+        positional_only=tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY),
         keyword_only=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),
         signature=signature,
-        options=options,
+        options=getattr(function, _METHOD, None) or MethodOptions(),
         doc=inspect.getdoc(function) or "",
     )
-
-
-def _signature(function: Any, title: str, bound: bool) -> inspect.Signature:
-    """The signature with its annotations resolved, without self."""
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except Exception as error:
-        raise ContractError(
-            f"an annotation of {title} cannot be resolved: {error}. Annotations must be names of its module"
-        ) from error
-    raw = inspect.signature(function)
-    parameters = [p.replace(annotation=hints.get(p.name, Any)) for p in raw.parameters.values()]
-    if bound:
-        if not parameters or parameters[0].kind not in (
-            inspect.Parameter.POSITIONAL_ONLY,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        ):
-            raise ContractError(f"{title} does not take self")
-        del parameters[0]
-    return inspect.Signature(parameters, return_annotation=hints.get("return", inspect.Signature.empty))
-
-
-def _check_parameters(title: str, parameters: list[inspect.Parameter]) -> None:
-    for parameter in parameters:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise ContractError(
-                f"{title} takes *{parameter.name}, which a contract cannot describe; "
-                "name its parameters, or take one list or dict"
-            )
-
-
-def _arguments_types(name: str, title: str, parameters: list[inspect.Parameter]) -> tuple[Any, Any]:
-    """The parameters as a Struct, and as one that is read from an array.
-
-    A parameter with a default may be left out: then it stays unset, is not sent, and the handler's own default holds.
-    """
-    fields = [(p.name, p.annotation, p.default is not p.empty) for p in parameters]
-    keyword_only = any(p.kind is p.KEYWORD_ONLY for p in parameters)
-    if keyword_only:
-        fields.sort(key=lambda field: field[2])  # what may be left out comes last in a Struct; these go by name anyway
-    try:
-        return _struct(name, fields), None if keyword_only else _struct(name, fields, array_like=True)
-    except (TypeError, ValueError) as error:
-        raise ContractError(f"{title}: {error}") from error
-
-
-def _message_by_position(kind: Any) -> Any:
-    """A message's fields as a Struct read from an array, for callers that know SERVICE.METHOD but not the class.
-
-    None for messages that are arrays themselves.
-    """
-    if isinstance(kind, type) and hasattr(kind, "model_fields"):
-        fields = [(n, f.annotation, not f.is_required()) for n, f in kind.model_fields.items()]
-    else:
-        info = msgspec.inspect.type_info(kind)
-        if not isinstance(info, _KEYED) or getattr(info, "array_like", False):
-            return None
-        hints = typing.get_type_hints(kind, include_extras=True)
-        fields = [(f.name, hints[f.name], not f.required) for f in info.fields]
-    return _struct(kind.__name__, fields, array_like=True)
-
-
-_KEYED = (msgspec.inspect.StructType, msgspec.inspect.DataclassType, msgspec.inspect.TypedDictType)
-
-
-def _struct(name: str, fields: list[tuple[str, Any, bool]], *, array_like: bool = False) -> Any:
-    """A Struct of (name, type, whether it may be left out)."""
-    members: list[Any] = [
-        (field, Union[kind, msgspec.UnsetType], msgspec.UNSET) if optional else (field, kind)  # noqa: UP007
-        for field, kind, optional in fields
-    ]
-    return msgspec.defstruct(name, members, forbid_unknown_fields=True, array_like=array_like)
 
 
 def _check_distinct(contract: Contract) -> None:

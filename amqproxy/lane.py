@@ -29,12 +29,15 @@ log = logging.getLogger("amqproxy.lane")
 HEARTBEAT_FEED_SECONDS = 1.0
 """While lane traffic flows, aiormq is shown a heartbeat this often: it takes silence for a broken connection."""
 
+READ_BYTES = 256 * 1024
+"""How much is read from the socket at once, into a buffer that is kept. Without one, asyncio takes a fresh buffer of
+this size for each read, and glibc three system calls to get, shrink and free it: a fifth of a lone call's time."""
 JOIN_BYTES = 4096
 """Writes of one turn are joined up to this size. Larger joins save nothing more, and would make broker and workers wait
 for a turn to end that has hundreds of calls in it: caller, broker and worker would run in turns, not at once."""
 
 
-class LaneProtocol(asyncio.StreamReaderProtocol):
+class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
     """The protocol of one socket: feeds lanes and aiormq, and joins the writes of one turn."""
 
     def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop, max_frame_bytes: int) -> None:
@@ -48,6 +51,7 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
         self.lost: asyncio.Future[None] = loop.create_future()
         """Done when the socket is gone; lanes are closed by then."""
         self._reader = reader
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._socket: asyncio.Transport | None = None
         self._output: list[bytes] = []
         self._gathered = 0
@@ -60,6 +64,14 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
         """The socket is connected, TLS included."""
         super().connection_made(transport)
         self._socket = transport  # type: ignore[assignment]  # a stream transport, by the way it was opened
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the event loop shall read to."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So much was read to the buffer."""
+        self.data_received(bytes(self._buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Hand lane traffic to its lanes, and the rest to aiormq."""

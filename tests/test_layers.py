@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "fields",
             "options",
             "properties",
+            "signature",
             "topology",
             "url",
             "wire",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +29,9 @@ def _write_model(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
 
 
-def _read_model(kind: type, value: Any) -> Any:
-    """msgspec's hook for types that it does not know."""
-    if hasattr(kind, "model_validate"):
-        return kind.model_validate(value)
-    raise TypeError(f"a {kind.__name__} cannot be read from JSON")
+def _read_model(kind: Any, value: Any) -> Any:
+    """The same for reading, for models too. They read JSON: strict ones would refuse a str as a date else."""
+    return kind.model_validate_json(_encoder.encode(value))
 
 
 LARGE = 1024
@@ -46,6 +45,9 @@ def _is_plain(kind: Any) -> bool:
 
 _encoder = msgspec.json.Encoder(enc_hook=_write_model)
 _untyped = msgspec.json.Decoder()
+_msgpack = msgspec.msgpack.Encoder(enc_hook=_write_model)
+_UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError)
+_UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
 class JSON:
@@ -71,16 +73,19 @@ class JSON:
 class JSONShape:
     """One type as JSON."""
 
-    __slots__ = ("_decode", "_kind")
+    __slots__ = ("_decode", "_kind", "_lossy")
 
     def __init__(self, kind: Any, title: str) -> None:
-        if isinstance(kind, type) and not _is_supported(kind):
-            raise ContractError(f"{title}: JSON cannot carry a {kind.__qualname__}; {_CURE}")
-        self._kind = kind
         try:
+            parts = list(_parts(msgspec.inspect.type_info(kind), set()))
             self._decode = msgspec.json.Decoder(kind, dec_hook=_read_model).decode
-        except (TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # annotations of classes are evaluated here, which may raise anything
             raise ContractError(f"{title}: JSON cannot carry the type {kind}: {error}") from error
+        for part in parts:
+            if isinstance(part, msgspec.inspect.CustomType) and not hasattr(part.cls, "model_validate_json"):
+                raise ContractError(f"{title}: JSON cannot carry a {part.cls.__qualname__}; {_CURE}")
+        self._kind = kind
+        self._lossy = any(isinstance(part, _LOSSY) for part in parts)
 
     def encode(self, value: Any) -> bytes:
         """The value's JSON, read back once: that checks the whole of it just as the other side will, and is cheap."""
@@ -88,21 +93,36 @@ class JSONShape:
         if len(body) >= LARGE and self._plainly_fits(value):
             return body
         try:
-            self._decode(body)
+            found = self._decode(body)
+            if self._lossy and found != value:
+                self._refuse_what_was_lost(value, body)
         except msgspec.ValidationError as error:
             _refuse_not_a_number(value, body)
             raise Mismatch(str(error)) from error
+        except _UNREADABLE as error:
+            raise EncodingFailed(f"what was written cannot be read: {error}") from error
         return body
 
     def _plainly_fits(self, value: Any) -> bool:
         """True if no reading back is needed to see that the value is of the type; False says nothing."""
         return type(value) is self._kind and _is_plain(self._kind)
 
+    def _refuse_what_was_lost(self, value: Any, body: bytes) -> None:
+        """JSON has no bytes: they become text, and text is read as bytes where those are expected; msgpack has both."""
+        _refuse_not_a_number(value, body)
+        try:
+            msgspec.msgpack.decode(_msgpack.encode(value), type=self._kind, dec_hook=_read_model)
+        except msgspec.ValidationError as error:
+            if "bytes" in str(error).partition(" - at ")[0]:
+                raise Mismatch(str(error)) from error
+        except (*_UNWRITABLE, *_UNREADABLE):
+            return  # this value has no form in msgpack, so all that can be said is that its JSON fits
+
     def decode(self, body: bytes) -> Any:
         """The value."""
         try:
             return self._decode(body)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        except _UNREADABLE as error:
             raise DecodingFailed(str(error)) from error
 
 
@@ -122,9 +142,13 @@ class _Arguments(JSONShape):
         return self._plain_types is not None and tuple(map(type, msgspec.structs.astuple(value))) == self._plain_types
 
     def decode(self, body: bytes) -> Any:
-        if body[:1] == b"[":
-            return self._from_positions(self._by_position.decode(body))
-        return super().decode(body)
+        if body[:1] == b"{" or body.lstrip()[:1] != b"[":
+            return super().decode(body)
+        request = self._by_position.decode(body)
+        try:
+            return self._from_positions(request)
+        except (TypeError, ValueError) as error:
+            raise DecodingFailed(str(error)) from error
 
 
 class _Anything:
@@ -140,23 +164,40 @@ class _Anything:
     def decode(self, body: bytes) -> Any:
         try:
             return _untyped.decode(body)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        except _UNREADABLE as error:
             raise DecodingFailed(str(error)) from error
 
 
 _CURE = "use a dataclass, a msgspec Struct, an attrs or pydantic class, a TypedDict or a built-in type"
 
 
-def _is_supported(kind: type) -> bool:
-    """Whether msgspec or a hook of ours knows the class; msgspec itself finds out only when a value comes."""
-    info = msgspec.inspect.type_info(kind)
-    return not isinstance(info, msgspec.inspect.CustomType) or hasattr(kind, "model_validate")
+_LOSSY = (
+    msgspec.inspect.AnyType,
+    msgspec.inspect.NoneType,
+    msgspec.inspect.StrType,
+    msgspec.inspect.BytesType,
+    msgspec.inspect.ByteArrayType,
+    msgspec.inspect.MemoryViewType,
+)
+"""What may be read from the JSON of something else: null from a NaN, text from bytes, and bytes from text."""
+
+
+def _parts(node: Any, seen: set[int]) -> Iterator[Any]:
+    """A type as msgspec describes it, and all types that it is made of."""
+    if isinstance(node, tuple):
+        for part in node:
+            yield from _parts(part, seen)
+    elif isinstance(node, (msgspec.inspect.Type, msgspec.inspect.Field)) and id(node) not in seen:
+        seen.add(id(node))
+        yield node
+        for name in node.__struct_fields__:
+            yield from _parts(getattr(node, name), seen)
 
 
 def _encode(value: Any) -> bytes:
     try:
         return _encoder.encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
+    except _UNWRITABLE as error:
         path, culprit = _find(value, _is_unwritable)
         reason = str(error) if culprit is None else f"a {type(culprit).__name__} has no JSON form ({error})"
         raise EncodingFailed(f"{reason} - at `{path}`") from error
@@ -164,16 +205,28 @@ def _encode(value: Any) -> bytes:
 
 def _refuse_not_a_number(value: Any, body: bytes) -> None:
     """JSON has no NaN and no infinity; msgspec writes null in their place, which would be read as None."""
-    if b"null" in body:
+    if b"null" in body and _may_hold_not_a_number(value):
         path, culprit = _find(value, _is_not_a_number)
         if culprit is not None:
             raise EncodingFailed(f"{culprit!r} has no JSON form - at `{path}`")
 
 
+_NOT_A_NUMBER = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
+"""How msgpack begins a NaN or infinity: a float64 whose exponent has all bits set."""
+
+
+def _may_hold_not_a_number(value: Any) -> bool:
+    """Says no in one pass of C for nearly all that hold none, since the way to one is found slowly."""
+    try:
+        return _NOT_A_NUMBER.search(_msgpack.encode(value)) is not None
+    except _UNWRITABLE:
+        return True
+
+
 def _is_unwritable(value: Any) -> bool:
     try:
         _encoder.encode(value)
-    except (TypeError, ValueError, RecursionError):
+    except _UNWRITABLE:
         return True
     return False
 
