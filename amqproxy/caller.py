@@ -177,8 +177,13 @@ class Caller:
         opening = self._opening.get(exchange)
         if opening is None:
             opening = self._opening[exchange] = asyncio.create_task(self._open(exchange))
-            opening.add_done_callback(lambda _: self._opening.pop(exchange))
+            opening.add_done_callback(lambda task: self._opening_ended(exchange, task))
         return await asyncio.shield(opening)
+
+    def _opening_ended(self, exchange: str, task: asyncio.Task[Line]) -> None:
+        del self._opening[exchange]
+        if not task.cancelled():
+            task.exception()  # those who still wait are told; asyncio need not report that nobody does
 
     async def _open(self, exchange: str) -> Line:
         while True:

@@ -67,13 +67,16 @@ class Client:
         """Drain the workers, let calls that are still out fail, and close the connection; safe to call twice."""
         self._closed = True
         workers, self._workers = self._workers, []
-        await asyncio.gather(*(worker.stop() for worker in workers))
+        stopped = await asyncio.gather(*(worker.stop() for worker in workers), return_exceptions=True)
         caller, self._caller = self._caller, None
         connection, self._connection = self._connection, None
         if caller is not None:
             caller.close(Closed("the connection was closed while the call was out"))
         if connection is not None:
             await connection.close()
+        for problem in stopped:
+            if problem is not None:  # the served object could not be left, say: told when all else is closed
+                raise problem
 
     def __await__(self) -> Generator[Any, None, Client]:
         return self.open().__await__()

@@ -51,7 +51,7 @@ def serve(name: str, *, errors: tuple[type[Exception], ...] = (), **options: Any
 
     `errors` are exception types of yours that callers shall see as themselves.
     """
-    _check_name("service", name)
+    check_name("service", name)
     if not isinstance(errors, tuple) or not all(isinstance(e, type) and issubclass(e, Exception) for e in errors):
         raise TypeError(f"errors is a tuple of exception types, not {errors!r}")
     description = Description(name, changed(ServeOptions(), "serve", options), errors)
@@ -71,11 +71,11 @@ def message(name: str | MessageClass | None = None) -> Any:
     if isinstance(name, type):
         return message()(name)
     if name is not None:
-        _check_name("message class", name)
+        check_name("message class", name)
 
     def describe(kind: MessageClass) -> MessageClass:
         wire_name = name or class_name(kind)
-        _check_name("message class", wire_name)
+        check_name("message class", wire_name)
         setattr(kind, _MESSAGE, wire_name)
         return kind
 
@@ -232,7 +232,7 @@ def contract_of(target: Any, *, name: str | None = None) -> Contract:
     source: Any = function or (target if isinstance(target, type) else type(target))
     description: Description = getattr(source, _SERVICE, None) or Description(source.__name__)
     if name is not None:
-        _check_name("service", name)
+        check_name("service", name)
         description = replace(description, name=name)
     functions = {target.__name__: target} if function else _public_functions(source)
     title = getattr(source, "__qualname__", description.name)
@@ -273,7 +273,7 @@ def _method(service: str, name: str, function: Any, owner: str | None) -> Method
     alias, reply = request_class(service, name), message_name(result) or reply_class(service, name)
     try:
         for wire_name in (alias, reply):
-            _check_name("message class", wire_name)
+            check_name("message class", wire_name)
         if single:
             request_type = parameters[0].annotation
             positional_type = message_by_position(request_type)
@@ -320,7 +320,8 @@ def _is_instance(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _check_name(what: str, name: str) -> None:
+def check_name(what: str, name: str) -> None:
+    """ValueError if this cannot be a name on the wire."""
     if not isinstance(name, str) or not name:
         raise ValueError(f"a {what} has a name that is not empty")
     if len(name.encode()) > MAX_SHORT_STRING or any(ord(c) < 32 for c in name):

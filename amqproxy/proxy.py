@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from .caller import ID_LENGTH, Caller, Expired, Line, Reply, Returned
 from .codecs import Codec, DecodingFailed, Mismatch, Shape
 from .codecs.json import JSON
-from .contract import Contract, Method, MethodOptions, contract_of, message_name
+from .contract import Contract, Method, MethodOptions, check_name, contract_of, message_name
 from .deadline import Deadline
 from .errors import (
     BadReply,
@@ -91,7 +91,8 @@ class Proxy:
 
     def __init__(self, mq: Calling, service: Any, /, *, name: str | None = None, **options: Any) -> None:
         contract = None if isinstance(service, str) else contract_of(service, name=name)
-        known = name or service if contract is None else contract.name
+        known: str = (name or service) if contract is None else contract.name
+        check_name("service", known)
         self.__dict__[_STATE] = Target(mq.caller, known, contract, check_options(options))
 
     def __getattr__(self, name: str) -> RemoteMethod:
@@ -341,6 +342,10 @@ class UntypedMessage(UntypedPayload):
 def remote_method(target: Target, name: str) -> RemoteMethod:
     """The method of this name; AttributeError if the contract has none."""
     if target.contract is None:
+        try:
+            check_name("message class", request_class(target.service, name))
+        except ValueError as error:
+            raise ContractError(f"the service {target.service[:40]} cannot have this method: {error}") from None
         options = target.options()
         payload = UntypedPayload(f"{target.service}.{name}", _CODECS[options.encoding])
         return _make(target, name, request_class(target.service, name), options, payload)

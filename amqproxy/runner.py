@@ -7,12 +7,13 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType, TracebackType
 from typing import Any
 
 from .client import Client, connect
 from .contract import contract_of
+from .handler import instance_of
 from .options import changed
 from .server import Worker
 
@@ -74,6 +75,8 @@ async def serve_until_stopped(
     """
     for service in services:
         service.check()
+    # Made once and before there is a connection: what a constructor complains about is no matter of the broker.
+    services = [replace(service, target=instance_of(service.target)) for service in services]
     client = connect(url)
     workers: list[Worker] = []
     with Signals() as signals:

@@ -57,6 +57,7 @@ class Worker:
         self._session: Session | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._end: asyncio.Task[None] | None = None
+        self._patience: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Worker:
         await self.start()
@@ -106,8 +107,8 @@ class Worker:
         if self._end is None:
             self.stopping = True
             self._end = asyncio.create_task(self._stop(self.options.grace if grace is None else grace))
-        elif grace == 0:
-            self._cancel_running()
+        elif grace == 0 and self._patience is not None:
+            self._patience.cancel()
         await asyncio.shield(self._end)
 
     async def _stop(self, grace: float) -> None:
@@ -117,7 +118,8 @@ class Worker:
         if self._session is not None:
             await self._session.stop_consuming()
         if self.running and grace > 0:
-            await asyncio.wait(self.running.values(), timeout=grace)
+            self._patience = asyncio.create_task(_ended(list(self.running.values()), grace))
+            await asyncio.wait((self._patience,))
         self._cancel_running()
         if self.running:
             await asyncio.wait(self.running.values(), timeout=CANCEL_SECONDS)
@@ -324,6 +326,11 @@ class Session:
 
     def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
         """Replies are not confirmed: an acknowledged request whose reply is lost times out at its caller."""
+
+
+async def _ended(tasks: list[asyncio.Task[None]], seconds: float) -> None:
+    """Return when all tasks have ended, or after so many seconds."""
+    await asyncio.wait(tasks, timeout=seconds)
 
 
 def _failure(error: RemoteError) -> bytes:

@@ -59,6 +59,13 @@ async def shout(text: str) -> str:
     return text.upper()
 
 
+class Demanding:
+    def __init__(self, database: object) -> None:
+        self.database = database
+
+    async def ping(self) -> None: ...
+
+
 class Unservable:
     async def add(self, *numbers: int) -> int:
         return sum(numbers)

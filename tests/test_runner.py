@@ -19,7 +19,7 @@ from amqproxy.errors import AccessRefused, BrokerUnavailable, ContractError
 from amqproxy.runner import Service, Signals, run, serve_until_stopped
 from amqproxy.testing import RabbitMQ, free_port
 from tests.processes import PATIENCE, TESTS, Running, running, silent_server
-from tests.served import Patient, Unservable
+from tests.served import Demanding, Patient, Unservable
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
@@ -58,9 +58,7 @@ async def calling(process: Running, call: Any, word: str) -> AsyncIterator[async
 
 
 @BOTH
-async def test_signal_lets_a_running_call_finish(
-    amqp_url: str, name: str, fifo: Path, number: signal.Signals
-) -> None:
+async def test_signal_lets_a_running_call_finish(amqp_url: str, name: str, fifo: Path, number: signal.Signals) -> None:
     async with worker(amqp_url, name) as (process, served):
         async with calling(process, served.hold(str(fifo)), "holding") as call:
             process.send(number)
@@ -105,9 +103,7 @@ async def test_call_that_was_given_back_goes_to_another_worker(amqp_url: str, na
         assert await call == "done"
 
 
-async def test_process_ends_after_its_grace_though_a_thread_runs_on(
-    amqp_url: str, name: str, fifo: Path
-) -> None:
+async def test_process_ends_after_its_grace_though_a_thread_runs_on(amqp_url: str, name: str, fifo: Path) -> None:
     async with (
         worker(amqp_url, name, "--grace", "0.1") as (process, served),
         calling(process, served.hold(str(fifo)), "holding"),
@@ -182,14 +178,13 @@ async def test_all_services_are_served_on_one_connection(amqp_url: str, name: st
     ("service", "error"),
     [
         (Service(Unservable), ContractError),
+        (Service(Demanding), ContractError),
         (Service(Patient, options={"concurrency": 0}), ValueError),
         (Service(Patient, options={"colour": "red"}), TypeError),
         (Service(Patient, name=""), ValueError),
     ],
 )
-async def test_what_can_be_known_to_be_wrong_is_told_without_a_broker(
-    service: Service, error: type[Exception]
-) -> None:
+async def test_what_can_be_known_to_be_wrong_is_told_without_a_broker(service: Service, error: type[Exception]) -> None:
     with pytest.raises(error):
         await serve_until_stopped([service], "amqp://nowhere.invalid/")
 
@@ -208,7 +203,7 @@ async def test_signal_handlers_are_put_back(amqp_url: str) -> None:
 
 def test_other_threads_serve_without_signal_handlers() -> None:
     before = [signal.getsignal(number) for number in Signals.NUMBERS]
-    seen = []
+    seen: list[object] = []
 
     async def look() -> None:
         with Signals() as signals:
@@ -228,9 +223,7 @@ async def test_credentials_that_are_refused_later_end_the_worker(rabbitmq_node: 
     await asyncio.to_thread(ctl, "set_permissions", user, ".*", ".*", ".*")
     url = rabbitmq_node.url.replace("guest:guest", f"{user}:secret")
     serving = asyncio.Event()
-    ending = asyncio.create_task(
-        serve_until_stopped([Service(Patient, name)], url, started=lambda _: serving.set())
-    )
+    ending = asyncio.create_task(serve_until_stopped([Service(Patient, name)], url, started=lambda _: serving.set()))
     await asyncio.wait_for(serving.wait(), PATIENCE)
     await asyncio.to_thread(ctl, "delete_user", user)  # which also closes its connections
     with pytest.raises(AccessRefused, match=user):

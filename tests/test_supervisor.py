@@ -84,9 +84,7 @@ async def test_second_signal_ends_workers_at_once(amqp_url: str) -> None:
 async def test_workers_end_when_the_supervisor_is_killed(amqp_url: str) -> None:
     async with pool(amqp_url) as (supervisor, _):
         supervisor.send(signal.SIGKILL)
-        said = await asyncio.wait_for(
-            supervisor.falls_silent(), PATIENCE
-        )  # all that have its output are gone
+        said = await asyncio.wait_for(supervisor.falls_silent(), PATIENCE)  # all that have its output are gone
         assert said.count("the supervisor is gone, stopping") == 2
         assert said.count("stopped serving") == 2
 
@@ -129,9 +127,7 @@ async def test_password_is_not_among_a_workers_arguments(amqp_url: str) -> None:
 
 
 def arguments_of(pid: int) -> str:
-    return subprocess.run(
-        ["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=True
-    ).stdout
+    return subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
 
 
 async def test_child_is_ready_or_has_ended(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +137,7 @@ async def test_child_is_ready_or_has_ended(amqp_url: str, monkeypatch: pytest.Mo
     with tempfile.TemporaryFile() as log:
         good = await Child.start((f"--name={name}", "served:Patient"), variables, stderr=log)
         bad = await Child.start(("served:Nobody",), variables, stderr=log)
-        assert await asyncio.gather(good.ready(), bad.ready()) == [True, False]
+        assert list(await asyncio.gather(good.ready(), bad.ready())) == [True, False]
         assert good.serves
         assert not bad.serves
         assert await bad.wait() == 2
@@ -178,9 +174,7 @@ class TestRestarts:
     def test_it_gives_up_when_worker_after_worker_does_not_come_up(self) -> None:
         restarts = Restarts()
         restarts.ready()
-        starts = [
-            restarts.died(ready=False, lived=1, others_serve=False) for _ in range(Restarts.MAX_FAILED_STARTS)
-        ]
+        starts = [restarts.died(ready=False, lived=1, others_serve=False) for _ in range(Restarts.MAX_FAILED_STARTS)]
         assert None not in starts[:-1]
         assert starts[-1] is None
 

@@ -99,11 +99,7 @@ def _write(path: Path, args: argparse.Namespace, field: Field, samples: list[Sam
 def _chosen(only: list[str], profile: str | None) -> list[Contender]:
     if not only and profile:
         only = [AMQPROXY]
-    return [
-        contender
-        for contender in CONTENDERS
-        if (contender.name in only if only else not contender.on_request)
-    ]
+    return [contender for contender in CONTENDERS if (contender.name in only if only else not contender.on_request)]
 
 
 def _flags(args: argparse.Namespace) -> dict[str, list[str]]:
@@ -125,21 +121,13 @@ def _arguments() -> argparse.Namespace:
     names = ", ".join(f'"{contender.name}"' for contender in CONTENDERS)
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--url", help="the broker; default AMQPROXY_URL, else a private RabbitMQ node")
-    parser.add_argument(
-        "--broker-pid", type=int, help="process of the broker at --url, to see its CPU time too"
-    )
+    parser.add_argument("--broker-pid", type=int, help="process of the broker at --url, to see its CPU time too")
     parser.add_argument("--rounds", type=_positive, help="rounds (default 5)")
     parser.add_argument("--seconds", type=_seconds, help="length of one measurement (default 1)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"repeatable; of {names}")
-    parser.add_argument(
-        "--windows", type=_windows, default=WINDOWS, help="calls in flight (default 1,64,500)"
-    )
-    parser.add_argument(
-        "--sizes", type=_sizes, default=tuple(SIZES.values()), help="bodies (default small,1k,64k)"
-    )
-    parser.add_argument(
-        "--json", type=Path, default=Path("bench.json"), metavar="FILE", help="default bench.json"
-    )
+    parser.add_argument("--windows", type=_windows, default=WINDOWS, help="calls in flight (default 1,64,500)")
+    parser.add_argument("--sizes", type=_sizes, default=tuple(SIZES.values()), help="bodies (default small,1k,64k)")
+    parser.add_argument("--json", type=Path, default=Path("bench.json"), metavar="FILE", help="default bench.json")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 0.3 s: a look, no evidence")
     parser.add_argument(
         "--profile",

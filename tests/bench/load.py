@@ -38,9 +38,7 @@ async def drive(service: Service, run: Run) -> float:
     start = time.perf_counter()
     async with asyncio.TaskGroup() as window:
         for _ in range(run.window):
-            window.create_task(
-                add(service, numbers) if run.size == SMALL else echo(service, numbers, run.size)
-            )
+            window.create_task(add(service, numbers) if run.size == SMALL else echo(service, numbers, run.size))
     return time.perf_counter() - start
 
 

@@ -41,12 +41,8 @@ class Field:
             return
         if not contender.python:
             flags = {}
-        worker = Peer(
-            f"{contender.name} worker", [*commands.worker, *flags.get("worker", [])], self.broker.url
-        )
-        caller = Peer(
-            f"{contender.name} caller", [*commands.caller, *flags.get("caller", [])], self.broker.url
-        )
+        worker = Peer(f"{contender.name} worker", [*commands.worker, *flags.get("worker", [])], self.broker.url)
+        caller = Peer(f"{contender.name} caller", [*commands.caller, *flags.get("caller", [])], self.broker.url)
         pair = Pair(contender.name, caller, worker)
         self.running.append(pair)
         try:

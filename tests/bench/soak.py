@@ -139,13 +139,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.soak", description=__doc__)
     parser.add_argument("--url", help="the broker; default AMQPROXY_URL, else a private RabbitMQ node")
     parser.add_argument("--calls", type=int, default=1_000_000, help="0 skips this part (default 1000000)")
-    parser.add_argument(
-        "--every", type=int, default=100_000, help="calls between two readings (default 100000)"
-    )
+    parser.add_argument("--every", type=int, default=100_000, help="calls between two readings (default 100000)")
     parser.add_argument("--window", type=int, default=500, help="calls in flight (default 500)")
-    parser.add_argument(
-        "--bound", type=float, default=5.0, help="MiB of growth after the first block (default 5)"
-    )
+    parser.add_argument("--bound", type=float, default=5.0, help="MiB of growth after the first block (default 5)")
     parser.add_argument("--inflight", type=int, default=10_000, help="0 skips this part (default 10000)")
     return parser.parse_args()
 

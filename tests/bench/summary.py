@@ -53,9 +53,7 @@ def rows(samples: Iterable[Sample]) -> list[Row]:
     groups: dict[tuple[Cell, str], list[Sample]] = {}
     for sample in samples:
         groups.setdefault((Cell(sample.size, sample.window), sample.contender), []).append(sample)
-    return [
-        _row(cell, group, groups) for (cell, _), group in sorted(groups.items(), key=lambda item: item[0][0])
-    ]
+    return [_row(cell, group, groups) for (cell, _), group in sorted(groups.items(), key=lambda item: item[0][0])]
 
 
 def goals(table: Iterable[Row]) -> list[tuple[Goal, float]]:

@@ -16,7 +16,7 @@ from tests.processes import running
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("served:Nobody",), "error: served has no 'Nobody'; it has Patient, shout, Unservable, say\n"),
+        (("served:Nobody",), "error: served has no 'Nobody'; it has Patient, shout, Demanding, Unservable, say\n"),
         (("nowhere:Patient",), "error: there is no module 'nowhere'"),
         (("served:Unservable",), "error: served:Unservable: Unservable.add takes *numbers"),
         (("served:Patient", "--url", "http://x"), "error: a broker URL starts with amqp://"),

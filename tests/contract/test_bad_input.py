@@ -127,6 +127,10 @@ async def test_an_unknown_method_lists_what_is_served(mq: amqproxy.Client, servi
             with pytest.raises(amqproxy.RemoteError, match=rf"does not serve.*{service}\.add") as caught:
                 await getattr(mq.proxy(service), name)(1, 2)
             assert (caught.value.code, caught.value.executed) == ("unimplemented", "no")
+        with pytest.raises(amqproxy.ContractError, match="not at most 255 printable bytes"):
+            getattr(mq.proxy(service), "x" * 300)
+        with pytest.raises(ValueError, match="not at most 255 printable bytes"):
+            mq.proxy("x" * 300)
         for name in ("_run", "__class_getitem__"):
             with pytest.raises(AttributeError, match="starts with _"):
                 getattr(mq.proxy(service), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -80,6 +81,46 @@ async def test_a_second_stop_without_grace_ends_the_waiting_of_the_first(mq: amq
     assert time.monotonic() - began < 5
     with pytest.raises(amqproxy.CallTimeout):
         await call
+
+
+async def test_a_handler_that_will_not_be_cancelled_holds_up_nobody_for_long(mq: amqproxy.Client, service: str) -> None:
+    class Stubborn:
+        async def wait(self) -> None:
+            entered.set()
+            while not done.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await done.wait()
+
+    entered, done = asyncio.Event(), asyncio.Event()
+    worker = mq.serve(Stubborn(), name=service, auto_delete=True, grace=60)
+    await worker.start()
+    call = asyncio.create_task(mq.proxy(Stubborn, name=service).wait())
+    await entered.wait()
+    began = time.monotonic()
+    patient = asyncio.create_task(worker.stop())
+    await asyncio.sleep(0)
+    await worker.stop(0)
+    await patient
+    assert time.monotonic() - began < 10
+    call.cancel()
+    done.set()
+
+
+async def test_a_worker_that_cannot_be_left_does_not_keep_the_connection_open(amqp_url: str, service: str) -> None:
+    class Sticky:
+        async def __aenter__(self) -> None: ...
+
+        async def __aexit__(self, *exc: object) -> None:
+            raise OSError("the database is gone")
+
+        async def use(self) -> None: ...
+
+    client = await amqproxy.connect(amqp_url)
+    await client.serve(Sticky(), name=service, auto_delete=True).start()
+    with pytest.raises(OSError, match="the database is gone"):
+        await client.close()
+    with pytest.raises(amqproxy.Closed):
+        client.proxy(service)
 
 
 async def test_a_worker_serves_once(mq: amqproxy.Client, service: str) -> None:

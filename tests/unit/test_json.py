@@ -951,3 +951,16 @@ def test_a_class_that_nothing_can_read_is_refused_at_the_latest_when_a_value_com
 def test_a_value_of_an_unknown_class_is_refused_where_anything_goes() -> None:
     with pytest.raises(EncodingFailed, match=r"Plain.* - at `\$\[0\]`"):
         shape(list[Any]).encode([Plain()])
+
+
+def test_a_value_that_only_json_can_hold_is_written_as_it_is() -> None:
+    assert shape(Any).encode((2**70,)) == b"[%d]" % 2**70
+
+
+def test_the_search_for_what_is_not_a_number_goes_on_behind_a_sound_object() -> None:
+    @attrs.define
+    class Sound:
+        a: float
+
+    with pytest.raises(EncodingFailed, match=r"nan has no JSON form - at `\$\[1\]`"):
+        JSON().anything().encode([Sound(1.0), math.nan])

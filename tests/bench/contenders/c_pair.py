@@ -23,15 +23,11 @@ def build(directory: Path) -> tuple[str, str]:
     """
     compiler = shlex.split(os.environ.get("CC", "cc"))
     if shutil.which(compiler[0]) is None:
-        raise SkippedError(
-            f"no C compiler ({compiler[0]}) on the PATH; Debian: apt-get install gcc libc6-dev"
-        )
+        raise SkippedError(f"no C compiler ({compiler[0]}) on the PATH; Debian: apt-get install gcc libc6-dev")
     probe = directory / "probe.c"
     probe.write_text(PROBE, encoding="ascii")
     if _compile(compiler, probe, directory / "probe").returncode != 0:
-        raise SkippedError(
-            "librabbitmq or its headers are not installed; Debian: apt-get install librabbitmq-dev"
-        )
+        raise SkippedError("librabbitmq or its headers are not installed; Debian: apt-get install librabbitmq-dev")
     return _program(compiler, directory, "pair_caller"), _program(compiler, directory, "pair_worker")
 
 

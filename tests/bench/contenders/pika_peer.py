@@ -63,9 +63,7 @@ class Caller:
             raise WrongAnswerError(f"{expected!r:.60} came back as {answer!r:.60}")
 
 
-def on_request(
-    channel: BlockingChannel, deliver: Basic.Deliver, properties: BasicProperties, body: bytes
-) -> None:
+def on_request(channel: BlockingChannel, deliver: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
     """Answer one request, then acknowledge it."""
     arguments = json.loads(body)
     result = arguments["text"] if properties.type == "echo" else arguments["x"] + arguments["y"]
