@@ -13,6 +13,7 @@ import logging
 import secrets
 from typing import TYPE_CHECKING
 
+from .answer import Answer, Reply
 from .calls import Calls
 from .errors import BadReply, CallTimeout, ConnectionLost, Overloaded, Unroutable
 from .fields import Malformed
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from .lane import Lane
 
 log = logging.getLogger("amqproxy.caller")
-
-Reply = tuple[bytes | None, bytes | None, bytes]
-"""content-type, content-encoding and body."""
 
 PREFIX_LENGTH = 16
 ID_LENGTH = PREFIX_LENGTH + 10
@@ -53,7 +51,7 @@ class Line:
     def __init__(self, reply_to: bytes, max_in_flight: int) -> None:
         self.lane: Lane = None  # type: ignore[assignment]  # set before the line is handed out
         self.reply_to = reply_to
-        self.calls: Calls[asyncio.Future[Reply]] = Calls()
+        self.calls: Calls[Answer] = Calls()
         self._loop = asyncio.get_running_loop()
         self._prefix = secrets.token_urlsafe(12).encode()
         self._counter = 0
@@ -73,10 +71,10 @@ class Line:
 
     def send(
         self, destination: bytes, form: RequestForm, body: bytes, deadline: float, message_id: bytes | None = None
-    ) -> tuple[bytes, asyncio.Future[Reply]]:
-        """Publish one request; its correlation id, and the future of its answer.
+    ) -> tuple[bytes, Answer]:
+        """Publish one request; its correlation id, and its answer to be awaited.
 
-        The future fails with Expired, Returned, ConnectionLost or BadReply. Whoever stops waiting for it earlier must
+        The answer fails with Expired, Returned, ConnectionLost or BadReply. Whoever stops waiting for it earlier must
         call `calls.cancelled`.
         """
         calls = self.calls
@@ -85,12 +83,12 @@ class Line:
             raise Overloaded(f"{pending} calls are in flight on this connection, which is its max_in_flight")
         self._counter += 1
         id = b"%b%010x" % (self._prefix, self._counter)
-        future: asyncio.Future[Reply] = self._loop.create_future()
-        calls.sent(id, future, deadline)
+        answer = Answer(self._loop)
+        calls.sent(id, answer, deadline)
         if deadline < self._timer_at:
             self._set_timer()
         self.lane.publish(destination, form.properties(id, message_id or id), body, alone=not pending)
-        return id, future
+        return id, answer
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -102,29 +100,27 @@ class Line:
             self._timer, self._timer_at = self._loop.call_at(at, self._expire), at
 
     def _expire(self) -> None:
-        for future in self.calls.expire(self._loop.time()):
-            if not future.done():
-                future.set_exception(Expired())
+        for answer in self.calls.expire(self._loop.time()):
+            answer.fail(Expired())
         self._set_timer()
 
     def answer(self, id: bytes, reply: Reply) -> None:
         """Hand an answer to its caller, if there still is one."""
-        future = self.calls.replied(id)
-        if future is not None and not future.done():
-            future.set_result(reply)
+        answer = self.calls.replied(id)
+        if answer is not None:
+            answer.give(reply)
 
     def fail(self, id: bytes, error: Exception) -> None:
         """Let one call fail."""
-        future = self.calls.replied(id)
-        if future is not None and not future.done():
-            future.set_exception(error)
+        answer = self.calls.replied(id)
+        if answer is not None:
+            answer.fail(error)
 
     def lose(self, error: Exception) -> None:
         """The channel or the replies are gone: let all calls fail."""
         self.lane.close()
-        for future in self.calls.lost():
-            if not future.done():
-                future.set_exception(ConnectionLost(str(error)))
+        for answer in self.calls.lost():
+            answer.fail(ConnectionLost(str(error)))
         self._set_timer()
 
 

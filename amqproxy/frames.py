@@ -170,8 +170,8 @@ class Splitter:
         """Take what arrived; return the frames that are not ours. Malformed if a lane's channel breaks the protocol."""
         if self._rest:
             data = self._rest + data
-        if not self._trusted:
             self._rest = b""
+        if not self._trusted:
             return data
         at, size = 0, len(data)
         readers, limit = self.readers, self.max_frame_bytes
@@ -191,6 +191,9 @@ class Splitter:
                     others.append(data[at:end])
             except Malformed:
                 self._distrust(others, b"")
+                raise
+            except BaseException:  # a sink resumed what ends the program, and what is left is read on the way out
+                self._rest = b"".join(others) + data[end:]
                 raise
             at = end
         self._rest = data[at:]

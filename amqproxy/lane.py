@@ -57,6 +57,7 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._gathered = 0
         self._settling: list[Lane] = []
         self._flush_scheduled = False
+        self._reading = False
         self._fed_at = 0.0
         self._writable_waiters: list[asyncio.Future[None]] = []
 
@@ -74,13 +75,17 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self.data_received(bytes(self._buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """Hand lane traffic to its lanes, and the rest to aiormq."""
+        """Hand lane traffic to its lanes, and the rest to aiormq; write what the lanes answer on the spot."""
+        self._reading = True
         try:
             others = self.splitter.feed(data)
         except Malformed as error:
             log.error("the broker broke the protocol, closing the connection: %s", error)
             self.abort()
             return
+        finally:
+            self._reading = False
+        self.flush()
         if others:
             self.close_reason = close_reason(others) or self.close_reason
             self._reader.feed_data(others)
@@ -131,7 +136,7 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._gathered += len(data)
         if self._gathered >= JOIN_BYTES:
             self.flush()
-        elif not self._flush_scheduled:
+        elif not self._flush_scheduled and not self._reading:
             self._flush_scheduled = True
             self.loop.call_soon(self._flush_turn)
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from .caller import ID_LENGTH, Caller, Expired, Line, Reply, Returned
+from .answer import Reply
+from .caller import ID_LENGTH, Caller, Expired, Line, Returned
 from .codecs import Codec, DecodingFailed, Mismatch, Shape
 from .codecs.json import JSON
 from .contract import Contract, Method, MethodOptions, check_name, contract_of, message_name
@@ -170,9 +171,9 @@ class RemoteMethod:
         deadline = self._caller.connection.loop.time() + self._timeout
         if line is None or not line.ready:
             line, form = await self._prepare(deadline)
-        id, future = line.send(self._destination, form, body, deadline)
+        id, answer = line.send(self._destination, form, body, deadline)
         try:
-            reply = await future
+            reply = await answer
         except BaseException as error:
             line.calls.cancelled(id)
             reply = await self._recover(error, body, id, deadline)
@@ -223,9 +224,9 @@ class RemoteMethod:
             except CallError as final:
                 final.executed = "maybe"  # whatever this try came to: the one before it may have run
                 raise
-            id, future = line.send(self._destination, form, body, deadline, message_id)
+            id, answer = line.send(self._destination, form, body, deadline, message_id)
             try:
-                return await future
+                return await answer
             except BaseException as again:
                 line.calls.cancelled(id)
                 error = again

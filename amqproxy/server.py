@@ -57,7 +57,7 @@ class Worker:
         self._session: Session | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._end: asyncio.Task[None] | None = None
-        self._patience: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
 
     async def __aenter__(self) -> Worker:
         await self.start()
@@ -107,8 +107,8 @@ class Worker:
         if self._end is None:
             self.stopping = True
             self._end = asyncio.create_task(self._stop(self.options.grace if grace is None else grace))
-        elif grace == 0 and self._patience is not None:
-            self._patience.cancel()
+        elif grace == 0:
+            self._hurry.set()
         await asyncio.shield(self._end)
 
     async def _stop(self, grace: float) -> None:
@@ -118,8 +118,7 @@ class Worker:
         if self._session is not None:
             await self._session.stop_consuming()
         if self.running and grace > 0:
-            self._patience = asyncio.create_task(_ended(list(self.running.values()), grace))
-            await asyncio.wait((self._patience,))
+            await self._drain(grace)
         self._cancel_running()
         if self.running:
             await asyncio.wait(self.running.values(), timeout=CANCEL_SECONDS)
@@ -127,6 +126,14 @@ class Worker:
             await self._session.close()
         await self._leave()
         log.info("stopped serving %s as %s", self.contract.name, self.name)
+
+    async def _drain(self, grace: float) -> None:
+        """Return when the calls that run have ended, the grace is over, or somebody is in a hurry."""
+        ended = asyncio.ensure_future(asyncio.wait(list(self.running.values())))
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait((ended, hurry), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        hurry.cancel()
 
     def _cancel_running(self) -> None:
         if self.running:
@@ -326,11 +333,6 @@ class Session:
 
     def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
         """Replies are not confirmed: an acknowledged request whose reply is lost times out at its caller."""
-
-
-async def _ended(tasks: list[asyncio.Task[None]], seconds: float) -> None:
-    """Return when all tasks have ended, or after so many seconds."""
-    await asyncio.wait(tasks, timeout=seconds)
 
 
 def _failure(error: RemoteError) -> bytes:

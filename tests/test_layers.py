@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
     ),
     ("pure machines", {"acks", "calls", "flow", "frames", "scaling"}),
     ("the link", {"connection", "lane"}),
-    ("what users call", {"broadcast", "caller", "handler", "middleware", "proxy", "server", "stream"}),
+    ("what users call", {"answer", "broadcast", "caller", "handler", "middleware", "proxy", "server", "stream"}),
     ("what connect() returns", {"client", "sync"}),
     ("edges", {"cli", "pytest_plugin", "runner", "supervisor", "testing"}),
     ("the top", {TOP, "__main__"}),
@@ -47,7 +47,7 @@ ISLAND = "broker"
 KNOWN = LAYER_OF.keys() | {ISLAND}
 
 # Two halves that meet in the wire format only.
-CALLING, SERVING = frozenset({"caller", "proxy"}), frozenset({"handler", "server"})
+CALLING, SERVING = frozenset({"answer", "caller", "proxy"}), frozenset({"handler", "server"})
 
 # Written as a user would write it, and so with `import amqproxy`.
 AS_USERS_DO = frozenset({"cli/demo_service.py"})

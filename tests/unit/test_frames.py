@@ -633,3 +633,21 @@ def test_looking_for_a_reason_in_garbage_does_no_harm(before: bytes, after: byte
     for data in (close[:cut_at], before + close[:cut_at] + after, close[:11] + after, before + close + after):
         reason = close_reason(data)
         assert reason is None or isinstance(reason, str)
+
+
+def test_what_is_behind_a_message_that_ends_the_program_is_read_later() -> None:
+    class Ends(Sink):
+        def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
+            super().delivered(tag, redelivered, header, body)
+            if len(self.events) == 1:
+                raise KeyboardInterrupt
+
+    sink = Ends()
+    made = Splitter(FRAME_MAX)
+    made.readers[1] = ContentReader(sink, LIMIT)
+    message = b"".join([deliver(), *content(NO_PROPERTIES, b"body")])
+    other = frame(METHOD, b"\x00\x0a\x00\x3c", channel=0)
+    with pytest.raises(KeyboardInterrupt):
+        made.feed(other + message + message[:20])
+    assert made.feed(message[20:] + other) == 2 * other
+    assert len(sink.events) == 2
