@@ -1,4 +1,4 @@
-"""The future of a call: who awaits it runs at once when the reply comes, and in a turn of its own when an error does."""
+"""The future of a call: its waiter runs at once when the reply comes, and in a turn of its own when an error does."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_what_has_no_signature_is_refused() -> None:
             ...
 
     with pytest.raises(ContractError, match="f does not take self"):
-        signature_of(Selfless().method, "f")
+        signature_of(Selfless().method, "f")  # type: ignore[misc]
     with pytest.raises(ContractError, match="f has no signature"):
         signature_of(max, "f")
 
