@@ -9,7 +9,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench clean rabbitmq
+.PHONY: help demo test lint format cover bench clean rabbitmq
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ lint: $(BIN)/.dev  ## ruff and mypy
 format: $(BIN)/.dev  ## put imports and layout right
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
+
+cover: $(BIN)/.dev  ## whether each pure module is covered by its own tests alone
+	$(BIN)/python -m tests.pure_coverage
 
 bench: $(BIN)/.dev rabbitmq  ## calls per second, beside aio-pika, pika and C
 	@sh tests/apt-install.sh gcc libc6-dev librabbitmq-dev || true  # without them, it leaves C out

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: annotations of classes in functions must be real here.
 # ruff: noqa: UP045  (Optional[X] and X | None are different things to look at)
+import dataclasses
 import enum
 import json
 import math
@@ -962,5 +963,9 @@ def test_the_search_for_what_is_not_a_number_goes_on_behind_a_sound_object() -> 
     class Sound:
         a: float
 
-    with pytest.raises(EncodingFailed, match=r"nan has no JSON form - at `\$\[1\]`"):
-        JSON().anything().encode([Sound(1.0), math.nan])
+    @dataclasses.dataclass
+    class AlsoSound:
+        a: float
+
+    with pytest.raises(EncodingFailed, match=r"nan has no JSON form - at `\$\[2\]`"):
+        JSON().anything().encode([Sound(1.0), AlsoSound(1.0), math.nan])
