@@ -340,8 +340,15 @@ class RabbitMQ:
 
     def _give_up_if(self, hopeless: bool, reason: str) -> None:
         if hopeless:
-            said = "\n".join(_excerpt(self.log.splitlines()))
-            raise RuntimeError(f"the private RabbitMQ node did not start: {reason}. Its log says:\n{said}")
+            if taken := re.search(r"acceptor,\{[\d,]+\},(\d+)\},eaddrinuse", self.log):
+                raise RuntimeError(
+                    f"the private RabbitMQ node did not start: the port {taken[1]} is in use by another program; "
+                    "end that, or let this node have another port"
+                )
+            raise RuntimeError(
+                f"the private RabbitMQ node did not start: {reason}. Its log says:\n"
+                + "\n".join(_excerpt(self.log.splitlines()))
+            )
 
 
 @contextmanager

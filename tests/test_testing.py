@@ -130,6 +130,19 @@ def test_failed_start_tells_why_and_leaves_nothing(amqp_url: str) -> None:
     wait_until(lambda: descendants(os.getpid()) <= before)
 
 
+def test_port_in_use_is_named(amqp_url: str) -> None:
+    node = RabbitMQ()
+    try:
+        with (
+            socket.create_server((node.host, node.port)),
+            pytest.raises(RuntimeError, match=f"the port {node.port} is in use by another program"),
+        ):
+            node.start()
+        node.start()
+    finally:
+        node.close()
+
+
 @needs_proc
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_when_the_process_is_ended(amqp_url: str, tmp_path: Path, sign: signal.Signals) -> None:
