@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from .answer import Answer, Reply
 from .calls import Calls
-from .errors import BadReply, CallTimeout, ConnectionLost, Overloaded, Unroutable
+from .errors import BadReply, CallTimeout, ConnectionLost, MessageTooLarge, Overloaded, Unroutable
 from .fields import Malformed
 from .properties import routing
 from .topology import Exchange, Queue
@@ -84,11 +84,14 @@ class Line:
             raise Overloaded(f"{pending} calls are in flight on this connection, which is its max_in_flight")
         self._counter += 1
         id = b"%b%010x" % (self._prefix, self._counter)
+        try:
+            self.lane.publish(destination, form.properties(id, message_id or id), body, alone=not pending)
+        except ValueError as error:
+            raise MessageTooLarge(f"the headers are too large: {error}") from None
         answer = Answer(self._loop)
         calls.sent(id, answer, deadline)
         if deadline < self._timer_at:
             self._set_timer()
-        self.lane.publish(destination, form.properties(id, message_id or id), body, alone=not pending)
         return id, answer
 
     def _set_timer(self) -> None:
@@ -137,11 +140,6 @@ class Caller:
         self._census: dict[str, asyncio.Task[tuple[int, int] | None]] = {}
         self.strays = 0
         """Messages in the reply queue that answer no call of ours."""
-
-    @property
-    def in_flight(self) -> int:
-        """Calls that wait for an answer."""
-        return sum(len(line.calls) for line in self._lines.values())
 
     async def line(self, exchange: str, deadline: float) -> Line:
         """The line for an exchange, ready to send; waits for the link and for a full socket, until the deadline.
@@ -250,7 +248,7 @@ class Caller:
         if line is None:
             self._stray("its correlation id is not ours")
         else:
-            line.answer(id, (content_type, encoding, body))  # type: ignore[arg-type]
+            line.answer(id, (content_type, encoding, body))  # type: ignore[arg-type]  # a line has an id
 
     def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
         """A request came back: no queue takes it."""
@@ -258,7 +256,7 @@ class Caller:
 
     def too_large(self, tag: int, header: bytes, size: int) -> None:
         """An answer is larger than we take."""
-        limit = self.connection.options.max_body_bytes
+        limit = self.connection.limits.body_bytes
         self._fail(header, BadReply(f"the reply has {size} bytes, max_body_bytes is {limit}"))
 
     def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:

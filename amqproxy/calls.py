@@ -17,16 +17,20 @@ Waiter = TypeVar("Waiter")
 TICKS_PER_SECOND = 64
 """The wheel's resolution: a call expires at most one tick (16 ms) after its deadline, and never before it."""
 
+PRUNE_TICKS = 4096
+"""About a minute of ticks: so many are kept at least before those that ran empty are looked for."""
+
 
 class Calls(Generic[Waiter]):
     """Pending calls by correlation id, each with a waiter (whatever the caller of this machine wants back)."""
 
-    __slots__ = ("_buckets", "_pending", "_ticks", "late")
+    __slots__ = ("_buckets", "_pending", "_prune_at", "_ticks", "late")
 
     def __init__(self) -> None:
         self._pending: dict[bytes, tuple[Waiter, dict[bytes, None]]] = {}
         self._buckets: dict[int, dict[bytes, None]] = {}
         self._ticks: list[int] = []
+        self._prune_at = PRUNE_TICKS
         self.late = 0
         """Answers that came when nobody waited any more, or never had."""
 
@@ -38,10 +42,18 @@ class Calls(Generic[Waiter]):
         tick = int(deadline * TICKS_PER_SECOND) + 1
         bucket = self._buckets.get(tick)
         if bucket is None:
+            if len(self._ticks) >= self._prune_at:
+                self._prune()
             bucket = self._buckets[tick] = {}
             heappush(self._ticks, tick)
         bucket[id] = None
         self._pending[id] = waiter, bucket
+
+    def _prune(self) -> None:
+        """Drop the ticks that ran empty; with a timeout of hours there would be many before the first one comes."""
+        self._buckets = {tick: bucket for tick, bucket in self._buckets.items() if bucket}
+        self._ticks = sorted(self._buckets)
+        self._prune_at = 2 * len(self._ticks) + PRUNE_TICKS
 
     def replied(self, id: bytes) -> Waiter | None:
         """An answer came (a reply, a failure, or the message itself because no queue took it): who waits for it?"""

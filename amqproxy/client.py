@@ -49,16 +49,21 @@ class Client:
         self._connection: Connection | None = None
         self._caller: Caller | None = None
         self._workers: list[Worker] = []
+        self._opened = False
         self._closed = False
 
     async def open(self) -> Client:
         """Connect; done by `async with` and by `await`."""
-        if self._connection is not None or self._closed:
+        if self._opened or self._closed:
             raise Closed(f"{self!r} was opened before; make another with amqproxy.connect()")
+        self._opened = True
         from .connection import Connection  # imports aio-pika, which costs more than all the rest of us
 
         connection = Connection(self.url, self._options)
         await connection.open()
+        if self._closed:
+            await connection.close()
+            raise Closed(f"{self!r} was closed while it was opened")
         self._connection = connection
         self._caller = Caller(connection)
         return self
@@ -66,7 +71,7 @@ class Client:
     async def close(self) -> None:
         """Drain the workers, let calls that are still out fail, and close the connection; safe to call twice."""
         self._closed = True
-        workers, self._workers = self._workers, []
+        workers, self._workers = [worker for worker in self._workers if not worker.ended], []
         stopped = await asyncio.gather(*(worker.stop() for worker in workers), return_exceptions=True)
         caller, self._caller = self._caller, None
         connection, self._connection = self._connection, None
@@ -119,7 +124,7 @@ class Client:
         """
         contract = contract_of(target, name=name)
         worker = Worker(self._live_connection(), target, contract, changed(contract.options, "serve", options))
-        self._workers.append(worker)
+        self._workers = [other for other in self._workers if not other.ended] + [worker]
         return worker
 
     def _live_connection(self) -> Connection:

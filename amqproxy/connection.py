@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import secrets
 import ssl
 import sys
@@ -76,18 +77,30 @@ class _AMQP(aio_pika.Connection):
     )
 
 
+class Limits:
+    """What the broker takes, as far as it is known; shared by all links of a connection."""
+
+    def __init__(self, body_bytes: int) -> None:
+        self.body_bytes = body_bytes
+
+    def learn(self, refusal: str) -> None:
+        """Look for a limit in the broker's reason for closing a channel: it would close the next one too."""
+        if found := re.search(r"larger than configured max size (\d+)", refusal):
+            self.body_bytes = min(self.body_bytes, int(found[1]))
+
+
 class Link:
     """One AMQP connection, from its handshake to its end; a new one is made after each loss."""
 
-    def __init__(self, amqp: aio_pika.Connection, protocol: LaneProtocol, url: BrokerURL, max_body_bytes: int) -> None:
+    def __init__(self, amqp: aio_pika.Connection, protocol: LaneProtocol, url: BrokerURL, limits: Limits) -> None:
         self.url = url
         self.loop = asyncio.get_running_loop()
         self.closed = protocol.lost
         """Done when the connection is gone, for whatever reason."""
         self._amqp = amqp
-        self._aiormq: AbstractConnection = amqp.transport.connection  # type: ignore[union-attr]
+        self._aiormq: AbstractConnection = amqp.transport.connection  # type: ignore[union-attr]  # it is open
         self._protocol = protocol
-        self.max_body_bytes = max_body_bytes
+        self.limits = limits
         self._topology: AbstractChannel | None = None
         self._topology_lock = asyncio.Lock()
         protocol.splitter.max_frame_bytes = self._aiormq.connection_tune.frame_max or _MAX_FRAME_BYTES
@@ -104,12 +117,14 @@ class Link:
         channel = await self._channel()
         if prefetch:
             await self._cold(channel.basic_qos(prefetch_count=prefetch))
-        lane = Lane(self._protocol, channel.number, sink, self.max_body_bytes)
+        lane = Lane(self._protocol, channel.number, sink, self.limits.body_bytes)
         opened = OpenLane(self, channel, lane)
 
         def closed(closing: asyncio.Future[Any]) -> None:
             lane.forget()
-            on_closed(translate(_reason(closing), self.url, self._protocol.close_reason))
+            reason = translate(_reason(closing), self.url, self._protocol.close_reason)
+            self.limits.learn(str(reason))
+            on_closed(reason)
 
         channel.closing.add_done_callback(closed)
         return opened
@@ -211,16 +226,12 @@ class OpenLane:
         self.lane = lane
         self._tag = ""
 
-    async def consume(
-        self, queue: str, on_cancelled: Callable[[], None], *, no_ack: bool, exclusive: bool = False
-    ) -> None:
+    async def consume(self, queue: str, on_cancelled: Callable[[], None], *, no_ack: bool) -> None:
         """Let the messages of a queue come in; `on_cancelled` is called when the broker ends that (queue deleted)."""
         link = self._link
         self._channel.on_consumer_cancel_callbacks.add(lambda frame: on_cancelled())
         self._tag = secrets.token_hex(8)
-        await link._cold(
-            self._channel.basic_consume(queue, _never, no_ack=no_ack, exclusive=exclusive, consumer_tag=self._tag)
-        )
+        await link._cold(self._channel.basic_consume(queue, _never, no_ack=no_ack, consumer_tag=self._tag))
 
     async def cancel(self) -> None:
         """Let no more messages come in; those that came already stay to be settled."""
@@ -264,9 +275,11 @@ class Connection:
     def __init__(self, url: BrokerURL, options: ConnectOptions) -> None:
         self.url = url
         self.options = options
+        self.limits = Limits(options.max_body_bytes)
         self.loop = asyncio.get_running_loop()
         self._link: Link | None = None
         self._decided = asyncio.Event()
+        self._burials: set[asyncio.Task[None]] = set()
         self._failure: AMQProxyError | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -310,6 +323,7 @@ class Connection:
         try:
             while self._link is not None:
                 await asyncio.shield(self._link.closed)
+                self._bury(self._link)
                 log.warning("lost the connection to %s, connecting again", self.url.address)
                 self._change(None)
                 self._change(await self._reconnect())
@@ -333,7 +347,7 @@ class Connection:
 
         attempts = AsyncRetrying(
             wait=_back_off(),
-            retry=retry_if_exception(lambda error: isinstance(error, AMQProxyError) and self._failure is None),
+            retry=retry_if_exception(self._may_mend),
             before_sleep=report,
             reraise=True,
         )
@@ -342,6 +356,17 @@ class Connection:
             return await operation()
 
         return await attempts(attempt)
+
+    def _bury(self, link: Link) -> None:
+        """Let aio-pika know that the connection is over, in the background: it would find out when it is collected."""
+        burial = self.loop.create_task(link.close())
+        self._burials.add(burial)
+        burial.add_done_callback(self._burials.discard)
+
+    def _may_mend(self, error: BaseException) -> bool:
+        """Whether waiting may help: not if there will be no link, nor with a permission that is refused."""
+        mendable = isinstance(error, AMQProxyError) and not isinstance(error, AccessRefused)
+        return mendable and self._failure is None
 
     async def _connect(self) -> Link:
         transport = _Transport(self.url)
@@ -363,7 +388,7 @@ class Connection:
             said = transport.protocol.close_reason if transport.protocol is not None else None
             raise connect_error(error, said, self.url, self.options.connect_timeout) from error
         assert transport.protocol is not None
-        return Link(amqp, transport.protocol, self.url, self.options.max_body_bytes)
+        return Link(amqp, transport.protocol, self.url, self.limits)
 
 
 def _back_off() -> wait_random_exponential:
@@ -398,6 +423,8 @@ def connect_error(error: Exception, said: str | None, url: BrokerURL, timeout: f
             return AccessRefused(f"{url.address} refused the user {url.user!r}: check user name and password ({text})")
         case aiormq.exceptions.AuthenticationError():
             return AccessRefused(f"{url.address} does not offer the way to log in that the URL asks for ({text})")
+        case _ if said is not None and re.search(r"limit|is down", said):
+            return BrokerUnavailable(f"{url.address} takes no connection now: {said}")
         case _ if said is not None and said.startswith(("530", "403")):
             return AccessRefused(
                 f"{url.address} refused the virtual host {url.virtual_host!r} to {url.user!r} ({text})"
@@ -407,7 +434,10 @@ def connect_error(error: Exception, said: str | None, url: BrokerURL, timeout: f
                 f"{url.address} did not answer as an AMQP broker within {timeout:g} s; is RabbitMQ behind this port?"
             )
         case ssl.SSLError():
-            return BrokerUnavailable(f"no TLS connection to {url.address}: {error.reason or text}")
+            return BrokerUnavailable(
+                f"no TLS connection to {url.address}: {error.reason or text}; "
+                "does this port speak TLS, and is its certificate for this host and from an authority that is trusted?"
+            )
         case ConnectionRefusedError():
             return BrokerUnavailable(
                 f"no broker listens at {url.address}: start RabbitMQ there, or give another URL (AMQPROXY_URL)"
@@ -422,9 +452,9 @@ def translate(error: BaseException | None, url: BrokerURL, said: str | None = No
         case AMQProxyError():
             return error
         case aiormq.exceptions.ChannelAccessRefused() | aiormq.exceptions.ProbableAuthenticationError():
-            return AccessRefused(f"{url.address} refused it to the user {url.user!r}: {text}")
+            return AccessRefused(f"{url.address} refused the user {url.user!r}: {text}")
         case aiormq.exceptions.ChannelPreconditionFailed() | aiormq.exceptions.ChannelLockedResource():
-            return TopologyConflict(f"{url.address} refused: {text}")
+            return TopologyConflict(f"{url.address} refused: {text}; use the same options, or delete what is there")
         case aiormq.exceptions.ChannelNotFoundEntity():
             return _NotFound(f"{url.address} does not have it: {text}")
     text = said or text

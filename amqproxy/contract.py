@@ -7,7 +7,6 @@ they decorate, and `contract_of` reads it when a proxy or a worker is made.
 from __future__ import annotations
 
 import inspect
-import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from .errors import ContractError
-from .options import MAX_SHORT_STRING, ServeOptions, changed
+from .options import MAX_SHORT_STRING, CallOptions, ServeOptions, changed
 from .signature import arguments_types, message_by_position, signature_of
 from .wire import reply_class, request_class
 
@@ -51,6 +50,8 @@ def serve(name: str, *, errors: tuple[type[Exception], ...] = (), **options: Any
 
     `errors` are exception types of yours that callers shall see as themselves.
     """
+    if not isinstance(name, str):
+        raise TypeError('a service has a name: write @amqproxy.serve("name")')
     check_name("service", name)
     if not isinstance(errors, tuple) or not all(isinstance(e, type) and issubclass(e, Exception) for e in errors):
         raise TypeError(f"errors is a tuple of exception types, not {errors!r}")
@@ -84,8 +85,8 @@ def message(name: str | MessageClass | None = None) -> Any:
 
 def method(*, timeout: float | None = None, idempotent: bool | None = None) -> Callable[[Function], Function]:
     """Options of one method: its timeout in seconds, and whether running it twice does no harm."""
-    if timeout is not None and not 0 < timeout < math.inf:
-        raise ValueError(f"timeout is a number of seconds above 0, not {timeout!r}")
+    given = {"timeout": timeout, "idempotent": idempotent}
+    changed(CallOptions(), "a method", {name: value for name, value in given.items() if value is not None})
 
     def describe(function: Function) -> Function:
         inner = getattr(function, "__func__", function)  # inside of a staticmethod or classmethod
@@ -228,12 +229,18 @@ class Contract:
 
 def contract_of(target: Any, *, name: str | None = None) -> Contract:
     """Read a class, an instance or a function; ContractError names the method that cannot be served, and why."""
+    if isinstance(target, str):
+        raise ContractError(f"a class, an instance or a function can be served, and not the name {target!r}")
     function = target if inspect.isroutine(target) else None
     source: Any = function or (target if isinstance(target, type) else type(target))
     description: Description = getattr(source, _SERVICE, None) or Description(source.__name__)
     if name is not None:
         check_name("service", name)
         description = replace(description, name=name)
+    if inspect.isfunction(target) and "." in target.__qualname__.rpartition("<locals>.")[2]:
+        owner = target.__qualname__.rpartition(".")[0]
+        if next(iter(inspect.signature(target).parameters), "") == "self":
+            raise ContractError(f"{target.__qualname__} is a method, which wants an object: serve {owner} instead")
     functions = {target.__name__: target} if function else _public_functions(source)
     title = getattr(source, "__qualname__", description.name)
     methods = {

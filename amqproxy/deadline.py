@@ -19,7 +19,3 @@ class Deadline:
     def left(self, now: float) -> float:
         """Seconds that are left, never less than 0."""
         return max(0.0, self.at - now)
-
-    def expired(self, now: float) -> bool:
-        """True when no time is left."""
-        return now >= self.at

@@ -8,7 +8,7 @@ AMQProxyError
 ├─ Closed (also RuntimeError)                used after it was closed
 └─ CallError                                 .executed is "no", "maybe" or "yes"
    ├─ Unroutable            no     no queue takes it: no pool was ever started under this name
-   ├─ Overloaded            no     the queue refused it, or too many calls are in flight
+   ├─ Overloaded            no     too many calls are in flight
    ├─ MessageTooLarge       no     refused before sending
    ├─ EncodingFailed        no     a value the codec cannot write; names the path to it
    ├─ CallTimeout           maybe  (also TimeoutError) no answer within the call's time
@@ -70,7 +70,7 @@ class Unroutable(CallError):
 
 
 class Overloaded(CallError):
-    """The queue refused the call, or too many are in flight already."""
+    """Too many calls are in flight already."""
 
     executed: Executed = "no"
 
@@ -134,8 +134,9 @@ class RemoteError(CallError):
         traceback: str | None = None,
         executed: Executed | None = None,
     ) -> None:
-        if not isinstance(message, str) or not isinstance(code, str):
-            raise TypeError(f"a RemoteError has a text and a code that are str, not {message!r} and {code!r}")
+        for text in (message, code, type):
+            if not isinstance(text, str):
+                raise TypeError(f"message, code and type of a RemoteError are str, not {text!r}")
         CallError.__init__(self, message, executed=executed)
         self.message = message
         self.code = code

@@ -122,14 +122,14 @@ class ContentReader:
         self._pending = self._header = None
         number, more = pending  # type: ignore[misc]  # content is only taken while something is pending
         if type(more) is bytes:
-            self.sink.returned(number, more, header, body)  # type: ignore[arg-type]
+            self.sink.returned(number, more, header, body)  # type: ignore[arg-type]  # a header came
         else:
-            self.sink.delivered(number, more, header, body)  # type: ignore[arg-type]
+            self.sink.delivered(number, more, header, body)  # type: ignore[arg-type]  # a header came
 
     def _refuse(self, size: int) -> None:
-        tag, more = self._pending  # type: ignore[misc]
+        tag, more = self._pending  # type: ignore[misc]  # as above
         if type(more) is not bytes:  # what we sent ourselves and got back was within the limit
-            self.sink.too_large(tag, self._header, size)  # type: ignore[arg-type]
+            self.sink.too_large(tag, self._header, size)  # type: ignore[arg-type]  # as above
 
     def _take_rare(self, method: bytes, data: bytes, at: int, end: int) -> bool:
         if method == _RETURN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import inspect
@@ -15,7 +16,7 @@ from typing import Any
 from .codecs import Codec, Mismatch, Shape
 from .contract import Contract, Method
 from .deadline import Deadline
-from .errors import ContractError, EncodingFailed, Executed, RemoteError, exception_name
+from .errors import ContractError, EncodingFailed, RemoteError, exception_name
 from .fields import FieldTable
 from .properties import Properties
 from .wire import JSON, TIMEOUT_HEADER, ReplyForm
@@ -42,9 +43,15 @@ class Handler:
         return self._run_in_thread(self._threads, request)
 
     async def _run_in_thread(self, threads: Executor, request: Any) -> Any:
-        run = functools.partial(contextvars.copy_context().run, self.method.call, self._function, request)
+        run = functools.partial(contextvars.copy_context().run, self._call, request)
         result = await asyncio.get_running_loop().run_in_executor(threads, run)
         return await result if inspect.isawaitable(result) else result
+
+    def _call(self, request: Any) -> Any:
+        try:
+            return self.method.call(self._function, request)
+        except StopIteration as error:  # which asyncio refuses to carry from a thread, and waits for ever instead
+            raise RuntimeError("the handler raised StopIteration") from error
 
     def encode(self, result: Any) -> bytes:
         """The reply's body; RemoteError with code `internal` if the handler returned what its annotation rules out."""
@@ -109,7 +116,6 @@ def failure_of(error: BaseException, *, debug: bool) -> RemoteError:
     """What the caller is told of an exception: type and text, and with `debug` the traceback."""
     traceback = "".join(format_exception(error)) if debug else None
     if isinstance(error, RemoteError):
-        executed: Executed = "no" if error.executed == "no" and error.type == "ContractError" else "yes"
         return RemoteError(
             error.message,
             code=error.code,
@@ -117,7 +123,7 @@ def failure_of(error: BaseException, *, debug: bool) -> RemoteError:
             retryable=error.retryable,
             details=error.details,
             traceback=traceback,
-            executed=executed,
+            executed="yes",  # whatever a call of the handler's own came to
         )
     code = "cancelled" if isinstance(error, asyncio.CancelledError) else "unknown"
     return RemoteError(_text(error), code=code, type=exception_name(type(error)), traceback=traceback)
@@ -206,9 +212,11 @@ def instance_of(target: Any) -> Any:
     """The object to serve: the target itself, or an instance if it is a class."""
     if not isinstance(target, type):
         return target
-    try:
-        return target()
-    except TypeError as error:
-        raise ContractError(
-            f"{target.__qualname__} cannot be made without arguments ({error}); serve an instance instead"
-        ) from error
+    with contextlib.suppress(ValueError):  # some classes written in C do not tell what they take
+        try:
+            inspect.signature(target).bind()
+        except TypeError as error:
+            raise ContractError(
+                f"{target.__qualname__} cannot be made without arguments ({error}); serve an instance instead"
+            ) from error
+    return target()

@@ -59,7 +59,7 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._flush_scheduled = False
         self._reading = False
         self._fed_at = 0.0
-        self._writable_waiters: list[asyncio.Future[None]] = []
+        self._writable_waiters: set[asyncio.Future[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is connected, TLS included."""
@@ -119,7 +119,6 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         for waiter in self._writable_waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        self._writable_waiters.clear()
         if self._paused:  # type: ignore[attr-defined]  # FlowControlMixin's own state; it asserts on it
             super().resume_writing()
 
@@ -127,8 +126,11 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         """Return when the socket takes more, or is gone."""
         while not self.writable:
             waiter = self.loop.create_future()
-            self._writable_waiters.append(waiter)
-            await waiter
+            self._writable_waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._writable_waiters.discard(waiter)
 
     def send(self, data: bytes) -> None:
         """Write with what else this turn brings, `JOIN_BYTES` at a time."""
@@ -183,7 +185,7 @@ class LaneWriter(asyncio.StreamWriter):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write behind the lanes' frames, so that a channel is never closed ahead of its last message."""
-        self.transport.get_protocol().flush()  # type: ignore[attr-defined]
+        self.transport.get_protocol().flush()  # type: ignore[attr-defined]  # a LaneProtocol
         super().write(data)
 
 

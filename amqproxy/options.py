@@ -26,8 +26,9 @@ class ConnectOptions:
     """The connection's name in RabbitMQ's management pages; default: the program's name and process id."""
     max_in_flight: int = 16384
     """Calls that may wait for answers at once; one more is Overloaded."""
-    max_body_bytes: int = 64 * 1024 * 1024
-    """The largest body sent or taken; a larger one is MessageTooLarge, or refused by the worker."""
+    max_body_bytes: int = 16 * 1024 * 1024
+    """The largest body sent or taken, RabbitMQ 4's own limit; a larger one is MessageTooLarge, or refused by the
+    worker. A broker that turns out to take less lowers it."""
     ssl_context: Any = None
     """An `ssl.SSLContext` for amqps:// URLs; default: one that verifies certificate and host name."""
 
@@ -60,6 +61,7 @@ class CallOptions:
     """Sent with each request; the handler reads them from `amqproxy.current().headers`."""
 
     def __post_init__(self) -> None:
+        _flags(self, "idempotent")
         _whole(self, "priority", "max_in_flight")
         _positive(self, "timeout", "max_in_flight")
         if self.priority is not None and not 0 <= self.priority <= 255:
@@ -98,8 +100,8 @@ class ServeOptions:
         _positive(self, "concurrency")
         if self.concurrency > 65535:
             raise ValueError(f"concurrency is 65535 at most (AMQP's prefetch), not {self.concurrency}")
-        if not 0 <= self.grace < math.inf:
-            raise ValueError(f"grace is a finite number of seconds, not {self.grace}")
+        check_number("grace", self.grace)
+        _flags(self, "durable", "auto_delete", "debug")
         _short_strings(self, "queue", "exchange", "routing_key")
 
 
@@ -116,8 +118,24 @@ def _positive(options: Any, *names: str) -> None:
     """These are finite and more than 0: nothing waits for ever."""
     for name in names:
         value = getattr(options, name)
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} is more than 0 and finite, not {value!r}")
+        if value is not None:
+            check_number(name, value)
+            if value == 0:
+                raise ValueError(f"{name} is more than 0, not {value!r}")
+
+
+def check_number(name: str, value: Any) -> None:
+    """TypeError or ValueError unless the value is a finite number, and not a negative one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a number, not {value!r}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} is 0 or more and finite, not {value!r}")
+
+
+def _flags(options: Any, *names: str) -> None:
+    for name in names:
+        if not isinstance(getattr(options, name), bool):
+            raise TypeError(f"{name} is True or False, not {getattr(options, name)!r}")
 
 
 def _whole(options: Any, *names: str) -> None:
@@ -130,5 +148,7 @@ def _whole(options: Any, *names: str) -> None:
 def _short_strings(options: Any, *names: str) -> None:
     for name in names:
         value = getattr(options, name)
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{name} is a str, not {value!r}")
         if value is not None and len(value.encode()) > MAX_SHORT_STRING:
             raise ValueError(f"{name} is longer than AMQP's {MAX_SHORT_STRING} bytes: {value[:40]!r}…")

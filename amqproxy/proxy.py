@@ -13,9 +13,11 @@ from .codecs.json import JSON
 from .contract import Contract, Method, MethodOptions, check_name, contract_of, message_name
 from .deadline import Deadline
 from .errors import (
+    AccessRefused,
     BadReply,
     CallError,
     CallTimeout,
+    Closed,
     ConnectionLost,
     ContractError,
     EncodingFailed,
@@ -50,6 +52,8 @@ class Target:
     contract: Contract | None
     overrides: Mapping[str, Any]
     gauge: Gauge = field(default_factory=Gauge)
+    messages: dict[str, RemoteMethod] = field(default_factory=dict)
+    """The methods for message classes, of a service of which only the name is known."""
 
     def options(self, method: MethodOptions | None = None) -> CallOptions:
         """What was set for the proxy, else for the method, else the defaults."""
@@ -114,7 +118,7 @@ class Proxy:
             raise ContractError(f"the proxy of {target.service} is called with one message, or by a method's name")
         if target.contract is not None:
             return await getattr(self, target.contract.method_of(args[0]).name)(args[0])
-        return await _message_method(target, self.__dict__, args[0])(args[0])
+        return await _message_method(target, args[0])(args[0])
 
     def __repr__(self) -> str:
         target: Target = self.__dict__[_STATE]
@@ -149,7 +153,7 @@ class RemoteMethod:
         self._routing_key = (
             options.routing_key or (target.contract.options.queue if target.contract else None) or target.service
         )
-        self._max_body_bytes = target.caller.connection.options.max_body_bytes
+        self._limits = target.caller.connection.limits
         # The line of the last call with what is made once for it; a method that was never called has none.
         self._line: Line | None = None
         self._form: RequestForm = None  # type: ignore[assignment]
@@ -163,10 +167,9 @@ class RemoteMethod:
     async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the worker; every error of `amqproxy.errors` says whether the handler ran."""
         body = self._payload.encode(args, kwargs)
-        if len(body) > self._max_body_bytes:
-            raise MessageTooLarge(
-                f"{self.__qualname__}: the request has {len(body)} bytes, max_body_bytes is {self._max_body_bytes}"
-            )
+        if len(body) > self._limits.body_bytes:
+            limit = self._limits.body_bytes
+            raise MessageTooLarge(f"{self.__qualname__}: the request has {len(body)} bytes, max_body_bytes is {limit}")
         line, form = self._line, self._form
         deadline = self._caller.connection.loop.time() + self._timeout
         if line is None or not line.ready:
@@ -218,19 +221,32 @@ class RemoteMethod:
 
     async def _recover(self, error: BaseException, body: bytes, message_id: bytes, deadline: float) -> Reply:
         """What became of a call that got no answer: the error to raise, or the answer to another try."""
-        while isinstance(error, ConnectionLost) and self._options.idempotent:
-            try:
-                line, form = await self._prepare(deadline)
-            except CallError as final:
-                final.executed = "maybe"  # whatever this try came to: the one before it may have run
-                raise
+        if not (isinstance(error, ConnectionLost) and self._options.idempotent):
+            raise await self._explain(error) from None
+        try:
+            return await self._send_again(body, message_id, deadline)
+        except CallError as final:
+            if final.executed == "no":
+                final.executed = "maybe"  # that is so of this try; the one before it may have run
+            raise
+        except (Closed, AccessRefused):
+            raise await self._explain(error) from None
+
+    async def _send_again(self, body: bytes, message_id: bytes, deadline: float) -> Reply:
+        """The answer to the same call, sent until a link holds."""
+        while True:
+            line, form = await self._prepare(deadline)
             id, answer = line.send(self._destination, form, body, deadline, message_id)
             try:
-                return await answer
-            except BaseException as again:
+                reply = await answer
+            except ConnectionLost:
+                continue
+            except BaseException as error:
                 line.calls.cancelled(id)
-                error = again
-        raise await self._explain(error) from None
+                raise await self._explain(error) from None
+            if reply[0] == FAILURE_CONTENT_TYPE:
+                raise self._failure(reply[2])
+            return reply
 
     async def _explain(self, error: BaseException) -> BaseException:
         where = f"exchange {self._options.exchange!r}" if self._options.exchange else "the default exchange"
@@ -257,8 +273,7 @@ class RemoteMethod:
         waiting, consumers = counts
         if not consumers:
             return f"nobody serves the queue {self._routing_key!r} now"
-        queue = f"the queue {self._routing_key!r}"
-        return f"it was sent to {queue}, where {waiting} calls wait and {consumers} workers consume"
+        return f"it was sent to the queue {self._routing_key!r} (workers: {consumers}, calls that wait: {waiting})"
 
 
 class LimitedMethod(RemoteMethod):
@@ -357,15 +372,15 @@ def remote_method(target: Target, name: str) -> RemoteMethod:
     return _typed_method(target, method)
 
 
-def _message_method(target: Target, known: dict[str, RemoteMethod], request: Any) -> RemoteMethod:
+def _message_method(target: Target, request: Any) -> RemoteMethod:
     """The method for one message class of a service of which only the name is known."""
     name = message_name(type(request))
     if name is None:
         raise ContractError(f"{type(request).__name__} is no message class; mark it with @amqproxy.message(…)")
-    if name not in known:
+    if name not in target.messages:
         options = target.options()
-        known[name] = _make(target, name, name, options, UntypedMessage(name, _CODECS[options.encoding]))
-    return known[name]
+        target.messages[name] = _make(target, name, name, options, UntypedMessage(name, _CODECS[options.encoding]))
+    return target.messages[name]
 
 
 def _make(target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> RemoteMethod:

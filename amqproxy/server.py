@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .codecs import Codec, DecodingFailed
 from .codecs.json import JSON
 from .contract import Contract
-from .errors import AMQProxyError, Closed, ConnectionLost, RemoteError
+from .errors import AMQProxyError, BrokerUnavailable, Closed, ConnectionLost, RemoteError
 from .fields import Malformed
 from .handler import Call, Handler, HandlerTable, failure_of, instance_of, refusal
 from .options import ServeOptions
@@ -31,6 +31,10 @@ log = logging.getLogger("amqproxy.server")
 CODECS: tuple[Codec, ...] = (JSON(),)
 MAX_DESTINATIONS = 1024
 """Reply queues whose encoded address is kept; a caller has one, so this is many callers."""
+START_SECONDS = 30.0
+"""How long a worker that starts waits for a link that is being made again."""
+STABLE_SECONDS = 5.0
+"""Consuming that ends sooner than this, again and again, is begun again only after a while."""
 CANCEL_SECONDS = 2.0
 """How long a handler that was cancelled may take to end."""
 
@@ -51,6 +55,7 @@ class Worker:
         """The calls whose handlers run now."""
         self.stopping = False
         self._connection = connection
+        self._loop = connection.loop
         self._target = target
         self._entered: Any = None
         self._threads: ThreadPoolExecutor | None = None
@@ -71,6 +76,11 @@ class Worker:
     def __repr__(self) -> str:
         return f"<Worker {self.name} of {self.contract.name!r} at {self._connection.url}>"
 
+    @property
+    def ended(self) -> bool:
+        """True once it was stopped, and has given back or answered all that it took."""
+        return self._end is not None and self._end.done()
+
     async def start(self) -> None:
         """Enter the served object, declare the queue and consume; returns when the first request can come.
 
@@ -85,9 +95,16 @@ class Worker:
             await target.__aenter__()
             self._entered = target
         try:
-            self._session = await self._open(handlers)
-        except BaseException:
+            async with asyncio.timeout(START_SECONDS):
+                self._session = await self._open(handlers)
+            if self.stopping:
+                raise Closed(f"this worker of {self.contract.name} was stopped while it started")
+        except BaseException as error:
+            if self._session is not None:
+                await self._session.close()
             await self._leave()
+            if isinstance(error, TimeoutError):
+                raise BrokerUnavailable(f"no connection to serve on within {START_SECONDS:g} s") from None
             raise
         self._keeper = asyncio.create_task(self._keep(handlers), name=f"amqproxy worker of {self.contract.name}")
         log.info("serving %s as %s", self.contract.name, self.name)
@@ -159,10 +176,15 @@ class Worker:
     async def _keep(self, handlers: HandlerTable) -> None:
         """Consume again whenever the channel or the queue is lost; ends only with an error that no waiting mends."""
         queue = self.topology.queue.name
+        losses = 0
         while True:
             assert self._session is not None
+            began = self._loop.time()
             reason = await asyncio.shield(self._session.ended)
             log.warning("%s consumes %s no more: %s", self.name, queue, reason)
+            losses = losses + 1 if self._loop.time() - began < STABLE_SECONDS else 0
+            if losses > 1:  # some message may end each channel it comes to: that must not make a tight loop
+                await asyncio.sleep(min(0.1 * 2**losses, 15))
             self._session = await self._connection.persist(
                 lambda: self._restore(self._session, handlers), f"consuming {queue}"
             )
@@ -186,7 +208,7 @@ class Session:
         self._handlers = handlers
         self._link = link
         self._loop = link.loop
-        self._max_body_bytes = link.max_body_bytes
+        self._limits = link.limits
         self._destinations: dict[bytes, bytes] = {}
         self._opened: OpenLane = None  # type: ignore[assignment]  # both are set before the first delivery
         self._lane: Lane = None  # type: ignore[assignment]
@@ -252,7 +274,9 @@ class Session:
             self._answer(tag, FAILURE_FORM, refused, correlation_id, reply_to)
             return
         call = Call(worker.contract.name, handler.method.name, worker.name, bool(redelivered), header, self._loop.time)
-        worker.running[call] = self._loop.create_task(self._run(handler, call, tag, body, correlation_id, reply_to))
+        # Not loop.create_task: with an eager task factory the call would run, and end, before it is noted here.
+        running = self._run(handler, call, tag, body, correlation_id, reply_to)
+        worker.running[call] = asyncio.Task(running, loop=self._loop)
 
     async def _run(
         self, handler: Handler, call: Call, tag: int, body: bytes, correlation_id: bytes | None, reply_to: bytes | None
@@ -266,12 +290,15 @@ class Session:
         except DecodingFailed as error:
             form, reply = FAILURE_FORM, _failure(refusal("invalid_argument", f"{handler.method.title}: {error}"))
         except asyncio.CancelledError as error:
-            if worker.running[call].cancelling():
+            if worker.stopping:
                 del worker.running[call]
                 self._give_back(tag)
                 raise
-            form, reply = FAILURE_FORM, self._failure(error, call)  # a handler may also raise this by itself
-        except (Exception, SystemExit) as error:
+            form, reply = FAILURE_FORM, self._failure(error, call)  # the handler cancelled itself, or raised this
+        except (KeyboardInterrupt, GeneratorExit):
+            worker.running.pop(call, None)
+            raise  # the program is torn down; the broker gives the call to another worker
+        except BaseException as error:
             form, reply = FAILURE_FORM, self._failure(error, call)
         del worker.running[call]
         self._answer(tag, form, reply, correlation_id, reply_to)
@@ -293,7 +320,7 @@ class Session:
             log.info("the channel closed before an answer could be sent; the broker gives the call to another worker")
             return
         if reply_to:
-            if len(body) > self._max_body_bytes:
+            if len(body) > self._limits.body_bytes:
                 form, body = FAILURE_FORM, self._too_large(len(body), "the reply has")
             destination = self._destinations.get(reply_to) or self._destination(reply_to)
             lane.reply(tag, destination, form.properties(correlation_id), body, alone=not self._worker.running)
@@ -310,7 +337,7 @@ class Session:
         return destination
 
     def _too_large(self, size: int, what: str) -> bytes:
-        text = f"{what} {size} bytes, the worker's max_body_bytes is {self._max_body_bytes}"
+        text = f"{what} {size} bytes, the worker's max_body_bytes is {self._limits.body_bytes}"
         return _failure(refusal("resource_exhausted", text, type="MessageTooLarge"))
 
     def _give_back(self, tag: int) -> None:

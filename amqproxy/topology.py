@@ -50,7 +50,7 @@ class PoolTopology:
 
     @classmethod
     def of(cls, service: str, options: ServeOptions) -> PoolTopology:
-        """The topology of wire.md: a durable queue with the service's name, bound to amq.direct under that name."""
+        """The default: a durable queue with the service's name, bound to amq.direct under that name."""
         name = options.queue or service
         queue = Queue(name, durable=options.durable, auto_delete=options.auto_delete, arguments=dict(options.arguments))
         if not options.exchange:  # the default exchange reaches every queue, and cannot be bound to

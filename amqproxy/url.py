@@ -67,10 +67,6 @@ class BrokerURL:
     def __str__(self) -> str:
         return f"{self.scheme}://{quote(self.user, safe='')}@{self.address}/{quote(self.virtual_host, safe='')}"
 
-    def option(self, name: str, default: str) -> str:
-        """The value of ?name=… in the URL."""
-        return dict(self.query).get(name, default)
-
 
 def is_loopback(host: str) -> bool:
     """True for names and addresses of this machine itself."""

@@ -1,4 +1,4 @@
-"""Every property and header of the wire format (docs/wire.md), spelled here only, in encode/decode pairs."""
+"""Every property and header of the wire format, spelled here only, in encode/decode pairs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ FAILURE_CONTENT_TYPE = FAILURE_CLASS.encode()
 MAX_MILLISECONDS = 2**32 - 1
 """The longest expiration that RabbitMQ takes: 49 days. It closes the channel of whoever asks for more."""
 
-TRANSIENT, PERSISTENT = 1, 2
-"""Delivery modes: calls that wait for a reply are transient, one-way messages are persistent."""
+TRANSIENT = 1
+"""The delivery mode of calls: who waits for a reply gains nothing from a copy on disk."""
 
 
 def request_class(service: str, method: str) -> str:
@@ -62,7 +62,7 @@ _EXECUTED = {"no": "no", "maybe": "maybe"}
 def encode_failure(error: RemoteError) -> bytes:
     """The body of a failure reply."""
     detail = FailureDetail(
-        code=error.code,
+        code=_printable(error.code),
         type=_printable(error.type),
         retryable=error.retryable,
         details=error.details,
@@ -93,7 +93,7 @@ def decode_failure(body: bytes, registered: tuple[type[Exception], ...] = ()) ->
         retryable=detail.retryable,
         details=detail.details,
         traceback=detail.traceback,
-        executed=_EXECUTED.get(detail.executed, "yes"),  # type: ignore[arg-type]
+        executed=_EXECUTED.get(detail.executed, "yes"),  # type: ignore[arg-type]  # its values are of Executed
     )
 
 

@@ -18,7 +18,7 @@ Call an object that lives in another process, over RabbitMQ, as if it were local
 
 \bA first minute, with a calculator.py that has a class Calculator in it:
   amqproxy serve calculator:Calculator     [dim]start it as often as you like[/dim]
-  amqproxy call Calculator add 1 2         [dim]from anywhere else[/dim]
+  amqproxy call calculator add 1 2         [dim]from anywhere else[/dim]
   amqproxy demo                            [dim]see a worker die and no call lost[/dim]
 
 The broker is --url, else the environment's AMQPROXY_URL, else amqp://guest:guest@localhost/.

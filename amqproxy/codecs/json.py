@@ -199,7 +199,7 @@ def _encode(value: Any) -> bytes:
         return _encoder.encode(value)
     except _UNWRITABLE as error:
         path, culprit = _find(value, _is_unwritable)
-        reason = str(error) if culprit is None else f"a {type(culprit).__name__} has no JSON form ({error})"
+        reason = str(error) if culprit is None else f"{type(culprit).__name__} has no JSON form ({error})"
         raise EncodingFailed(f"{reason} - at `{path}`") from error
 
 

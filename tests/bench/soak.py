@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import amqproxy
+from amqproxy.answer import Answer
 
 from .broker import NoBrokerError, broker
 from .contenders import AMQPROXY, CONTENDERS
@@ -41,7 +42,7 @@ class Reading:
     worker_rss: int
     tasks: int
     futures: int
-    """Futures alive anywhere in the caller, tasks included: a call that any structure kept shows here."""
+    """Futures and answers alive anywhere in the caller, tasks included: a call that any structure kept shows here."""
 
     def __str__(self) -> str:
         """Read as the end of a line of the table."""
@@ -96,7 +97,7 @@ def _reading(worker_pid: int) -> Reading:
         caller_rss=rss_bytes(os.getpid()),
         worker_rss=rss_bytes(worker_pid),
         tasks=len(asyncio.all_tasks()),
-        futures=sum(isinstance(thing, asyncio.Future) for thing in gc.get_objects()),
+        futures=sum(isinstance(thing, (asyncio.Future, Answer)) for thing in gc.get_objects()),
     )
 
 

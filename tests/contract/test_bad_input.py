@@ -16,6 +16,8 @@ import pytest
 import amqproxy
 from amqproxy.properties import Properties
 from amqproxy.server import Worker
+from amqproxy.testing import RabbitMQNotInstalled, rabbitmq
+from tests.conftest import missing
 from tests.contract.raw import Message, Raw
 
 FAILURE = b"com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
@@ -29,6 +31,10 @@ class InsufficientFunds(Exception):
 class Item:
     name: str
     price: float
+
+
+class Panic(BaseException):
+    """Not an Exception, as PyO3's are."""
 
 
 class Mumble(Exception):
@@ -63,6 +69,18 @@ class Shop:
 
     async def give_up(self) -> None:
         raise asyncio.CancelledError
+
+    async def panic(self) -> None:
+        raise Panic("of a library in Rust, say")
+
+    def run_dry(self) -> int:
+        return next(iter([]))
+
+    async def cancel_itself(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
 
     async def mumble(self) -> None:
         raise Mumble
@@ -198,11 +216,11 @@ async def test_positions_and_names_cannot_be_mixed_without_a_contract(mq: amqpro
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (object(), r"a object has no JSON form .* at `\$\[0\]\.a\[1\]`"),
+        (object(), r"object has no JSON form .* at `\$\[0\]\.a\[1\]`"),
         (math.nan, r"nan has no JSON form - at `\$\[0\]\.a\[1\]`"),
         (-math.inf, r"-inf has no JSON form - at `\$\[0\]\.a\[1\]`"),
-        ("\ud800", r"a str has no JSON form .* at `\$\[0\]\.a\[1\]`"),
-        ({(1, 2): 3}, r"a dict has no JSON form .* at `\$\[0\]\.a\[1\]`"),
+        ("\ud800", r"str has no JSON form .* at `\$\[0\]\.a\[1\]`"),
+        ({(1, 2): 3}, r"dict has no JSON form .* at `\$\[0\]\.a\[1\]`"),
     ],
 )
 async def test_a_value_that_json_cannot_write_is_named_by_its_path(
@@ -218,7 +236,7 @@ async def test_a_result_that_breaks_its_promise_is_the_workers_fault(mq: amqprox
         with pytest.raises(amqproxy.RemoteError, match=r"Shop\.lie.*Expected `int`, got `str`") as caught:
             await shop.lie()
         assert (caught.value.code, caught.value.executed) == ("internal", "yes")
-        with pytest.raises(amqproxy.RemoteError, match="a object has no JSON form"):
+        with pytest.raises(amqproxy.RemoteError, match="object has no JSON form"):
             await shop.untold()
 
 
@@ -272,7 +290,14 @@ async def test_a_traceback_travels_only_in_debug_mode(mq: amqproxy.Client, servi
 
 
 async def test_a_handler_that_ends_the_program_ends_its_call_only(mq: amqproxy.Client, service: str) -> None:
-    async with unharmed(mq, service) as shop:
+    async with unharmed(mq, service, concurrency=1) as shop:
+        with pytest.raises(amqproxy.RemoteError, match="Panic: of a library"):
+            await shop.panic()
+        with pytest.raises(RuntimeError, match="the handler raised StopIteration"):
+            await shop.run_dry()
+        with pytest.raises(amqproxy.RemoteError, match="CancelledError") as itself:
+            await shop.cancel_itself()
+        assert itself.value.code == "cancelled"
         with pytest.raises(amqproxy.RemoteError, match="SystemExit: 3"):
             await shop.leave()
         with pytest.raises(amqproxy.RemoteError) as caught:
@@ -522,6 +547,64 @@ async def test_too_many_calls_in_flight_are_overloaded(amqp_url: str, service: s
         assert await asyncio.gather(*two[:2]) == [1, 1]
 
 
+async def keeps_to_the_limit(url: str, big: Any, service: str) -> None:
+    async with (
+        amqproxy.connect(url) as mq,
+        amqproxy.connect(url) as server,
+        server.serve(big, name=service),
+    ):
+        proxy = mq.proxy(type(big), name=service)
+        with pytest.raises(amqproxy.RemoteError, match="max_body_bytes is 100000") as caught:
+            await proxy.make(300_000)
+        assert caught.value.code == "resource_exhausted"
+        assert big.runs == 2  # the first answer was more than the broker would take, and so it told
+        with pytest.raises(amqproxy.ConnectionLost, match="larger than configured max size 100000"):
+            await proxy.take("x" * 300_000)
+        with pytest.raises(amqproxy.MessageTooLarge, match="max_body_bytes is 100000"):
+            await proxy.take("x" * 300_000)
+        assert await proxy.take("x" * 1000) == 1000
+
+
+async def test_a_limit_that_the_broker_tells_is_kept_from_then_on(service: str) -> None:
+    class Big:
+        def __init__(self) -> None:
+            self.runs = 0
+
+        async def make(self, size: int) -> str:
+            self.runs += 1
+            return "x" * size
+
+        async def take(self, text: str) -> int:
+            return len(text)
+
+    big = Big()
+    try:
+        with rabbitmq(config={"max_message_size": 100_000}) as node:
+            await keeps_to_the_limit(node.url, big, service)
+    except RabbitMQNotInstalled as error:
+        missing(str(error))
+
+
+async def test_headers_that_fit_into_no_frame_are_refused(mq: amqproxy.Client, service: str) -> None:
+    async with unharmed(mq, service) as shop:
+        with pytest.raises(amqproxy.MessageTooLarge, match="headers are too large"):
+            await amqproxy.options(shop, headers={"h": "x" * 200_000}).add(1, 2)
+
+
+async def test_a_message_class_named_like_a_method_is_not_taken_for_it(mq: amqproxy.Client, service: str) -> None:
+    @amqproxy.message("add")
+    @dataclass
+    class Add:
+        x: int
+        y: int
+
+    async with unharmed(mq, service):
+        untyped = mq.proxy(service)
+        with pytest.raises(amqproxy.RemoteError, match="does not serve 'add'"):
+            await untyped(Add(1, 2))
+        assert await untyped.add(1, 2) == 3
+
+
 async def test_a_contract_that_cannot_be_served_says_so_before_anything_is_sent(mq: amqproxy.Client) -> None:
     class NeedsArguments:
         def __init__(self, db: str) -> None:
@@ -533,6 +616,10 @@ async def test_a_contract_that_cannot_be_served_says_so_before_anything_is_sent(
         await mq.serve(NeedsArguments).start()
     with pytest.raises(amqproxy.ContractError, match="has no public methods"):
         mq.serve(object())
+    with pytest.raises(amqproxy.ContractError, match="not the name 'calculator'"):
+        mq.serve("calculator")
+    with pytest.raises(TypeError, match=r'write @amqproxy\.serve\("name"\)'):
+        amqproxy.serve(Shop)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="no option 'concurency'"):
         mq.serve(Shop(), concurency=3)
     with pytest.raises(ValueError, match="no encoding 'yaml'"):

@@ -48,9 +48,7 @@ def nothing_is_left(proxy: Any) -> bool:
 async def test_a_call_ends_at_its_timeout_and_says_how_far_it_got(mq: amqproxy.Client, service: str) -> None:
     async with gate(mq, service) as (handler, proxy):
         began = time.monotonic()
-        with pytest.raises(
-            amqproxy.CallTimeout, match=r"wait: no answer within 0\.1 s; .* 1 workers consume"
-        ) as caught:
+        with pytest.raises(amqproxy.CallTimeout, match=r"wait: no answer within 0\.1 s; .*workers: 1,") as caught:
             await amqproxy.options(proxy, timeout=0.1).wait(1)
         assert 0.1 <= time.monotonic() - began < 1.5
         assert isinstance(caught.value, TimeoutError)
@@ -85,7 +83,7 @@ async def test_a_request_that_nobody_took_in_time_is_never_run(mq: amqproxy.Clie
     async with gate(mq, service, concurrency=1) as (handler, proxy):
         first = asyncio.create_task(proxy.wait(1))
         await handler.entered.acquire()
-        with pytest.raises(amqproxy.CallTimeout, match="1 workers consume"):
+        with pytest.raises(amqproxy.CallTimeout, match="workers: 1"):
             await amqproxy.options(proxy, timeout=0.1).wait(2)
         handler.open.set()
         assert await first == 1

@@ -87,6 +87,33 @@ async def test_an_idempotent_call_is_sent_again_under_its_own_id(amqp_url: str, 
         assert names.ids[0] == names.ids[1] is not None
 
 
+async def test_what_ran_before_its_link_broke_is_never_said_not_to_have_run(amqp_url: str, service: str) -> None:
+    class Once:
+        @amqproxy.method(idempotent=True)
+        async def run(self) -> None:
+            entered.set()
+            await asyncio.Event().wait()
+
+    for what_follows in ("no queue", "no connection"):
+        entered = asyncio.Event()
+        async with two(amqp_url) as (mq, server):
+            worker = server.serve(Once(), name=service, auto_delete=True, grace=0)
+            await worker.start()
+            call = asyncio.create_task(mq.proxy(Once, name=service).run())
+            await entered.wait()
+            if what_follows == "no queue":
+                await worker.stop()
+                cut(mq)
+                with pytest.raises(amqproxy.Unroutable) as unroutable:
+                    await call
+                assert unroutable.value.executed == "maybe"
+            else:
+                await mq.close()
+                with pytest.raises(amqproxy.ConnectionLost) as lost:
+                    await call
+                assert lost.value.executed == "maybe"
+
+
 async def test_a_worker_whose_link_breaks_serves_again_and_what_it_ran_is_run_again(
     amqp_url: str, service: str
 ) -> None:

@@ -123,6 +123,40 @@ async def test_a_worker_that_cannot_be_left_does_not_keep_the_connection_open(am
         client.proxy(service)
 
 
+async def test_a_worker_that_is_stopped_while_it_starts_does_not_serve(mq: amqproxy.Client, service: str) -> None:
+    worker = mq.serve(Gate(), name=service, auto_delete=True)
+    start = asyncio.create_task(worker.start())
+    await asyncio.sleep(0)
+    await worker.stop()
+    with pytest.raises(amqproxy.Closed, match="stopped while it started"):
+        await start
+    with pytest.raises(amqproxy.Unroutable):
+        await mq.proxy(service).ping()
+
+
+async def test_a_connection_that_is_closed_while_it_opens_is_closed(amqp_url: str) -> None:
+    client = amqproxy.connect(amqp_url)
+    opening = asyncio.create_task(client.open())
+    await asyncio.sleep(0)
+    await client.close()
+    with pytest.raises(amqproxy.Closed, match="closed while it was opened"):
+        await opening
+    assert client._connection is None
+
+
+async def test_calls_are_run_whatever_the_loops_task_factory(mq: amqproxy.Client, service: str) -> None:
+    eager = getattr(asyncio, "eager_task_factory", None)
+    if eager is None:
+        pytest.skip("eager tasks came with Python 3.12")
+    asyncio.get_running_loop().set_task_factory(eager)
+    handler = Gate()
+    handler.open.set()
+    async with mq.serve(handler, name=service, auto_delete=True) as worker:
+        proxy = mq.proxy(Gate, name=service)
+        assert await asyncio.gather(*(proxy.wait(n) for n in range(50))) == list(range(50))
+        assert not worker.running
+
+
 async def test_a_worker_serves_once(mq: amqproxy.Client, service: str) -> None:
     async with mq.serve(Gate(), name=service, auto_delete=True) as worker:
         with pytest.raises(amqproxy.Closed, match="started already"):

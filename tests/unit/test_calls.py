@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from amqproxy.calls import TICKS_PER_SECOND, Calls
+from amqproxy.calls import PRUNE_TICKS, TICKS_PER_SECOND, Calls
 
 quick = settings(
     max_examples=60,
@@ -30,8 +30,8 @@ durations = st.one_of(
 
 
 def inside(calls: Calls[Any]) -> list[Any]:
-    """What the machine holds for calls, besides its counter."""
-    return [getattr(calls, name) for name in Calls.__slots__ if name != "late"]
+    """What the machine holds for calls, besides its counters."""
+    return [getattr(calls, name) for name in Calls.__slots__ if name not in ("late", "_prune_at")]
 
 
 class CallsMachine(RuleBasedStateMachine):
@@ -262,3 +262,13 @@ def test_a_busy_link_keeps_no_more_than_one_timeouts_worth_of_ticks() -> None:
             calls.next_expiry()
     bound = (timeout + 1) * TICKS_PER_SECOND
     assert all(len(held) <= bound for held in inside(calls))
+
+
+def test_timeouts_of_a_day_keep_no_ticks_of_calls_that_ended() -> None:
+    calls: Calls[int] = Calls()
+    calls.sent(b"first", -1, 86_400)
+    for number in range(100_000):  # fifty calls a second, all of them answered; no timer fires all the while
+        calls.sent(b"%d" % number, number, number / 50 + 86_400)
+        calls.replied(b"%d" % number)
+    assert all(len(held) <= PRUNE_TICKS + 1 for held in inside(calls))
+    assert calls.expire(86_401) == [-1]

@@ -20,22 +20,14 @@ def test_time_runs_down_to_nothing_and_not_below() -> None:
     assert [deadline.left(now) for now in (100, 104, 105, 106, 1e9)] == [5, 1, 0, 0, 0]
 
 
-def test_it_has_expired_from_its_moment_on() -> None:
-    deadline = Deadline(105)
-    assert not deadline.expired(104.999)
-    assert deadline.expired(105)
-    assert deadline.expired(105.001)
-
-
 def test_a_deadline_may_have_passed_when_it_is_made() -> None:
-    assert Deadline.after(-1, now=100).expired(100)
     assert Deadline.after(-1, now=100).left(100) == 0
 
 
 @examples
 @given(moments, moments)
-def test_it_has_expired_exactly_when_nothing_is_left(at: float, now: float) -> None:
-    assert Deadline(at).expired(now) == (Deadline(at).left(now) == 0)
+def test_nothing_is_left_exactly_from_its_moment_on(at: float, now: float) -> None:
+    assert (Deadline(at).left(now) == 0) == (now >= at)
     assert Deadline(at).left(now) >= 0
 
 
