@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -163,3 +164,19 @@ def test_changed_options_are_new_and_checked_and_the_old_ones_stay() -> None:
 def test_an_option_that_there_is_not_is_refused_with_those_that_there_are(name: str) -> None:
     with pytest.raises(TypeError, match=f"^a proxy has no option '{name}'; it has timeout, .*headers$"):
         changed(CallOptions(), "a proxy", {"timeout": 2, name: 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (lambda: ConnectOptions(connect_timeout="3"), "connect_timeout is a number"),  # type: ignore[arg-type]
+        (lambda: CallOptions(timeout=True), "timeout is a number"),
+        (lambda: ServeOptions(grace="5"), "grace is a number"),  # type: ignore[arg-type]
+        (lambda: CallOptions(idempotent="yes"), "idempotent is True or False"),  # type: ignore[arg-type]
+        (lambda: ServeOptions(durable=1), "durable is True or False"),  # type: ignore[arg-type]
+        (lambda: ServeOptions(queue=5), "queue is a str"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_value_of_another_type_is_named(options: Callable[[], Any], name: str) -> None:
+    with pytest.raises(TypeError, match=name):
+        options()
