@@ -1161,3 +1161,17 @@ def test_a_method_without_its_object_is_not_taken_for_a_function() -> None:
     with pytest.raises(ContractError, match=r"Calculator\.add is a method, which wants an object: serve .*Calculator"):
         contract_of(Calculator.add)
     assert contract_of(Calculator().add).methods
+
+
+def test_a_name_is_no_contract() -> None:
+    with pytest.raises(ContractError, match="and not the name 'calculator'"):
+        contract_of("calculator")
+
+
+def test_a_function_that_stands_in_a_class_is_served_like_any_other() -> None:
+    class Holder:
+        @staticmethod
+        async def double(x: int) -> int:
+            return 2 * x
+
+    assert list(contract_of(Holder.double).methods) == ["double"]
