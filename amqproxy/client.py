@@ -60,7 +60,11 @@ class Client:
         from .connection import Connection  # imports aio-pika, which costs more than all the rest of us
 
         connection = Connection(self.url, self._options)
-        await connection.open()
+        try:
+            await connection.open()
+        except BaseException:
+            self._opened = False
+            raise
         if self._closed:
             await connection.close()
             raise Closed(f"{self!r} was closed while it was opened")

@@ -85,7 +85,7 @@ class Limits:
 
     def learn(self, refusal: str) -> None:
         """Look for a limit in the broker's reason for closing a channel: it would close the next one too."""
-        if found := re.search(r"larger than configured max size (\d+)", refusal):
+        if found := re.search(r"larger than (?:configured )?max size (\d+)", refusal):
             self.body_bytes = min(self.body_bytes, int(found[1]))
 
 
@@ -423,7 +423,7 @@ def connect_error(error: Exception, said: str | None, url: BrokerURL, timeout: f
             return AccessRefused(f"{url.address} refused the user {url.user!r}: check user name and password ({text})")
         case aiormq.exceptions.AuthenticationError():
             return AccessRefused(f"{url.address} does not offer the way to log in that the URL asks for ({text})")
-        case _ if said is not None and re.search(r"limit|is down", said):
+        case _ if said is not None and re.search(r"limit \(\d+\) is reached|is down$", said):
             return BrokerUnavailable(f"{url.address} takes no connection now: {said}")
         case _ if said is not None and said.startswith(("530", "403")):
             return AccessRefused(
@@ -454,7 +454,8 @@ def translate(error: BaseException | None, url: BrokerURL, said: str | None = No
         case aiormq.exceptions.ChannelAccessRefused() | aiormq.exceptions.ProbableAuthenticationError():
             return AccessRefused(f"{url.address} refused the user {url.user!r}: {text}")
         case aiormq.exceptions.ChannelPreconditionFailed() | aiormq.exceptions.ChannelLockedResource():
-            return TopologyConflict(f"{url.address} refused: {text}; use the same options, or delete what is there")
+            cure = "; use the same options, or delete what is there" if "inequivalent arg" in text else ""
+            return TopologyConflict(f"{url.address} refused: {text}{cure}")
         case aiormq.exceptions.ChannelNotFoundEntity():
             return _NotFound(f"{url.address} does not have it: {text}")
     text = said or text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -13,11 +14,10 @@ from .codecs.json import JSON
 from .contract import Contract, Method, MethodOptions, check_name, contract_of, message_name
 from .deadline import Deadline
 from .errors import (
-    AccessRefused,
+    AMQProxyError,
     BadReply,
     CallError,
     CallTimeout,
-    Closed,
     ConnectionLost,
     ContractError,
     EncodingFailed,
@@ -32,6 +32,9 @@ Proxied = TypeVar("Proxied")
 
 WORTH_TELLING = 0.95
 """A request that waited for its link for more than a twentieth of its time tells the worker what is left of it."""
+
+RETRY_SECONDS = 0.1
+"""Between the tries of an idempotent call whose links keep breaking."""
 
 _STATE = "__amqproxy_proxy__"
 
@@ -168,8 +171,7 @@ class RemoteMethod:
         """Call the worker; every error of `amqproxy.errors` says whether the handler ran."""
         body = self._payload.encode(args, kwargs)
         if len(body) > self._limits.body_bytes:
-            limit = self._limits.body_bytes
-            raise MessageTooLarge(f"{self.__qualname__}: the request has {len(body)} bytes, max_body_bytes is {limit}")
+            raise self._too_large(body)
         line, form = self._line, self._form
         deadline = self._caller.connection.loop.time() + self._timeout
         if line is None or not line.ready:
@@ -191,6 +193,10 @@ class RemoteMethod:
             return self._payload.decode(reply[2])
         except DecodingFailed as error:
             raise BadReply(f"{self.__qualname__}: the reply does not fit: {error}") from error
+
+    def _too_large(self, body: bytes) -> MessageTooLarge:
+        limit = self._limits.body_bytes
+        return MessageTooLarge(f"{self.__qualname__}: the request has {len(body)} bytes, max_body_bytes is {limit}")
 
     def _failure(self, body: bytes) -> Exception:
         try:
@@ -229,17 +235,20 @@ class RemoteMethod:
             if final.executed == "no":
                 final.executed = "maybe"  # that is so of this try; the one before it may have run
             raise
-        except (Closed, AccessRefused):
+        except AMQProxyError:  # there will be no other link
             raise await self._explain(error) from None
 
     async def _send_again(self, body: bytes, message_id: bytes, deadline: float) -> Reply:
         """The answer to the same call, sent until a link holds."""
         while True:
             line, form = await self._prepare(deadline)
+            if len(body) > self._limits.body_bytes:  # which may be known since the try before
+                raise self._too_large(body)
             id, answer = line.send(self._destination, form, body, deadline, message_id)
             try:
                 reply = await answer
             except ConnectionLost:
+                await asyncio.sleep(RETRY_SECONDS)
                 continue
             except BaseException as error:
                 line.calls.cancelled(id)

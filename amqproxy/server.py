@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .codecs import Codec, DecodingFailed
 from .codecs.json import JSON
 from .contract import Contract
-from .errors import AMQProxyError, BrokerUnavailable, Closed, ConnectionLost, RemoteError
+from .errors import AMQProxyError, BrokerUnavailable, Closed, ConnectionLost, Executed, RemoteError
 from .fields import Malformed
 from .handler import Call, Handler, HandlerTable, failure_of, instance_of, refusal
 from .options import ServeOptions
@@ -63,6 +63,9 @@ class Worker:
         self._keeper: asyncio.Task[None] | None = None
         self._end: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
+        self._opening: asyncio.Future[Session] | None = None
+        self._failed = False
+        self._cancelled = False
 
     async def __aenter__(self) -> Worker:
         await self.start()
@@ -79,7 +82,13 @@ class Worker:
     @property
     def ended(self) -> bool:
         """True once it was stopped, and has given back or answered all that it took."""
-        return self._end is not None and self._end.done()
+        return self._failed or (self._end is not None and self._end.done())
+
+    @property
+    def gives_up(self) -> bool:
+        """True if handlers are cancelled from outside: by the worker, or with all tasks of a program that ends."""
+        torn_down = self._keeper is not None and self._keeper.cancelling() > 0 and not self.stopping
+        return self._cancelled or torn_down
 
     async def start(self) -> None:
         """Enter the served object, declare the queue and consume; returns when the first request can come.
@@ -95,19 +104,28 @@ class Worker:
             await target.__aenter__()
             self._entered = target
         try:
-            async with asyncio.timeout(START_SECONDS):
-                self._session = await self._open(handlers)
-            if self.stopping:
-                raise Closed(f"this worker of {self.contract.name} was stopped while it started")
-        except BaseException as error:
-            if self._session is not None:
-                await self._session.close()
+            self._session = await self._first_session(handlers)
+        except BaseException:
+            self.stopping = self._failed = True
             await self._leave()
-            if isinstance(error, TimeoutError):
-                raise BrokerUnavailable(f"no connection to serve on within {START_SECONDS:g} s") from None
             raise
         self._keeper = asyncio.create_task(self._keep(handlers), name=f"amqproxy worker of {self.contract.name}")
         log.info("serving %s as %s", self.contract.name, self.name)
+
+    async def _first_session(self, handlers: HandlerTable) -> Session:
+        """A session, unless the worker is stopped first, or no link comes."""
+        opening = self._opening = asyncio.ensure_future(self._open(handlers))
+        try:
+            await asyncio.wait((opening,), timeout=START_SECONDS)
+        finally:
+            opening.cancel()  # which does nothing to one that is done
+        if self.stopping:
+            if opening.done() and not opening.cancelled() and opening.exception() is None:
+                await opening.result().close()
+            raise Closed(f"this worker of {self.contract.name} was stopped while it started")
+        if not opening.done():
+            raise BrokerUnavailable(f"no connection to serve on within {START_SECONDS:g} s")
+        return opening.result()
 
     async def wait(self) -> None:
         """Return when the worker was stopped; raise what ended it, if it cannot go on (credentials were refused)."""
@@ -129,9 +147,13 @@ class Worker:
         await asyncio.shield(self._end)
 
     async def _stop(self, grace: float) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait((self._keeper,))
+            if not self._keeper.cancelled():
+                self._keeper.exception()  # it was logged, and `wait` raises it to whoever asks
         if self._session is not None:
             await self._session.stop_consuming()
         if self.running and grace > 0:
@@ -155,6 +177,7 @@ class Worker:
     def _cancel_running(self) -> None:
         if self.running:
             log.warning("giving back %d calls of %s that did not end in time", len(self.running), self.contract.name)
+        self._cancelled = True
         for task in self.running.values():
             task.cancel()
 
@@ -184,10 +207,14 @@ class Worker:
             log.warning("%s consumes %s no more: %s", self.name, queue, reason)
             losses = losses + 1 if self._loop.time() - began < STABLE_SECONDS else 0
             if losses > 1:  # some message may end each channel it comes to: that must not make a tight loop
-                await asyncio.sleep(min(0.1 * 2**losses, 15))
-            self._session = await self._connection.persist(
-                lambda: self._restore(self._session, handlers), f"consuming {queue}"
-            )
+                await asyncio.sleep(0.1 * 2 ** min(losses, 7))
+            try:
+                self._session = await self._connection.persist(
+                    lambda: self._restore(self._session, handlers), f"consuming {queue}"
+                )
+            except AMQProxyError as error:
+                log.error("%s serves no more: %s", self.name, error)
+                raise
             log.info("%s consumes %s again", self.name, queue)
 
     async def _restore(self, session: Session | None, handlers: HandlerTable) -> Session:
@@ -290,15 +317,15 @@ class Session:
         except DecodingFailed as error:
             form, reply = FAILURE_FORM, _failure(refusal("invalid_argument", f"{handler.method.title}: {error}"))
         except asyncio.CancelledError as error:
-            if worker.stopping:
+            if worker.gives_up:
                 del worker.running[call]
                 self._give_back(tag)
                 raise
             form, reply = FAILURE_FORM, self._failure(error, call)  # the handler cancelled itself, or raised this
-        except (KeyboardInterrupt, GeneratorExit):
-            worker.running.pop(call, None)
-            raise  # the program is torn down; the broker gives the call to another worker
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or not self._loop.is_running():
+                worker.running.pop(call, None)
+                raise  # the program is torn down; the broker gives the call to another worker
             form, reply = FAILURE_FORM, self._failure(error, call)
         del worker.running[call]
         self._answer(tag, form, reply, correlation_id, reply_to)
@@ -321,7 +348,7 @@ class Session:
             return
         if reply_to:
             if len(body) > self._limits.body_bytes:
-                form, body = FAILURE_FORM, self._too_large(len(body), "the reply has")
+                form, body = FAILURE_FORM, self._too_large(len(body), "the reply has", executed="yes")
             destination = self._destinations.get(reply_to) or self._destination(reply_to)
             lane.reply(tag, destination, form.properties(correlation_id), body, alone=not self._worker.running)
         else:
@@ -336,9 +363,9 @@ class Session:
         destination = self._destinations[reply_to] = self._lane.destination(b"", reply_to)
         return destination
 
-    def _too_large(self, size: int, what: str) -> bytes:
+    def _too_large(self, size: int, what: str, *, executed: Executed) -> bytes:
         text = f"{what} {size} bytes, the worker's max_body_bytes is {self._limits.body_bytes}"
-        return _failure(refusal("resource_exhausted", text, type="MessageTooLarge"))
+        return _failure(RemoteError(text, code="resource_exhausted", type="MessageTooLarge", executed=executed))
 
     def _give_back(self, tag: int) -> None:
         if self._lane.open:
@@ -352,7 +379,9 @@ class Session:
         except Malformed:
             self._lane.nack(tag, requeue=False)
             return
-        self._answer(tag, FAILURE_FORM, self._too_large(size, "the request has"), correlation_id, reply_to)
+        self._answer(
+            tag, FAILURE_FORM, self._too_large(size, "the request has", executed="no"), correlation_id, reply_to
+        )
 
     def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
         """A reply came back: its caller is gone, and with it the queue."""
@@ -365,8 +394,8 @@ class Session:
 def _failure(error: RemoteError) -> bytes:
     try:
         return encode_failure(error)
-    except (TypeError, ValueError, RecursionError):
-        log.warning("the details of a failure cannot be written as JSON: %r", error.details)
+    except Exception:  # the details are of the user's making, and so is what reading them may raise
+        log.warning("the details of a failure cannot be written as JSON: a %s", type(error.details).__qualname__)
         error.details = None
         return encode_failure(error)
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +35,17 @@ class Item:
 
 class Panic(BaseException):
     """Not an Exception, as PyO3's are."""
+
+
+class Unreadable(Mapping[str, int]):
+    def __len__(self) -> int:
+        raise AttributeError
+
+    def __getitem__(self, key: str) -> int:
+        raise AttributeError
+
+    def __iter__(self) -> Iterator[str]:
+        raise AttributeError
 
 
 class Mumble(Exception):
@@ -72,6 +83,12 @@ class Shop:
 
     async def panic(self) -> None:
         raise Panic("of a library in Rust, say")
+
+    async def unreadable(self) -> None:
+        raise amqproxy.RemoteError("its details cannot be read", details=Unreadable())
+
+    async def generator_exit(self) -> None:
+        raise GeneratorExit
 
     def run_dry(self) -> int:
         return next(iter([]))
@@ -293,6 +310,10 @@ async def test_a_handler_that_ends_the_program_ends_its_call_only(mq: amqproxy.C
     async with unharmed(mq, service, concurrency=1) as shop:
         with pytest.raises(amqproxy.RemoteError, match="Panic: of a library"):
             await shop.panic()
+        with pytest.raises(amqproxy.RemoteError, match="GeneratorExit"):
+            await shop.generator_exit()
+        with pytest.raises(amqproxy.RemoteError, match="its details cannot be read"):
+            await shop.unreadable()
         with pytest.raises(RuntimeError, match="the handler raised StopIteration"):
             await shop.run_dry()
         with pytest.raises(amqproxy.RemoteError, match="CancelledError") as itself:
@@ -556,12 +577,15 @@ async def keeps_to_the_limit(url: str, big: Any, service: str) -> None:
         proxy = mq.proxy(type(big), name=service)
         with pytest.raises(amqproxy.RemoteError, match="max_body_bytes is 100000") as caught:
             await proxy.make(300_000)
-        assert caught.value.code == "resource_exhausted"
+        assert (caught.value.code, caught.value.executed) == ("resource_exhausted", "yes")
         assert big.runs == 2  # the first answer was more than the broker would take, and so it told
         with pytest.raises(amqproxy.ConnectionLost, match="larger than configured max size 100000"):
             await proxy.take("x" * 300_000)
         with pytest.raises(amqproxy.MessageTooLarge, match="max_body_bytes is 100000"):
             await proxy.take("x" * 300_000)
+        idempotent = amqproxy.options(proxy, idempotent=True)
+        with pytest.raises(amqproxy.MessageTooLarge, match="max_body_bytes is 100000"):
+            await idempotent.take("x" * 300_000)
         assert await proxy.take("x" * 1000) == 1000
 
 

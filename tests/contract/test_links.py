@@ -240,6 +240,18 @@ async def test_an_unknown_virtual_host_is_named(amqp_url: str) -> None:
         await amqproxy.connect(amqp_url.rstrip("/").removesuffix("%2F") + "/no%20such%2Fhost")
 
 
+async def test_a_connection_that_could_not_be_opened_may_be_tried_again(amqp_url: str) -> None:
+    client = amqproxy.connect(f"amqp://guest:guest@127.0.0.1:{closed_port()}/")
+    for _ in range(2):
+        with pytest.raises(amqproxy.BrokerUnavailable):
+            await client.open()
+
+
+async def test_a_virtual_host_is_not_taken_for_a_limit_by_its_name(amqp_url: str) -> None:
+    with pytest.raises(amqproxy.AccessRefused, match="virtual host 'limits'"):
+        await amqproxy.connect(amqp_url.rstrip("/") + "/limits")
+
+
 async def test_a_connection_is_used_while_it_is_open_only(amqp_url: str) -> None:
     client = amqproxy.connect(amqp_url)
     with pytest.raises(amqproxy.Closed, match=r"not opened yet.*async with"):

@@ -134,6 +134,40 @@ async def test_a_worker_that_is_stopped_while_it_starts_does_not_serve(mq: amqpr
         await mq.proxy(service).ping()
 
 
+async def test_workers_that_ended_or_never_began_are_forgotten(mq: amqproxy.Client, service: str) -> None:
+    async with mq.serve(Gate(), name=service, auto_delete=True):
+        for _ in range(3):
+            with pytest.raises(amqproxy.TopologyConflict):
+                await mq.serve(Gate(), name=service, durable=False).start()
+        async with mq.serve(Gate(), name=service, auto_delete=True):
+            pass
+        mq.serve(Gate(), name=service)
+        assert len(mq._workers) == 2
+
+
+async def test_a_handler_that_cancels_itself_while_the_worker_drains_is_answered(
+    mq: amqproxy.Client, service: str
+) -> None:
+    class Quits:
+        async def quit(self) -> None:
+            entered.set()
+            await leave.wait()
+            raise asyncio.CancelledError
+
+    entered, leave = asyncio.Event(), asyncio.Event()
+    worker = mq.serve(Quits(), name=service, auto_delete=True)
+    await worker.start()
+    call = asyncio.create_task(mq.proxy(Quits, name=service).quit())
+    await entered.wait()
+    stop = asyncio.create_task(worker.stop())
+    await asyncio.sleep(0.05)
+    leave.set()
+    with pytest.raises(amqproxy.RemoteError) as caught:
+        await call
+    assert caught.value.code == "cancelled"
+    await stop
+
+
 async def test_a_connection_that_is_closed_while_it_opens_is_closed(amqp_url: str) -> None:
     client = amqproxy.connect(amqp_url)
     opening = asyncio.create_task(client.open())
