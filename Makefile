@@ -49,11 +49,13 @@ rabbitmq:
 $(BIN)/.runtime: pyproject.toml | $(BIN)/python
 	@echo "amqproxy: installing into .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -m compileall -q amqproxy  # pip compiles what it copies; an editable package it does not
 	@touch $@
 
 $(BIN)/.dev: pyproject.toml | $(BIN)/python
 	@echo "amqproxy: installing into .venv, with what development needs"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m compileall -q amqproxy
 	@touch $(BIN)/.runtime $@
 
 # Debian splits venv off Python: an interpreter that lacks it is the second choice, and is given it.
