@@ -64,6 +64,7 @@ class Worker:
         self._end: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._opening: asyncio.Future[Session] | None = None
+        self._started = False
         self._failed = False
         self._cancelled = False
 
@@ -95,15 +96,11 @@ class Worker:
 
         TopologyConflict, AccessRefused or ContractError say what is in the way.
         """
-        if self._keeper is not None or self.stopping:
+        if self._started or self.stopping:
             raise Closed(f"this worker of {self.contract.name} was started already")
-        target = instance_of(self._target)
-        self._threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=self.contract.name)
-        handlers = HandlerTable(target, self.contract, CODECS, self._threads)
-        if hasattr(type(target), "__aenter__"):
-            await target.__aenter__()
-            self._entered = target
+        self._started = True
         try:
+            handlers = await self._enter()
             self._session = await self._first_session(handlers)
         except BaseException:
             self.stopping = self._failed = True
@@ -112,9 +109,21 @@ class Worker:
         self._keeper = asyncio.create_task(self._keep(handlers), name=f"amqproxy worker of {self.contract.name}")
         log.info("serving %s as %s", self.contract.name, self.name)
 
+    async def _enter(self) -> HandlerTable:
+        """The handlers of the served object, which is made and entered where it wants to be."""
+        target = instance_of(self._target)
+        self._threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=self.contract.name)
+        handlers = HandlerTable(target, self.contract, CODECS, self._threads)
+        if hasattr(type(target), "__aenter__"):
+            await target.__aenter__()
+            self._entered = target
+        return handlers
+
     async def _first_session(self, handlers: HandlerTable) -> Session:
         """A session, unless the worker is stopped first, or no link comes."""
         opening = self._opening = asyncio.ensure_future(self._open(handlers))
+        if self.stopping:
+            opening.cancel()
         try:
             await asyncio.wait((opening,), timeout=START_SECONDS)
         finally:

@@ -168,6 +168,29 @@ async def test_a_handler_that_cancels_itself_while_the_worker_drains_is_answered
     await stop
 
 
+async def test_a_worker_whose_object_cannot_be_entered_is_over(mq: amqproxy.Client, service: str) -> None:
+    class Broken:
+        async def __aenter__(self) -> None:
+            raise OSError("no database")
+
+        async def use(self) -> None: ...
+
+    worker = mq.serve(Broken(), name=service, auto_delete=True)
+    with pytest.raises(OSError, match="no database"):
+        await worker.start()
+    assert worker.ended
+    with pytest.raises(amqproxy.Closed):
+        await worker.start()
+
+
+async def test_two_starts_at_once_serve_once(mq: amqproxy.Client, service: str) -> None:
+    worker = mq.serve(Gate(), name=service, auto_delete=True)
+    first, second = await asyncio.gather(worker.start(), worker.start(), return_exceptions=True)
+    assert first is None and isinstance(second, amqproxy.Closed)
+    assert await mq.proxy(service).ping() == "pong"
+    await worker.stop()
+
+
 async def test_a_connection_that_is_closed_while_it_opens_is_closed(amqp_url: str) -> None:
     client = amqproxy.connect(amqp_url)
     opening = asyncio.create_task(client.open())
