@@ -48,6 +48,14 @@ def decode_table(data: bytes, at: int = 0) -> tuple[dict[str, Any], int]:
     return _decode_table(data, at, 0)
 
 
+def decode_value(data: bytes) -> Any:
+    """One value, its type before it; Malformed if it is none or more than that."""
+    value, end = _decode_value(data, 0, 0)
+    if end != len(data):
+        raise Malformed("a field has bytes behind its value")
+    return value
+
+
 def _encode_table(table: FieldTable, depth: int) -> bytes:
     body = b"".join(_encode_name(name) + _encode_value(value, depth) for name, value in table.items())
     return struct.pack(">I", len(body)) + body

@@ -1,0 +1,210 @@
+"""The optional arguments (x-...) of queues, exchanges and consumers: checked, compared and read.
+
+Texts and rules are RabbitMQ's (https://www.rabbitmq.com/docs/queues#optional-arguments).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from .errors import ProtocolError, precondition_failed
+from .message import LONGEST_TTL
+from .tables import INTEGERS, Table
+
+QUORUM, CLASSIC, STREAM = "quorum", "classic", "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the arguments of a queue mean."""
+
+    type: str = CLASSIC
+    message_ttl: int | None = None
+    """Milliseconds."""
+    expires: int | None = None
+    """Milliseconds without use after which the queue goes."""
+    max_length: int | None = None
+    max_bytes: int | None = None
+    overflow: str = "drop-head"
+    dead_letter_exchange: str | None = None
+    dead_letter_key: str | None = None
+    max_priority: int = 0
+    single_active_consumer: bool = False
+    delivery_limit: int | None = None
+
+    @classmethod
+    def of(cls, arguments: Table) -> Settings:
+        """The settings in arguments that were checked."""
+
+        def number(name: str) -> int | None:
+            return arguments[name] if arguments.kind(name) in INTEGERS else None
+
+        return cls(
+            type=arguments.text("x-queue-type") or CLASSIC,
+            message_ttl=number("x-message-ttl"),
+            expires=number("x-expires"),
+            max_length=number("x-max-length"),
+            max_bytes=number("x-max-length-bytes"),
+            overflow=arguments.text("x-overflow") or "drop-head",
+            dead_letter_exchange=arguments.text("x-dead-letter-exchange"),
+            dead_letter_key=arguments.text("x-dead-letter-routing-key"),
+            max_priority=number("x-max-priority") or 0,
+            single_active_consumer=bool(arguments.get("x-single-active-consumer")),
+            delivery_limit=number("x-delivery-limit"),
+        )
+
+
+Check = Callable[[Table, str], "str | None"]
+
+
+def _integer(table: Table, name: str) -> str | None:
+    kind = table.kind(name)
+    return None if kind in INTEGERS else f'"expected integer, got {kind}"'
+
+
+def _natural(table: Table, name: str) -> str | None:
+    wrong = _integer(table, name)
+    if wrong is None and table[name] < 0:
+        return f"{{value_negative,{table[name]}}}"
+    return wrong
+
+
+def _time(table: Table, name: str) -> str | None:
+    wrong = _natural(table, name)
+    if wrong is None and table[name] > LONGEST_TTL:
+        return f"{{value_too_big,{table[name]}}}"
+    return wrong
+
+
+def _expires(table: Table, name: str) -> str | None:
+    if table.kind(name) in INTEGERS and table[name] == 0:
+        return "{value_zero,0}"
+    return _time(table, name)
+
+
+def _priority(table: Table, name: str) -> str | None:
+    wrong = _natural(table, name)
+    if wrong is None and table[name] > 255:
+        return f"{{max_value_exceeded,{table[name]}}}"
+    return wrong
+
+
+def _text(table: Table, name: str) -> str | None:
+    kind = table.kind(name)
+    return None if kind == "longstr" else f"{{unacceptable_type,{kind}}}"
+
+
+def _dead_letter_key(table: Table, name: str) -> str | None:
+    wrong = _text(table, name)
+    if wrong is None and "x-dead-letter-exchange" not in table:
+        return "routing_key_but_no_dlx_defined"
+    return wrong
+
+
+def _flag(table: Table, name: str) -> str | None:
+    kind = table.kind(name)
+    return None if kind == "bool" else f"{{unacceptable_type,{kind}}}"
+
+
+def _one_of(allowed: Iterable[str], otherwise: str) -> Check:
+    def check(table: Table, name: str) -> str | None:
+        wrong = _text(table, name)
+        if wrong is None and table.text(name) not in allowed:
+            return otherwise.format(table.text(name))
+        return wrong
+
+    return check
+
+
+_TYPE = _one_of((CLASSIC, QUORUM), "\"unsupported queue type '{}'\"")
+_COMMON: dict[str, Check] = {
+    "x-expires": _expires,
+    "x-message-ttl": _time,
+    "x-dead-letter-exchange": _text,
+    "x-dead-letter-routing-key": _dead_letter_key,
+    "x-max-length": _natural,
+    "x-max-length-bytes": _natural,
+    "x-overflow": _one_of(("drop-head", "reject-publish", "reject-publish-dlx"), "invalid_overflow"),
+    "x-single-active-consumer": _flag,
+    "x-queue-type": _TYPE,
+    "x-queue-leader-locator": _one_of(
+        ("client-local", "balanced", "random", "least-leaders"), "invalid_queue_locator_arg"
+    ),
+}
+_CLASSIC: dict[str, Check] = {
+    "x-max-priority": _priority,
+    "x-queue-mode": _one_of(("default", "lazy"), "\"unsupported queue mode '{}'\""),
+    "x-queue-version": _natural,
+    "x-queue-master-locator": _text,
+}
+_QUORUM: dict[str, Check] = {
+    "x-delivery-limit": _integer,
+    "x-dead-letter-strategy": _one_of(("at-most-once", "at-least-once"), "invalid_dlx_strategy"),
+    "x-max-in-memory-length": _natural,
+    "x-max-in-memory-bytes": _natural,
+    "x-quorum-initial-group-size": _natural,
+    "x-quorum-target-group-size": _natural,
+    "x-initial-cluster-size": _natural,
+}
+_STREAM = ("x-max-age", "x-stream-max-segment-size-bytes", "x-stream-filter-size-bytes")
+_KNOWN = {CLASSIC: {**_COMMON, **_CLASSIC}, QUORUM: {**_COMMON, **_QUORUM}}
+_OF_OTHER_TYPES = {CLASSIC: (*_QUORUM, *_STREAM), QUORUM: (*_CLASSIC, *_STREAM)}
+
+
+def check_queue(what: str, arguments: Table) -> None:
+    """Refuse arguments that no queue can have; `what` names it."""
+    _check(what, arguments, {"x-queue-type": _TYPE})
+    queue_type = arguments.text("x-queue-type") or CLASSIC
+    _check(what, arguments, _KNOWN[queue_type])
+    for name in arguments:
+        if name in _OF_OTHER_TYPES[queue_type]:
+            raise precondition_failed(f"invalid arg '{name}' for {what} of queue type rabbit_{queue_type}_queue")
+
+
+def check_consumer(what: str, arguments: Table) -> None:
+    """Refuse arguments that no consumer can have; `what` names its queue."""
+    _check(what, arguments, {"x-priority": _integer, "x-cancel-on-ha-failover": _flag})
+
+
+def _check(what: str, arguments: Table, checks: dict[str, Check]) -> None:
+    for name, check in checks.items():
+        if name in arguments and (wrong := check(arguments, name)):
+            raise precondition_failed(f"invalid arg '{name}' for {what}: {wrong}")
+
+
+def check_equivalent(what: str, current: Table, received: Table, names: Iterable[str] | None = None) -> None:
+    """Refuse to declare again with other arguments; `what` names the queue or exchange."""
+    if names is None:
+        names = _KNOWN[current.text("x-queue-type") or CLASSIC]
+    for name in names:
+        if name == "x-queue-type" and {current.text(name), received.text(name)} <= {None, CLASSIC}:
+            continue
+        ours, theirs = current.get(name), received.get(name)
+        if ours != theirs or _class(current.kind(name)) != _class(received.kind(name)):
+            raise inequivalent(name, what, _shown(received, name), _shown(current, name))
+
+
+def inequivalent(name: str, what: str, received: str, current: str) -> ProtocolError:
+    """The error for something that is there, but is not what was declared now."""
+    return precondition_failed(f"inequivalent arg '{name}' for {what}: received {received} but current is {current}")
+
+
+def check_same(name: str, what: str, received: bool | str, current: bool | str) -> None:
+    """Refuse to declare again with another property."""
+    if received != current:
+        raise inequivalent(name, what, f"'{str(received).lower()}'", f"'{str(current).lower()}'")
+
+
+def _class(kind: str) -> str:
+    if kind in INTEGERS or kind == "decimal":
+        return "integer"
+    return "float" if kind in ("float", "double") else kind
+
+
+def _shown(table: Table, name: str) -> str:
+    if name not in table:
+        return "none"
+    value = table[name]
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"the value '{text}' of type '{table.kind(name)}'"

@@ -1,0 +1,429 @@
+"""A channel: what its client publishes, is delivered, and acknowledges. The broker's busiest lines are here.
+
+Methods that come once and not with every message are in operations.py.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from pamqp import commands
+
+from ..fields import Malformed
+from ..frames import METHOD
+from ..properties import HEADERS, REPLY_TO, USER_ID
+from .consumers import Consumer
+from .direct import PSEUDO_QUEUE, DirectReply
+from .errors import ProtocolError, not_implemented, precondition_failed, unexpected_frame
+from .message import FIXED, Entry, Message, headers_of, scan, split
+from .methods import encode
+from .queue import Queue
+from .routes import Route, Routes, Target
+from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from .session import Session
+
+Held = tuple[Entry, Queue, "Consumer | None"]
+"""An unacknowledged delivery: the message, where it came from, and for whom; None for basic.get."""
+
+_PSEUDO = PSEUDO_QUEUE.encode()
+_HEAD = struct.Struct(">BHI")
+_NEXT = struct.Struct(">BBHI")
+_TAG = struct.Struct(">Q?")
+_SIZE = struct.Struct(">HHQ")
+_END = b"\xce"
+_BODY = 3
+_BASIC = 60
+
+
+class Channel:
+    """One channel of one connection."""
+
+    __slots__ = (
+        "_arguments",
+        "_header",
+        "_lowest",
+        "_missing",
+        "_parts",
+        "_published",
+        "_routes",
+        "_tag",
+        "_uncertain",
+        "_uncertain_tag",
+        "confirming",
+        "consumed_unacked",
+        "consumers",
+        "last_queue",
+        "number",
+        "prefetch",
+        "prefetch_shared",
+        "reply",
+        "session",
+        "transaction",
+        "unacked",
+        "vhost",
+    )
+
+    def __init__(self, session: Session, number: int) -> None:
+        self.session = session
+        self.number = number
+        self.vhost = session.vhost
+        self.consumers: dict[str, Consumer] = {}
+        self.unacked: dict[int, Held] = {}
+        self.prefetch = 0
+        """What each new consumer may hold unacknowledged; 0 for any number."""
+        self.prefetch_shared = 0
+        """What all consumers together may hold."""
+        self.consumed_unacked = 0
+        self.confirming = False
+        self.transaction: Transaction | None = None
+        self.last_queue = ""
+        """The queue that was declared last, for which an empty name stands."""
+        self.reply: DirectReply | None = None
+        self._tag = 0
+        self._lowest = 1
+        self._published = 0
+        self._uncertain = 0
+        """Messages that were taken, but not confirmed yet."""
+        self._uncertain_tag = 0
+        self._routes = Routes(self)
+        self._arguments: bytes | None = None
+        self._header: bytes | None = None
+        self._missing = 0
+        self._parts: list[bytes] = []
+
+    # Publishing: a method, a header, and as many bodies as it takes.
+
+    @property
+    def expects_content(self) -> bool:
+        """Whether a message is under way."""
+        return self._arguments is not None
+
+    def begin(self, arguments: bytes) -> None:
+        """Take the arguments of a basic.publish, without the ticket."""
+        if self._arguments is not None:
+            raise self.interrupted()
+        self._arguments = arguments
+
+    def interrupted(self) -> ProtocolError:
+        """The error when another frame comes than the one that must come next."""
+        if self._arguments is None:
+            return unexpected_frame("expected method frame, got non method frame instead")
+        if self._header is None:
+            return unexpected_frame(f"expected content header for class {_BASIC}, got non content header frame instead")
+        return unexpected_frame("expected content body, got non content body frame instead")
+
+    def take_header(self, header: bytes) -> None:
+        """Take the payload of a content header frame."""
+        if self._arguments is None or self._header is not None:
+            raise self.interrupted()
+        if len(header) < FIXED + 2:
+            raise Malformed("a content header is too short")
+        content_class, _, size = _SIZE.unpack_from(header)
+        if content_class != _BASIC:
+            raise unexpected_frame(
+                f"expected content header for class {_BASIC}, got one for class {content_class} instead"
+            )
+        limit = self.session.broker.limits.max_message_bytes
+        if size > limit:
+            raise precondition_failed(f"message size {size} is larger than configured max size {limit}")
+        if size:
+            self._header = header
+            self._missing = size
+        else:
+            self._finish(header, b"")
+
+    def take_body(self, body: bytes) -> None:
+        """Take the payload of a body frame."""
+        header = self._header
+        if header is None:
+            raise self.interrupted()
+        missing = self._missing - len(body)
+        if missing == 0:
+            if self._parts:
+                self._parts.append(body)
+                body = b"".join(self._parts)
+                self._parts = []
+            self._finish(header, body)
+        elif missing < 0:
+            raise unexpected_frame("a content body is longer than its header said")
+        else:
+            self._missing = missing
+            self._parts.append(body)
+
+    def _finish(self, header: bytes, body: bytes) -> None:
+        arguments = self._arguments
+        self._arguments = self._header = None
+        assert arguments is not None
+        self.publish(arguments, header, body)
+
+    def publish(self, arguments: bytes, header: bytes, body: bytes) -> None:
+        """Take a whole message, and send it where it goes."""
+        if arguments[-1] & 2:
+            raise not_implemented("immediate=true")
+        route = self._routes.find(arguments)
+        message = Message(route.address, header, body)
+        targets = route.targets
+        if scan(message):
+            self._examine(message)
+            if message.keys is not None:
+                targets = None
+        if targets is None:
+            targets = tuple(self.vhost.route(route.exchange, message.routing_keys, message)[0])
+        if self.transaction is not None:
+            self.transaction.publish(lambda: self._deliver_to(targets, message, route))
+        else:
+            self._deliver_to(targets, message, route)
+        if self.session.broker.blocked is not None:
+            self.session.block()
+
+    def _deliver_to(self, targets: tuple[Target, ...], message: Message, route: Route) -> None:
+        accepted = True
+        if len(targets) == 1:
+            accepted = targets[0].publish(message)
+        elif targets:
+            message.share = message.share // len(targets) + 1
+            for target in targets:
+                accepted = target.publish(message) and accepted
+        elif route.mandatory:
+            self._return(message)
+        if self.confirming:
+            self._published += 1
+            if accepted:
+                if not self._uncertain:
+                    self.session.uncertain.append(self)
+                self._uncertain += 1
+                self._uncertain_tag = self._published
+            else:
+                self.confirm()
+                self.session.send(encode(self.number, commands.Basic.Nack, delivery_tag=self._published))
+        if self.vhost.dead:
+            self.vhost.bury()
+
+    def confirm(self) -> None:
+        """Acknowledge all messages that were taken since the last time, with one frame."""
+        if self._uncertain:
+            last, multiple = self._uncertain_tag, self._uncertain > 1
+            self._uncertain = 0
+            self.session.send(encode(self.number, commands.Basic.Ack, delivery_tag=last, multiple=multiple))
+
+    def _examine(self, message: Message) -> None:
+        """Act on the properties that concern the broker."""
+        parts = split(message.header)
+        if (user := parts.get(USER_ID)) is not None:
+            self._check_user(user[1:])
+        if parts.get(REPLY_TO, b"")[1:] == _PSEUDO:
+            if self.reply is None:
+                raise precondition_failed("fast reply consumer does not exist")
+            name = self.reply.name.encode()
+            parts[REPLY_TO] = bytes((len(name),)) + name
+            message.changed(parts)
+        headers = headers_of(parts)
+        if "CC" in headers or "BCC" in headers:
+            for name in ("CC", "BCC"):
+                if headers.kind(name) not in ("undefined", "array"):
+                    shown = headers[name]
+                    raise precondition_failed(
+                        f"invalid message: {{unacceptable_type_in_header,{{<<\"{name}\">>,{headers.kind(name)},{shown}}}}}"
+                    )
+            more = (*headers.texts("CC"), *headers.texts("BCC"))
+            message.keys = tuple(dict.fromkeys((message.routing_key, *more)))
+            if headers.fields.pop("BCC", None) is not None:
+                parts[HEADERS] = headers.encode()
+                message.changed(parts)
+
+    def _check_user(self, raw: bytes) -> None:
+        user, claimed = self.session.user, raw.decode(errors="surrogateescape")
+        if claimed != user.name and "impersonator" not in user.tags:
+            raise precondition_failed(
+                f"user_id property set to '{claimed}' but authenticated user was '{user.name}'"
+            )
+
+    def _return(self, message: Message) -> None:
+        method = b"\x00\x3c\x00\x32" + (312).to_bytes(2, "big") + b"\x08NO_ROUTE" + message.address
+        self.session.send(_HEAD.pack(METHOD, self.number, len(method)) + method + _END + self._content(message))
+
+    # Deliveries.
+
+    def deliver(self, consumer: Consumer | DirectReply, entry: Entry) -> None:
+        """Send a message to a consumer of this channel."""
+        message = entry.message
+        header, body, address, number = message.header, message.body, message.address, self.number
+        self._tag = tag = self._tag + 1
+        if not consumer.no_ack:
+            self.unacked[tag] = (entry, consumer.queue, consumer)  # type: ignore[union-attr]  # replies need no ack
+            consumer.unacked += 1  # type: ignore[union-attr]  # as above
+            self.consumed_unacked += 1
+        prefix = consumer.prefix
+        if not 0 < len(body) <= self.session.body_max:
+            method = b"".join((prefix, _TAG.pack(tag, entry.redelivered), address))
+            frame = b"".join((_HEAD.pack(METHOD, number, len(method)), method, _END, self._content(message)))
+            self.session.send(frame)
+            return
+        self.session.send(
+            b"".join(
+                (
+                    _HEAD.pack(METHOD, number, len(prefix) + 9 + len(address)),
+                    prefix,
+                    _TAG.pack(tag, entry.redelivered),
+                    address,
+                    _NEXT.pack(0xCE, 2, number, len(header)),
+                    header,
+                    _NEXT.pack(0xCE, _BODY, number, len(body)),
+                    body,
+                    _END,
+                )
+            )
+        )
+
+    def _content(self, message: Message) -> bytes:
+        """The frames of header and body, the body in as many as it takes."""
+        number, body, most = self.number, message.body, self.session.body_max
+        parts = [_HEAD.pack(2, number, len(message.header)), message.header, _END]
+        for at in range(0, len(body), most):
+            piece = body[at : at + most]
+            parts += (_HEAD.pack(_BODY, number, len(piece)), piece, _END)
+        return b"".join(parts)
+
+    def got(self, entry: Entry, queue: Queue, *, no_ack: bool) -> None:
+        """Answer a basic.get with a message."""
+        message = entry.message
+        self._tag = tag = self._tag + 1
+        if no_ack:
+            self.vhost.memory.free(message.share)
+        else:
+            queue.unacked += 1
+            self.unacked[tag] = (entry, queue, None)
+        waiting = len(queue.ready).to_bytes(4, "big")
+        method = b"".join((b"\x00\x3c\x00\x47", _TAG.pack(tag, entry.redelivered), message.address, waiting))
+        self.session.send(_HEAD.pack(METHOD, self.number, len(method)) + method + _END + self._content(message))
+
+    # Settling.
+
+    def ack(self, tag: int, multiple: bool) -> None:
+        """The client is done with a delivery, or with all up to it."""
+        if self.transaction is None and not multiple:
+            held = self.unacked.pop(tag, None)
+            if held is None:
+                raise precondition_failed(f"unknown delivery tag {tag}")
+            entry, queue, consumer = held
+            queue.settled(entry)
+            if consumer is not None:
+                consumer.unacked -= 1
+                self.consumed_unacked -= 1
+                if consumer.parked:
+                    self._unpark(consumer)
+            return
+        self._settle(self.take(tag, multiple), self.acknowledge)
+
+    def reject(self, tag: int, multiple: bool, requeue: bool) -> None:
+        """The client refuses a delivery or all up to it, for good or to be tried again."""
+        self._settle(self.take(tag, multiple), self.requeue if requeue else self.discard)
+
+    def _settle(self, held: dict[int, Held], how: Callable[[Iterable[Held]], None]) -> None:
+        if self.transaction is not None:
+            self.transaction.settle(held, how)
+        else:
+            how(held.values())
+
+    def take(self, tag: int, multiple: bool) -> dict[int, Held]:
+        """Take deliveries out of those that are unacknowledged; precondition_failed if the tag is not."""
+        unacked = self.unacked
+        if multiple and tag == 0:
+            tag = self._tag
+        elif tag not in unacked:
+            raise precondition_failed(f"unknown delivery tag {tag}")
+        if not multiple:
+            return {tag: unacked.pop(tag)}
+        taken = {one: unacked.pop(one) for one in range(self._lowest, tag + 1) if one in unacked}
+        self._lowest = tag + 1  # each tag is looked at once, however many lie between two acknowledgements
+        return taken
+
+    def restore(self, held: dict[int, Held]) -> None:
+        """Put deliveries back among those that are unacknowledged: a transaction was rolled back."""
+        self.unacked = dict(sorted((self.unacked | held).items()))
+        self._lowest = 1
+
+    def acknowledge(self, held: Iterable[Held]) -> None:
+        """Let go of deliveries that are done."""
+        for entry, queue, _ in held:
+            queue.settled(entry)
+        self._uncount(held)
+
+    def discard(self, held: Iterable[Held]) -> None:
+        """Let go of deliveries that were refused for good."""
+        for entry, queue, _ in held:
+            queue.rejected(entry)
+        self._uncount(held)
+        self.vhost.bury()
+
+    def requeue(self, held: Iterable[Held]) -> None:
+        """Put deliveries back into their queues."""
+        queues: dict[Queue, list[Entry]] = {}
+        for entry, queue, _ in held:
+            queues.setdefault(queue, []).append(entry)
+        for queue, entries in queues.items():
+            queue.put_back(entries)
+        self._uncount(held, pump=False)
+        for queue in queues:
+            queue.pump()
+        self.vhost.bury()
+
+    def _uncount(self, held: Iterable[Held], *, pump: bool = True) -> None:
+        """Give consumers the credit back that deliveries had taken."""
+        consumers: dict[Consumer, None] = {}
+        for _, _, consumer in held:
+            if consumer is not None:
+                consumer.unacked -= 1
+                self.consumed_unacked -= 1
+                consumers[consumer] = None
+        for consumer in consumers:
+            if consumer.parked:
+                self._unpark(consumer, pump=pump)
+
+    def _unpark(self, consumer: Consumer, *, pump: bool = True) -> None:
+        """Let a consumer have messages again, and with it those that share its prefetch."""
+        for one in self.consumers.values() if self.prefetch_shared else (consumer,):
+            if one.parked and one.can_take():
+                one.queue.consumers.unpark(one)
+                if pump:
+                    one.queue.pump()
+
+    def resume(self) -> None:
+        """The socket takes more again, or a prefetch was raised: so do the consumers."""
+        for consumer in list(self.consumers.values()):
+            if consumer.parked and consumer.can_take():
+                consumer.queue.consumers.unpark(consumer)
+                consumer.queue.pump()
+        if self.vhost.dead:
+            self.vhost.bury()
+
+    # The end.
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """The queue of a consumer is gone: tell the client, if it wants to know."""
+        self.consumers.pop(consumer.tag, None)
+        if self.session.wants("consumer_cancel_notify"):
+            self.session.send(encode(self.number, commands.Basic.Cancel, consumer_tag=consumer.tag, nowait=True))
+
+    def close(self) -> None:
+        """Give everything back, as the channel or its connection is closed."""
+        consumers, self.consumers = list(self.consumers.values()), {}
+        for consumer in consumers:
+            consumer.queue.remove_consumer(consumer)
+        if self.reply is not None:
+            self.forget_reply()
+        if self.transaction is not None:
+            self.restore(self.transaction.rollback())
+        held, self.unacked = self.unacked, {}
+        self.requeue(held.values())
+        self.vhost.bury()
+
+    def forget_reply(self) -> None:
+        """Take no more direct replies."""
+        assert self.reply is not None
+        self.session.broker.replies.pop(self.reply.name, None)
+        self.reply = None

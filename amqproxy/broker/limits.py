@@ -1,0 +1,64 @@
+"""What a broker takes from its clients at most, and what its messages weigh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds with RabbitMQ's defaults where it has them; each is answered as RabbitMQ answers it."""
+
+    frame_max: int = 131072
+    """Bytes of a frame; larger ones end the connection with 501."""
+    channel_max: int = 2047
+    """Channels of a connection; more end it with 530."""
+    heartbeat: int = 60
+    """Seconds proposed to clients; 0 for none."""
+    max_message_bytes: int = 16 * 1024 * 1024
+    """Body of a message; a larger one is refused with 406."""
+    max_connections: int = 10_000
+    """Connections at once, those that have not said anything yet included; more are closed unanswered."""
+    max_queues: int = 100_000
+    """Queues of all virtual hosts; one more is refused with 406."""
+    memory_bytes: int = 1024 * 1024 * 1024
+    """Messages held at once; above it, connections that publish are blocked until some have gone."""
+    handshake_seconds: float = 10.0
+    """From the connection to connection.open."""
+    closing_seconds: float = 30.0
+    """From our connection.close to the client's answer."""
+    consumer_seconds: float = 1800.0
+    """From a delivery to its acknowledgement; a channel that takes longer is closed with 406."""
+
+
+INITIAL_FRAME_MAX = 8192
+"""Bytes of a frame before a connection is tuned."""
+FRAME_MIN = 4096
+"""What frame-max is at least, by the specification."""
+
+
+class Memory:
+    """The bytes of the messages that a broker holds, and an alarm when they are too many."""
+
+    __slots__ = ("_on_alarm", "alarm", "limit", "used")
+
+    def __init__(self, limit: int, on_alarm: Callable[[bool], None]) -> None:
+        self.limit = limit
+        self.used = 0
+        self.alarm = False
+        self._on_alarm = on_alarm
+
+    def take(self, size: int) -> None:
+        """Hold so much more."""
+        self.used += size
+        if self.used > self.limit and not self.alarm:
+            self.alarm = True
+            self._on_alarm(True)
+
+    def free(self, size: int) -> None:
+        """Hold so much less; the alarm ends well below the limit, not to be raised again at once."""
+        self.used -= size
+        if self.alarm and self.used < self.limit * 0.9:
+            self.alarm = False
+            self._on_alarm(False)

@@ -1,0 +1,78 @@
+"""Where a channel's messages go: looked up once for each exchange and routing key, and kept until something changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from .errors import refused
+from .exchange import Exchange
+from .message import Message
+
+if TYPE_CHECKING:
+    from .channel import Channel
+
+KEPT = 1024
+"""How many routes a channel keeps."""
+
+
+class Target(Protocol):
+    """What takes a published message: a queue, or a consumer of direct replies."""
+
+    def publish(self, message: Message) -> bool:
+        """Take it, or refuse it with False."""
+
+
+class Route:
+    """An exchange and a routing key as a publisher named them, and where they lead."""
+
+    __slots__ = ("address", "exchange", "key", "mandatory", "targets", "topology")
+
+    def __init__(self, address: bytes, exchange: Exchange, key: str, *, mandatory: bool) -> None:
+        self.address = address
+        self.exchange = exchange
+        self.key = key
+        self.mandatory = mandatory
+        self.targets: tuple[Target, ...] | None = None
+        """None where that depends on each message."""
+        self.topology = -1
+        """When that was looked up."""
+
+
+class Routes:
+    """The routes of one channel."""
+
+    __slots__ = ("_channel", "_known")
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._known: dict[bytes, Route] = {}
+
+    def find(self, arguments: bytes) -> Route:
+        """The route for the arguments of a basic.publish, ticket left out; raises what publishing there would."""
+        route = self._known.get(arguments)
+        if route is None or route.topology != self._channel.vhost.counter.topology:
+            route = self._known[arguments] = self._look_up(arguments)
+            if len(self._known) > KEPT:
+                self._known.clear()
+        return route
+
+    def _look_up(self, arguments: bytes) -> Route:
+        channel = self._channel
+        vhost, user = channel.vhost, channel.session.user
+        end = 1 + arguments[0]
+        name = arguments[1:end].decode(errors="surrogateescape")
+        key = arguments[end + 1 : end + 1 + arguments[end]].decode(errors="surrogateescape")
+        user.check("write", vhost.name, "exchange", name)
+        exchange = vhost.exchange(name)
+        if exchange.internal:
+            raise refused(f"cannot publish to internal {vhost.exchange_text(name)}")
+        if exchange.type == "topic":
+            user.check_topic("write", vhost.name, name, key)
+        route = Route(arguments[:-1], exchange, key, mandatory=bool(arguments[-1] & 1))
+        queues, by_key = vhost.route(exchange, (key,), None)
+        if not name and (reply := channel.session.broker.replies.get(key)) is not None:
+            route.targets = (reply,)
+        elif by_key:
+            route.targets = tuple(queues)
+        route.topology = vhost.counter.topology
+        return route

@@ -1,0 +1,591 @@
+"""One connection: bytes in, bytes out, and what AMQP 0-9-1 says between them (sections 2.2 and 4.2 of the specification).
+
+A session does no I/O and knows no clock but the broker's; a `Socket` writes what it says.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import struct
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from pamqp import base, commands
+
+from ..fields import Malformed, encode_table
+from ..frames import FRAME_OVERHEAD, HEARTBEAT_FRAME
+from .access import User
+from .channel import Channel
+from .errors import (
+    ProtocolError,
+    channel_error,
+    command_invalid,
+    erlang_binary,
+    frame_error,
+    not_allowed,
+    refused,
+    unexpected_frame,
+)
+from .limits import FRAME_MIN, INITIAL_FRAME_MAX
+from .methods import UnknownMethod, decode, encode
+from .operations import perform
+from .queue import Queue
+from .tables import Table
+
+if TYPE_CHECKING:
+    from .broker import Broker
+    from .vhost import VirtualHost
+
+log = logging.getLogger("amqproxy.broker")
+
+METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
+PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+CAPABILITIES = (
+    "publisher_confirms",
+    "exchange_exchange_bindings",
+    "basic.nack",
+    "consumer_cancel_notify",
+    "connection.blocked",
+    "consumer_priorities",
+    "authentication_failure_close",
+    "per_consumer_qos",
+    "direct_reply_to",
+)
+VERSION = "4.1.0"
+"""The RabbitMQ whose behaviour this is: clients decide by it what they may use."""
+JOIN_BYTES = 8192
+"""What gathers for a client in one turn is written when it is so much, and the rest at the end of the turn."""
+
+_FRAME = struct.Struct(">BHI")
+_ACK = struct.Struct(">Q?")
+_IS_PUBLISH, _IS_ACK = b"\x00\x3c\x00\x28", b"\x00\x3c\x00\x50"
+_ACCESS_REQUEST, _ACCESS_OK = b"\x00\x1e\x00\x0a", b"\x00\x1e\x00\x0b\x00\x01"
+
+
+class Socket(Protocol):
+    """What a session wants of the one who holds its connection."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, in the order of the calls."""
+
+    def close(self) -> None:
+        """Close the connection once all is sent."""
+
+    def pause_reading(self) -> None:
+        """Bring no more bytes for a while."""
+
+    def resume_reading(self) -> None:
+        """Bring bytes again."""
+
+
+class State(Enum):
+    """How far a connection has come."""
+
+    HEADER = "waiting for the protocol header"
+    STARTING = "authenticating"
+    TUNING = "tuning"
+    OPENING = "opening"
+    RUNNING = "running"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Session:
+    """The broker's side of one connection."""
+
+    vhost: VirtualHost
+    user: User
+
+    def __init__(self, broker: Broker, socket: Socket, peer: str = "") -> None:
+        self.broker = broker
+        self.peer = peer
+        """Where the client is, for people."""
+        self.state = State.HEADER
+        self.channels: dict[int, Channel] = {}
+        self.exclusive: dict[str, Queue] = {}
+        self.uncertain: list[Channel] = []
+        """Channels with messages to confirm."""
+        self.writable = True
+        self.client: Table = Table()
+        """The client's properties."""
+        self.frame_max = INITIAL_FRAME_MAX
+        self.body_max = INITIAL_FRAME_MAX - FRAME_OVERHEAD
+        self.channel_max = 0
+        self._socket = socket
+        self._closing: set[int] = set()
+        self._rest: list[bytes] = []
+        self._gathered = 0
+        self._needed = 8
+        self._output: list[bytes] = []
+        self._output_size = 0
+        self._blocked = False
+        self._heard = self._said = True
+        self._silent_ticks = 0
+        broker.sessions.add(self)
+        self._timer = broker.timers.at(broker.clock() + broker.limits.handshake_seconds, self._too_slow)
+
+    # Output.
+
+    def send(self, data: bytes) -> None:
+        """Write with what else is written in this turn."""
+        output = self._output
+        if not output:
+            self.broker.unflushed.append(self)
+        output.append(data)
+        self._output_size += len(data)
+        if self._output_size >= JOIN_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        output = self._output
+        if output:
+            data = output[0] if len(output) == 1 else b"".join(output)
+            output.clear()
+            self._output_size = 0
+            self._said = True
+            self._socket.write(data)
+
+    def pause(self) -> None:
+        """The socket is full: nothing is delivered, and nothing more is asked for, until it is not."""
+        self.writable = False
+        self._throttle()
+
+    def resume(self) -> None:
+        """The socket takes more."""
+        self.writable = True
+        self._throttle()
+        for channel in list(self.channels.values()):
+            channel.resume()
+        self.broker.flush()
+
+    def _throttle(self) -> None:
+        if self.writable and not self._blocked:
+            self._socket.resume_reading()
+            if self._gathered:
+                self.receive(b"")
+        else:
+            self._socket.pause_reading()
+
+    def block(self) -> None:
+        """The broker is short of memory and this client publishes: listen to it no more for a while."""
+        if not self._blocked and self.broker.blocked is not None:
+            self._blocked = True
+            if self.wants("connection.blocked"):
+                self.send(encode(0, commands.Connection.Blocked, reason=self.broker.blocked))
+            self._throttle()
+
+    def unblock(self) -> None:
+        """The broker has memory again."""
+        if self._blocked:
+            self._blocked = False
+            if self.wants("connection.blocked"):
+                self.send(encode(0, commands.Connection.Unblocked))
+            self._throttle()
+
+    def wants(self, capability: str) -> bool:
+        """Whether the client said that it knows an extension."""
+        return self.client.table("capabilities").get(capability) is True
+
+    # Input.
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes as they come, and do what they say."""
+        self._heard = True
+        if self._rest:
+            self._rest.append(data)
+            self._gathered += len(data)
+            if self._gathered < self._needed:
+                return
+            data = b"".join(self._rest)
+            self._rest.clear()
+        self._gathered = 0
+        try:
+            if self.state is State.HEADER:
+                data = self._take_header(data)
+            at = self._take_frames(data)
+        except ProtocolError as error:
+            self.fail(error)
+        else:
+            if at < len(data) and self.state is not State.CLOSED:
+                self._rest.append(data[at:] if at else data)
+                self._gathered = len(data) - at
+        for channel in self.uncertain:
+            channel.confirm()
+        self.uncertain.clear()
+        self.broker.flush()
+
+    def _take_header(self, data: bytes) -> bytes:
+        """Take the protocol header, and greet or refuse; returns what comes behind it."""
+        if len(data) < len(PROTOCOL_HEADER):
+            if PROTOCOL_HEADER.startswith(data[:4]):
+                self._needed = len(PROTOCOL_HEADER)
+                return data
+            self._refuse()
+            return b""
+        if data[:8] not in (PROTOCOL_HEADER, b"AMQP\x01\x01\x00\x09"):
+            self._refuse()
+            return b""
+        self.state = State.STARTING
+        self.send(
+            encode(
+                0,
+                commands.Connection.Start,
+                version_major=0,
+                version_minor=9,
+                server_properties=encode_table(self._properties()),
+                mechanisms="AMQPLAIN PLAIN",
+                locales="en_US",
+            )
+        )
+        return data[8:]
+
+    def _refuse(self) -> None:
+        """Answer what is no AMQP 0-9-1 with what we speak, as the specification wants it."""
+        self.send(PROTOCOL_HEADER)
+        self.close()
+
+    def _properties(self) -> dict[str, object]:
+        return {
+            "capabilities": dict.fromkeys(CAPABILITIES, True),
+            "cluster_name": "amqproxy@localhost",
+            "copyright": "MIT licence",
+            "information": "The embedded broker of amqproxy, for tests and demonstrations; it behaves as RabbitMQ does.",
+            "platform": f"Python {platform.python_version()}",
+            "product": "RabbitMQ",
+            "version": VERSION,
+        }
+
+    def _take_frames(self, data: bytes) -> int:
+        """Take all whole frames, and return where the rest begins."""
+        at, size = 0, len(data)
+        channels = self.channels
+        while size - at >= FRAME_OVERHEAD:
+            kind, number, length = _FRAME.unpack_from(data, at)
+            end = at + length + FRAME_OVERHEAD
+            if end > size:
+                if length > self.frame_max:
+                    raise self._too_large(kind, length)
+                self._needed = end - at
+                return at
+            start, last = at + 7, end - 1
+            if data[last] != 0xCE:
+                raise self._bad_end(kind, data[start:last], data[last])
+            if length > self.frame_max:
+                raise self._too_large(kind, length)
+            at = end
+            channel = channels.get(number)
+            if channel is None:
+                self._take_other(kind, number, data[start:last])
+                if self.state is State.CLOSED:
+                    return size
+                continue
+            try:
+                if kind == METHOD:
+                    method = data[start : start + 4]
+                    if method == _IS_PUBLISH:
+                        channel.begin(data[start + 6 : last])
+                    elif method == _IS_ACK and length == 13 and not channel.expects_content:
+                        channel.ack(*_ACK.unpack_from(data, start + 4))
+                    else:
+                        self._take_method(channel, data[start:last])
+                elif kind == HEADER:
+                    channel.take_header(data[start:last])
+                elif kind == BODY:
+                    channel.take_body(data[start:last])
+                else:
+                    raise self._unexpected(kind, data[start:last])
+            except ProtocolError as error:
+                if not error.soft:
+                    raise
+                self._close_channel(channel, error, data[start : start + 4] if kind == METHOD else b"\0\x3c\0\x28")
+            except Malformed as error:
+                raise frame_error(str(error)) from error
+            if self._blocked:
+                break
+        self._needed = FRAME_OVERHEAD
+        return at
+
+    def _too_large(self, kind: int, length: int) -> ProtocolError:
+        allowed = self.frame_max - FRAME_OVERHEAD
+        return frame_error(f"type {kind}, all octets = <<>>: {{frame_too_large,{length},{allowed}}}")
+
+    def _bad_end(self, kind: int, payload: bytes, mark: int) -> ProtocolError:
+        return frame_error(f"type {kind}, {_snippet(payload)}: {{invalid_frame_end_marker,{mark}}}")
+
+    def _unexpected(self, kind: int, payload: bytes) -> ProtocolError:
+        if kind not in (METHOD, HEADER, BODY, HEARTBEAT):
+            return frame_error(f"type {kind}, {_snippet(payload)}: unknown_frame")
+        return unexpected_frame(f"type {kind}, {_snippet(payload)}")
+
+    def _take_method(self, channel: Channel, payload: bytes) -> None:
+        if channel.expects_content:
+            raise channel.interrupted()
+        if payload == _ACCESS_REQUEST or payload[:4] == _ACCESS_REQUEST:
+            self.send(_FRAME.pack(METHOD, channel.number, len(_ACCESS_OK)) + _ACCESS_OK + b"\xce")
+            return
+        method = self._decode(payload)
+        if isinstance(method, commands.Channel.Close):
+            self._drop_channel(channel)
+            self.send(encode(channel.number, commands.Channel.CloseOk))
+        elif isinstance(method, commands.Channel.CloseOk):
+            raise command_invalid("unimplemented method")
+        else:
+            perform(channel, method)
+
+    def _decode(self, payload: bytes) -> base.Frame:
+        try:
+            return decode(payload)
+        except UnknownMethod as error:
+            raise ProtocolError(541, "INTERNAL_ERROR") from error
+        except Malformed as error:
+            raise frame_error(f"cannot decode {erlang_binary(payload[4:])}") from error
+
+    def _take_other(self, kind: int, number: int, payload: bytes) -> None:
+        """Take a frame of channel 0, or of a channel that is not open."""
+        if self.state is State.CLOSING or self.state is State.CLOSED:
+            if number == 0 and kind == METHOD:
+                self._take_connection_method(payload)
+        elif number == 0:
+            if kind == METHOD:
+                self._take_connection_method(payload)
+            elif kind != HEARTBEAT or payload:
+                raise self._unexpected(kind, payload)
+        elif self.state is not State.RUNNING or kind not in (METHOD, HEADER, BODY):
+            raise self._unexpected(kind, payload)
+        elif number in self._closing:
+            self._take_closing(kind, number, payload)
+        else:
+            self._open_channel(kind, number, payload)
+
+    # Channels.
+
+    def _open_channel(self, kind: int, number: int, payload: bytes) -> None:
+        if self.channel_max and len(self.channels) + len(self._closing) >= self.channel_max:
+            count = len(self.channels) + len(self._closing)
+            raise not_allowed(
+                f"number of channels opened ({count}) has reached the negotiated channel_max ({self.channel_max})"
+            )
+        if kind != METHOD:
+            raise unexpected_frame("expected method frame, got non method frame instead")
+        if not isinstance(self._decode(payload), commands.Channel.Open):
+            raise channel_error("expected 'channel.open'")
+        self.channels[number] = Channel(self, number)
+        self.send(encode(number, commands.Channel.OpenOk))
+
+    def _drop_channel(self, channel: Channel) -> None:
+        del self.channels[channel.number]
+        if channel in self.uncertain:
+            self.uncertain.remove(channel)
+            channel.confirm()
+        channel.close()
+
+    def _close_channel(self, channel: Channel, error: ProtocolError, method: bytes) -> None:
+        """End a channel for what its client did; what it still sends is passed over."""
+        log.info("%s: channel %d closed: %d %s", self, channel.number, error.code, error.text)
+        self._drop_channel(channel)
+        self._closing.add(channel.number)
+        class_id, method_id = _class_and_method(method)
+        self.send(
+            encode(
+                channel.number,
+                commands.Channel.Close,
+                reply_code=error.code,
+                reply_text=error.text,
+                class_id=class_id,
+                method_id=method_id,
+            )
+        )
+
+    def _take_closing(self, kind: int, number: int, payload: bytes) -> None:
+        if kind == METHOD and payload[:4] == b"\x00\x14\x00\x29":
+            self._closing.discard(number)
+        elif kind == METHOD and payload[:4] == b"\x00\x14\x00\x28":
+            self.send(encode(number, commands.Channel.CloseOk))
+
+    # The connection itself.
+
+    def _take_connection_method(self, payload: bytes) -> None:
+        method = self._decode(payload)
+        state = self.state
+        if isinstance(method, commands.Connection.Close) and state is not State.HEADER:
+            self._dismantle()
+            self.send(encode(0, commands.Connection.CloseOk))
+            self.close()
+        elif state is State.CLOSING:
+            if isinstance(method, commands.Connection.CloseOk):
+                self.close()
+        elif isinstance(method, commands.Connection.StartOk) and state is State.STARTING:
+            self._authenticate(method)
+        elif isinstance(method, commands.Connection.TuneOk) and state is State.TUNING:
+            self._tune(method)
+        elif isinstance(method, commands.Connection.Open) and state is State.OPENING:
+            self._open(method)
+        elif isinstance(method, commands.Connection.UpdateSecret) and state is State.RUNNING:
+            if not self.user.knows(method.new_secret):
+                raise refused("Login was refused: the new secret is not the user's password")
+            self.send(encode(0, commands.Connection.UpdateSecretOk))
+        else:
+            raise channel_error("unexpected method in connection state running") if state is State.RUNNING else (
+                command_invalid("unexpected method")
+            )
+
+    def _authenticate(self, method: commands.Connection.StartOk) -> None:
+        client: object = method.client_properties
+        assert isinstance(client, Table)
+        self.client = client
+        if method.mechanism not in ("PLAIN", "AMQPLAIN"):
+            raise command_invalid(f"unknown authentication mechanism '{method.mechanism}'")
+        name, password = _credentials(method.mechanism, method.response)
+        user = self.broker.users.get(name)
+        if user is None or not user.knows(password):
+            raise refused(
+                f"Login was refused using authentication mechanism {method.mechanism}. "
+                "For details see the broker logfile."
+            )
+        self.user = user
+        self.state = State.TUNING
+        limits = self.broker.limits
+        self.send(
+            encode(
+                0,
+                commands.Connection.Tune,
+                channel_max=limits.channel_max,
+                frame_max=limits.frame_max,
+                heartbeat=limits.heartbeat,
+            )
+        )
+
+    def _tune(self, method: commands.Connection.TuneOk) -> None:
+        limits = self.broker.limits
+        self._check_tuned("frame_max", FRAME_MIN, limits.frame_max, method.frame_max)
+        self._check_tuned("channel_max", 1, limits.channel_max, method.channel_max)
+        self.frame_max = method.frame_max
+        self.body_max = method.frame_max - FRAME_OVERHEAD
+        self.channel_max = method.channel_max
+        self._heartbeat = method.heartbeat
+        self.state = State.OPENING
+
+    def _check_tuned(self, name: str, least: int, most: int, value: int) -> None:
+        if 0 < value < least:
+            raise not_allowed(f"negotiated {name} = {value} is lower than the minimum allowed value ({least})")
+        if most and not 0 < value <= most:
+            shown = value or "0 (no limit)"
+            raise not_allowed(f"negotiated {name} = {shown} is higher than the maximum allowed value ({most})")
+
+    def _open(self, method: commands.Connection.Open) -> None:
+        name = method.virtual_host
+        vhost = self.broker.vhosts.get(name)
+        if vhost is None:
+            raise not_allowed(f"vhost {name} not found")
+        if name not in self.user.permissions:
+            raise not_allowed(f"access to vhost '{name}' refused for user '{self.user.name}'")
+        self.vhost = vhost
+        self.state = State.RUNNING
+        self.send(encode(0, commands.Connection.OpenOk))
+        self._timer.cancel()
+        if self._heartbeat:
+            self._schedule_heartbeat()
+        log.info("%s: open, user %r, virtual host %r", self, self.user.name, name)
+
+    def fail(self, error: ProtocolError, method: bytes = b"\0\0\0\0") -> None:
+        """End the connection for what its client did."""
+        if self.state in (State.CLOSING, State.CLOSED):
+            return
+        log.warning("%s: closed while %s: %d %s", self, self.state.value, error.code, error.text)
+        if self.state is State.HEADER or (
+            self.state is State.STARTING and not self.wants("authentication_failure_close")
+        ):
+            self.close()
+            return
+        class_id, method_id = _class_and_method(method)
+        self._dismantle()
+        self.send(
+            encode(
+                0,
+                commands.Connection.Close,
+                reply_code=error.code,
+                reply_text=error.text,
+                class_id=class_id,
+                method_id=method_id,
+            )
+        )
+        self.flush()
+        self.state = State.CLOSING
+        self._timer.cancel()
+        self._timer = self.broker.timers.at(self.broker.clock() + self.broker.limits.closing_seconds, self.close)
+
+    def _dismantle(self) -> None:
+        """Close all channels, and delete the queues that only this connection could use."""
+        for channel in list(self.channels.values()):
+            self._drop_channel(channel)
+        self._closing.clear()
+        exclusive, self.exclusive = self.exclusive, {}
+        for queue in exclusive.values():
+            queue.vhost.delete_queue(queue)
+
+    def close(self) -> None:
+        """Close the socket behind what is written already."""
+        if self.state is not State.CLOSED:
+            self.flush()
+            self.lost()
+            self._socket.close()
+
+    def lost(self) -> None:
+        """The connection is gone; safe to call twice."""
+        if self.state is State.CLOSED:
+            return
+        self._dismantle()
+        self.state = State.CLOSED
+        self._output.clear()
+        self._rest.clear()
+        self._timer.cancel()
+        self.broker.sessions.discard(self)
+        self.broker.flush()
+
+    def _too_slow(self) -> None:
+        log.warning("%s: closed: the handshake takes too long, %s", self, self.state.value)
+        self.close()
+
+    # Heartbeats: section 4.2.7.
+
+    def _schedule_heartbeat(self) -> None:
+        self._timer = self.broker.timers.at(self.broker.clock() + self._heartbeat / 2, self._beat)
+
+    def _beat(self) -> None:
+        self._silent_ticks = 0 if self._heard else self._silent_ticks + 1
+        self._heard = False
+        if self._silent_ticks >= 4:
+            log.warning("%s: closed: no heartbeat for %d s", self, self._heartbeat * 2)
+            self.close()
+            return
+        if not self._said:
+            self.send(HEARTBEAT_FRAME)
+            self.flush()
+        self._said = False
+        self._schedule_heartbeat()
+
+    def __str__(self) -> str:
+        return f"connection {self.peer}"
+
+
+def _snippet(payload: bytes) -> str:
+    which = "all" if len(payload) <= 16 else "first 16"
+    return f"{which} octets = {erlang_binary(payload[:16])}"
+
+
+def _class_and_method(payload: bytes) -> tuple[int, int]:
+    return int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")
+
+
+def _credentials(mechanism: str, response: str) -> tuple[str, str]:
+    """Name and password, as a client wrote them; empty ones if it wrote something else."""
+    if mechanism == "PLAIN":
+        parts = response.split("\0")
+        return (parts[1], parts[2]) if len(parts) == 3 else ("", "")
+    try:
+        table = Table.parse(response.encode(errors="surrogateescape"))
+    except (Malformed, IndexError):
+        return "", ""
+    return table.text("LOGIN") or "", table.text("PASSWORD") or ""

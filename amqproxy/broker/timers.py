@@ -1,0 +1,57 @@
+"""Timers without a clock: what is due when, told to whoever has one."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+
+class Timer:
+    """Something to do at a time; cancelled by `cancel`."""
+
+    __slots__ = ("callback", "when")
+
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Forget it; safe to call at any time."""
+        self.callback = None
+
+
+class Timers:
+    """All timers of a broker, the earliest first."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._numbers = count()
+        self.wake: Callable[[float], None] = lambda when: None
+        """Called with the time of a timer that comes before all others."""
+
+    def at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` when the clock has reached `when`."""
+        timer = Timer(when, callback)
+        earliest = self.next_due
+        heapq.heappush(self._heap, (when, next(self._numbers), timer))
+        if earliest is None or when < earliest:
+            self.wake(when)
+        return timer
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next one is due; None without any."""
+        heap = self._heap
+        while heap and heap[0][2].callback is None:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def run(self, now: float) -> float | None:
+        """Call all that is due; return when the next one will be."""
+        while (due := self.next_due) is not None and due <= now:
+            timer = heapq.heappop(self._heap)[2]
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                callback()
+        return self.next_due

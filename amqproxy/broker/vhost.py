@@ -1,0 +1,331 @@
+"""A virtual host: its exchanges, queues and bindings, and the way of a message through them."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from base64 import urlsafe_b64encode
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from . import arguments as checks
+from .arguments import CLASSIC, QUORUM, Settings
+from .deadletter import buried, is_cycle
+from .errors import locked, not_found, precondition_failed, refused
+from .exchange import TYPES, Binding, Destination, Exchange
+from .limits import Memory
+from .message import Message
+from .queue import Queue
+from .tables import Table
+from .timers import Timers
+
+log = logging.getLogger("amqproxy.broker")
+
+PREDECLARED = (
+    ("", "direct"),
+    ("amq.direct", "direct"),
+    ("amq.fanout", "fanout"),
+    ("amq.headers", "headers"),
+    ("amq.match", "headers"),
+    ("amq.topic", "topic"),
+    ("amq.rabbitmq.trace", "topic"),
+)
+
+
+def generated_name(prefix: str) -> str:
+    """A name that nobody can guess, in RabbitMQ's form."""
+    return f"{prefix}-{urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip('=')}"
+
+
+class Counter:
+    """Counts the queues of all virtual hosts."""
+
+    __slots__ = ("count", "limit", "topology")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.count = 0
+        self.topology = 0
+        """Grows with each change of where messages go, so that what was looked up can be kept until then."""
+
+
+class VirtualHost:
+    """Names of its own for exchanges and queues."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        memory: Memory,
+        timers: Timers,
+        clock: Callable[[], float],
+        counter: Counter,
+    ) -> None:
+        self.name = name
+        self.memory = memory
+        self.timers = timers
+        self.clock = clock
+        self.counter = counter
+        self.queues: dict[str, Queue] = {}
+        self.exchanges: dict[str, Exchange] = {}
+        self.default_queue_type = CLASSIC
+        self.dead: deque[tuple[Queue, Message, str]] = deque()
+        """Messages that have left their queues and are to go to the exchanges for dead letters: see `bury`."""
+        for exchange, kind in PREDECLARED:
+            internal = exchange == "amq.rabbitmq.trace"
+            self.exchanges[exchange] = Exchange(exchange, kind, durable=True, internal=internal)
+
+    # Exchanges.
+
+    def exchange(self, name: str) -> Exchange:
+        """The exchange of that name; not_found without one."""
+        found = self.exchanges.get(name)
+        if found is None:
+            raise not_found(f"no {self.exchange_text(name)}")
+        return found
+
+    def exchange_text(self, name: str) -> str:
+        """How an error names an exchange."""
+        return f"exchange '{name}' in vhost '{self.name}'"
+
+    def declare_exchange(
+        self, name: str, kind: str, *, durable: bool, auto_delete: bool, internal: bool, arguments: Table
+    ) -> None:
+        """Make an exchange, or see that the one there is the same."""
+        found = self.exchanges.get(name)
+        if found is None:
+            if name.startswith("amq."):
+                raise refused(f"exchange name '{name}' contains reserved prefix 'amq.*'")
+            self._check_text(arguments, "alternate-exchange", self.exchange_text(name))
+            self.exchanges[name] = Exchange(
+                name, kind, durable=durable, auto_delete=auto_delete, internal=internal, arguments=arguments
+            )
+            self.counter.topology += 1
+            return
+        what = self.exchange_text(name)
+        checks.check_same("type", what, kind, found.type)
+        checks.check_same("durable", what, durable, found.durable)
+        checks.check_same("auto_delete", what, auto_delete, found.auto_delete)
+        checks.check_same("internal", what, internal, found.internal)
+        checks.check_equivalent(what, found.arguments, arguments, ("alternate-exchange",))
+
+    def delete_exchange(self, name: str, *, if_unused: bool = False) -> None:
+        """Remove an exchange with its bindings; one that is not there is gone already."""
+        found = self.exchanges.get(name)
+        if found is None:
+            return
+        if if_unused and found.bindings:
+            raise precondition_failed(f"{self.exchange_text(name)} in use")
+        del self.exchanges[name]
+        for binding in list(found.bindings.values()):
+            found.unbind(binding)
+        self._unbind_all(found)
+        self.counter.topology += 1
+
+    # Queues.
+
+    def queue(self, name: str, connection: object | None = None) -> Queue:
+        """The queue of that name, if `connection` may use it; not_found or locked otherwise."""
+        found = self.queues.get(name)
+        if found is None:
+            raise not_found(f"no {self.queue_text(name)}")
+        self._check_owner(found, connection)
+        return found
+
+    def queue_text(self, name: str) -> str:
+        """How an error names a queue."""
+        return f"queue '{name}' in vhost '{self.name}'"
+
+    def _check_owner(self, queue: Queue, connection: object | None) -> None:
+        if queue.exclusive_to is not None and queue.exclusive_to is not connection:
+            raise self._locked(queue.name)
+
+    def _locked(self, name: str) -> Exception:
+        return locked(
+            f"cannot obtain exclusive access to locked {self.queue_text(name)}. It could be originally declared on "
+            "another connection or the exclusive property value does not match that of the original declaration."
+        )
+
+    def declare_queue(
+        self,
+        name: str,
+        *,
+        durable: bool = False,
+        auto_delete: bool = False,
+        exclusive_to: object | None = None,
+        arguments: Table | None = None,
+    ) -> Queue:
+        """Make a queue, or see that the one there is the same; a name is made for one without."""
+        arguments = self._with_default_type(arguments or Table(), durable, exclusive_to is not None, auto_delete)
+        if not name:
+            if arguments.text("x-queue-type") == QUORUM:
+                raise precondition_failed("Cannot declare a server-named queue for type rabbit_quorum_queue")
+            name = generated_name("amq.gen")
+        elif name.startswith("amq.") and name not in self.queues:
+            raise refused(f"queue name '{name}' contains reserved prefix 'amq.*'")
+        found = self.queues.get(name)
+        if found is None:
+            return self._new_queue(name, durable, auto_delete, exclusive_to, arguments)
+        if found.exclusive_to is not exclusive_to:
+            raise self._locked(name)
+        what = self.queue_text(name)
+        checks.check_same("durable", what, durable and exclusive_to is None, found.durable)
+        checks.check_same("auto_delete", what, auto_delete, found.auto_delete)
+        checks.check_equivalent(what, found.arguments, arguments)
+        found.touch()
+        return found
+
+    def _with_default_type(self, arguments: Table, durable: bool, exclusive: bool, auto_delete: bool) -> Table:
+        fits = self.default_queue_type == CLASSIC or (durable and not exclusive and not auto_delete)
+        if "x-queue-type" in arguments or self.default_queue_type == CLASSIC or not fits:
+            return arguments
+        from .tables import long_string
+
+        return Table({**arguments.fields, "x-queue-type": long_string(self.default_queue_type)})
+
+    def _new_queue(
+        self, name: str, durable: bool, auto_delete: bool, exclusive_to: object | None, arguments: Table
+    ) -> Queue:
+        what = self.queue_text(name)
+        self._check_text(arguments, "x-dead-letter-exchange", what)
+        checks.check_queue(what, arguments)
+        if arguments.text("x-queue-type") == QUORUM:
+            for wrong, named in ((not durable, "non-durable"), (auto_delete, "auto-delete")):
+                if wrong:
+                    raise precondition_failed(f"invalid property '{named}' for {what}")
+            if exclusive_to is not None:
+                raise precondition_failed(f"invalid property 'exclusive-owner' for {what}")
+        if self.counter.count >= self.counter.limit:
+            raise precondition_failed(
+                f"cannot declare {what}: vhost '{self.name}' or the broker has reached its limit of "
+                f"{self.counter.limit} queues"
+            )
+        queue = Queue(
+            name,
+            self,
+            durable=durable and exclusive_to is None,
+            auto_delete=auto_delete,
+            exclusive_to=exclusive_to,
+            arguments=arguments,
+            settings=Settings.of(arguments),
+        )
+        self.queues[name] = queue
+        self.counter.count += 1
+        self.counter.topology += 1
+        return queue
+
+    def delete_queue(self, queue: Queue) -> int:
+        """Remove a queue with its bindings and messages, tell its consumers, and say how many messages waited."""
+        if queue.deleted:
+            return 0
+        count = len(queue.ready)
+        queue.close()
+        del self.queues[queue.name]
+        self.counter.count -= 1
+        self.counter.topology += 1
+        self._unbind_all(queue)
+        for consumer in list(queue.consumers.all):
+            consumer.channel.cancelled(consumer)
+        return count
+
+    def _check_text(self, arguments: Table, name: str, what: str) -> None:
+        kind = arguments.kind(name)
+        if kind not in ("undefined", "longstr"):
+            raise precondition_failed(f"invalid type '{kind}' for arg '{name}' in {what}")
+
+    # Bindings.
+
+    def destination(self, kind: str, name: str, connection: object | None) -> Destination:
+        """What a binding leads to: a "queue" or an "exchange"."""
+        return self.queue(name, connection) if kind == "queue" else self.exchange(name)
+
+    def bind(self, source: str, kind: str, name: str, key: str, arguments: Table, connection: object | None) -> None:
+        """Lead messages from an exchange to a queue or another exchange."""
+        exchange = self.exchange(source)
+        binding = Binding(self.destination(kind, name, connection), key, arguments)
+        if exchange.bind(binding):
+            self.counter.topology += 1
+
+    def unbind(self, source: str, kind: str, name: str, key: str, arguments: Table, connection: object | None) -> None:
+        """Undo a binding; what is not there any more needs no undoing."""
+        exchange = self.exchanges.get(source)
+        destination = self.queues.get(name) if kind == "queue" else self.exchanges.get(name)
+        if exchange is None or destination is None:
+            return
+        if isinstance(destination, Queue):
+            self._check_owner(destination, connection)
+        if exchange.unbind(Binding(destination, key, arguments)):
+            self.counter.topology += 1
+            self._delete_unused(exchange)
+
+    def _unbind_all(self, destination: Destination) -> None:
+        for exchange in list(destination.bound):
+            for binding in [one for one in exchange.bindings.values() if one.destination is destination]:
+                exchange.unbind(binding)
+            self._delete_unused(exchange)
+
+    def _delete_unused(self, exchange: Exchange) -> None:
+        if exchange.auto_delete and not exchange.bindings:
+            self.delete_exchange(exchange.name)
+
+    # The way of a message.
+
+    def route(self, exchange: Exchange, keys: Iterable[str], message: Message | None) -> tuple[list[Queue], bool]:
+        """The queues that a message goes to, and whether that depends on its keys alone.
+
+        Without a message, what depends on headers finds nothing.
+        """
+        found: dict[Queue, None] = {}
+        by_key = True
+        keys = tuple(keys)
+        seen = {exchange}
+        pending = [exchange]
+        while pending:
+            source = pending.pop()
+            matched = self._matches(source, keys, message)
+            by_key = by_key and not source.matcher.reads_headers
+            if not matched and source.alternate is not None:
+                alternate = self.exchanges.get(source.alternate)
+                matched = () if alternate is None else (alternate,)
+            for destination in matched:
+                if isinstance(destination, Queue):
+                    found[destination] = None
+                elif destination not in seen:
+                    seen.add(destination)
+                    pending.append(destination)
+        return list(found), by_key
+
+    def _matches(self, source: Exchange, keys: tuple[str, ...], message: Message | None) -> Iterable[Destination]:
+        if not source.name:
+            return [self.queues[key] for key in keys if key in self.queues]
+        if source.matcher.reads_headers and message is None:
+            return ()
+        found: list[Destination] = []
+        for key in keys:
+            found += source.matcher.match(key, message)
+        return found
+
+    # Dead letters.
+
+    def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
+        """Keep a message for `bury`, if its queue wants it buried."""
+        if queue.settings.dead_letter_exchange is not None:
+            self.dead.append((queue, message, reason))
+
+    def bury(self) -> None:
+        """Send dead letters where they go; done when what killed them is complete."""
+        while self.dead:
+            queue, message, reason = self.dead.popleft()
+            settings = queue.settings
+            assert settings.dead_letter_exchange is not None
+            exchange = self.exchanges.get(settings.dead_letter_exchange)
+            if exchange is None:
+                continue
+            letter = buried(message, queue.name, reason, exchange.name, settings.dead_letter_key, int(time.time()))
+            targets, _ = self.route(exchange, letter.routing_keys, letter)
+            for target in targets:
+                if reason != "rejected" and is_cycle(letter, target.name):
+                    log.warning("a message was dropped: it would go round from %r to %r for ever", queue, target)
+                elif not target.publish(letter):
+                    log.debug("%r refused a dead letter", target)
