@@ -73,7 +73,7 @@ def _natural(table: Table, name: str) -> str | None:
 def _time(table: Table, name: str) -> str | None:
     wrong = _natural(table, name)
     if wrong is None and table[name] > LONGEST_TTL:
-        return f"{{value_too_big,{table[name]}}}"
+        return f"{{value_too_large,{table[name]}}}"
     return wrong
 
 
@@ -87,6 +87,13 @@ def _priority(table: Table, name: str) -> str | None:
     wrong = _natural(table, name)
     if wrong is None and table[name] > 255:
         return f"{{max_value_exceeded,{table[name]}}}"
+    return wrong
+
+
+def _version(table: Table, name: str) -> str | None:
+    wrong = _natural(table, name)
+    if wrong is None and table[name] not in (1, 2):
+        return f"\"unsupported queue version '{table[name]}'\""
     return wrong
 
 
@@ -135,7 +142,7 @@ _COMMON: dict[str, Check] = {
 _CLASSIC: dict[str, Check] = {
     "x-max-priority": _priority,
     "x-queue-mode": _one_of(("default", "lazy"), "\"unsupported queue mode '{}'\""),
-    "x-queue-version": _natural,
+    "x-queue-version": _version,
     "x-queue-master-locator": _text,
 }
 _QUORUM: dict[str, Check] = {
@@ -182,7 +189,9 @@ def check_equivalent(what: str, current: Table, received: Table, names: Iterable
             continue
         ours, theirs = current.get(name), received.get(name)
         if ours != theirs or _class(current.kind(name)) != _class(received.kind(name)):
-            raise inequivalent(name, what, _shown(received, name), _shown(current, name))
+            both = name in current and name in received
+            shown = _plain if both else _shown
+            raise inequivalent(name, what, shown(received, name), shown(current, name))
 
 
 def inequivalent(name: str, what: str, received: str, current: str) -> ProtocolError:
@@ -202,9 +211,10 @@ def _class(kind: str) -> str:
     return "float" if kind in ("float", "double") else kind
 
 
-def _shown(table: Table, name: str) -> str:
-    if name not in table:
-        return "none"
+def _plain(table: Table, name: str) -> str:
     value = table[name]
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return f"the value '{text}' of type '{table.kind(name)}'"
+    return f"'{str(value).lower() if isinstance(value, bool) else value}'"
+
+
+def _shown(table: Table, name: str) -> str:
+    return f"the value {_plain(table, name)} of type '{table.kind(name)}'" if name in table else "none"

@@ -19,7 +19,7 @@ EVERYTHING = ".*"
 class Broker:
     """An AMQP 0-9-1 broker without a network: `Server` gives it one.
 
-    It knows the user guest with the password guest, and the virtual host /. All it holds is in memory, and gone with it.
+    It knows the user guest with the password guest, and the virtual host /. All that it holds is in memory.
     """
 
     def __init__(self, limits: Limits | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -6,7 +6,7 @@ Methods that come once and not with every message are in operations.py.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pamqp import commands
@@ -17,10 +17,10 @@ from ..properties import HEADERS, REPLY_TO, USER_ID
 from .consumers import Consumer
 from .direct import PSEUDO_QUEUE, DirectReply
 from .errors import ProtocolError, not_implemented, precondition_failed, unexpected_frame
-from .message import FIXED, Entry, Message, headers_of, scan, split
+from .message import Entry, Message, headers_of, scan, split
 from .methods import encode
-from .queue import Queue
-from .routes import Route, Routes, Target
+from .queue import Queue, counted
+from .routes import Route, Routes
 from .transaction import Transaction
 
 if TYPE_CHECKING:
@@ -37,6 +37,16 @@ _SIZE = struct.Struct(">HHQ")
 _END = b"\xce"
 _BODY = 3
 _BASIC = 60
+
+
+def _internal_error() -> ProtocolError:
+    error = ProtocolError(541, "")
+    error.method = b""
+    return error
+
+
+def _when_parked(consumer: Consumer) -> int:
+    return consumer.parked
 
 
 class Channel:
@@ -111,17 +121,21 @@ class Channel:
     def interrupted(self) -> ProtocolError:
         """The error when another frame comes than the one that must come next."""
         if self._arguments is None:
-            return unexpected_frame("expected method frame, got non method frame instead")
-        if self._header is None:
-            return unexpected_frame(f"expected content header for class {_BASIC}, got non content header frame instead")
-        return unexpected_frame("expected content body, got non content body frame instead")
+            error = unexpected_frame("expected method frame, got non method frame instead")
+            error.method = b""
+        elif self._header is None:
+            wanted = f"content header for class {_BASIC}"
+            error = unexpected_frame(f"expected {wanted}, got non content header frame instead")
+        else:
+            error = unexpected_frame("expected content body, got non content body frame instead")
+        if self._arguments is not None:
+            error.method = b"\x00\x3c\x00\x28"
+        return error
 
     def take_header(self, header: bytes) -> None:
         """Take the payload of a content header frame."""
         if self._arguments is None or self._header is not None:
             raise self.interrupted()
-        if len(header) < FIXED + 2:
-            raise Malformed("a content header is too short")
         content_class, _, size = _SIZE.unpack_from(header)
         if content_class != _BASIC:
             raise unexpected_frame(
@@ -149,7 +163,7 @@ class Channel:
                 self._parts = []
             self._finish(header, body)
         elif missing < 0:
-            raise unexpected_frame("a content body is longer than its header said")
+            raise self.interrupted()
         else:
             self._missing = missing
             self._parts.append(body)
@@ -167,20 +181,27 @@ class Channel:
         route = self._routes.find(arguments)
         message = Message(route.address, header, body)
         targets = route.targets
-        if scan(message):
+        try:
+            concerns_us = scan(message)
+        except Malformed as error:
+            raise _internal_error() from error
+        if concerns_us:
             self._examine(message)
             if message.keys is not None:
                 targets = None
         if targets is None:
             targets = tuple(self.vhost.route(route.exchange, message.routing_keys, message)[0])
         if self.transaction is not None:
-            self.transaction.publish(lambda: self._deliver_to(targets, message, route))
+            self.transaction.publish(message, route, targets)
         else:
-            self._deliver_to(targets, message, route)
+            if not targets and route.mandatory:
+                self.give_back(message)
+            self.enqueue(message, route, targets)
         if self.session.broker.blocked is not None:
             self.session.block()
 
-    def _deliver_to(self, targets: tuple[Target, ...], message: Message, route: Route) -> None:
+    def enqueue(self, message: Message, route: Route, targets: tuple[Queue, ...]) -> None:
+        """Put a message into its queues."""
         accepted = True
         if len(targets) == 1:
             accepted = targets[0].publish(message)
@@ -188,8 +209,8 @@ class Channel:
             message.share = message.share // len(targets) + 1
             for target in targets:
                 accepted = target.publish(message) and accepted
-        elif route.mandatory:
-            self._return(message)
+        elif route.reply is not None:
+            route.reply.publish(message)
         if self.confirming:
             self._published += 1
             if accepted:
@@ -225,9 +246,8 @@ class Channel:
         if "CC" in headers or "BCC" in headers:
             for name in ("CC", "BCC"):
                 if headers.kind(name) not in ("undefined", "array"):
-                    shown = headers[name]
                     raise precondition_failed(
-                        f"invalid message: {{unacceptable_type_in_header,{{<<\"{name}\">>,{headers.kind(name)},{shown}}}}}"
+                        f'invalid message: {{unacceptable_type_in_header,"{name}",{headers.kind(name)}}}'
                     )
             more = (*headers.texts("CC"), *headers.texts("BCC"))
             message.keys = tuple(dict.fromkeys((message.routing_key, *more)))
@@ -238,11 +258,10 @@ class Channel:
     def _check_user(self, raw: bytes) -> None:
         user, claimed = self.session.user, raw.decode(errors="surrogateescape")
         if claimed != user.name and "impersonator" not in user.tags:
-            raise precondition_failed(
-                f"user_id property set to '{claimed}' but authenticated user was '{user.name}'"
-            )
+            raise precondition_failed(f"user_id property set to '{claimed}' but authenticated user was '{user.name}'")
 
-    def _return(self, message: Message) -> None:
+    def give_back(self, message: Message) -> None:
+        """Return a mandatory message that no queue takes."""
         method = b"\x00\x3c\x00\x32" + (312).to_bytes(2, "big") + b"\x08NO_ROUTE" + message.address
         self.session.send(_HEAD.pack(METHOD, self.number, len(method)) + method + _END + self._content(message))
 
@@ -253,10 +272,16 @@ class Channel:
         message = entry.message
         header, body, address, number = message.header, message.body, message.address, self.number
         self._tag = tag = self._tag + 1
-        if not consumer.no_ack:
-            self.unacked[tag] = (entry, consumer.queue, consumer)  # type: ignore[union-attr]  # replies need no ack
-            consumer.unacked += 1  # type: ignore[union-attr]  # as above
-            self.consumed_unacked += 1
+        if type(consumer) is Consumer:
+            if not consumer.no_ack:
+                self.unacked[tag] = (entry, consumer.queue, consumer)
+                consumer.unacked += 1
+                self.consumed_unacked += 1
+            if entry.deliveries:
+                message = counted(entry)
+                header = message.header
+        else:
+            self._tag -= 1  # as in RabbitMQ, the number of a direct reply is not used up
         prefix = consumer.prefix
         if not 0 < len(body) <= self.session.body_max:
             method = b"".join((prefix, _TAG.pack(tag, entry.redelivered), address))
@@ -290,7 +315,7 @@ class Channel:
 
     def got(self, entry: Entry, queue: Queue, *, no_ack: bool) -> None:
         """Answer a basic.get with a message."""
-        message = entry.message
+        message = counted(entry) if queue.quorum else entry.message
         self._tag = tag = self._tag + 1
         if no_ack:
             self.vhost.memory.free(message.share)
@@ -323,11 +348,22 @@ class Channel:
         """The client refuses a delivery or all up to it, for good or to be tried again."""
         self._settle(self.take(tag, multiple), self.requeue if requeue else self.discard)
 
-    def _settle(self, held: dict[int, Held], how: Callable[[Iterable[Held]], None]) -> None:
+    def _settle(self, held: dict[int, Held], how: Callable[[list[Held]], None]) -> None:
         if self.transaction is not None:
             self.transaction.settle(held, how)
         else:
-            how(held.values())
+            self.settle(list(held.values()), how)
+
+    def settle(self, held: list[Held], how: Callable[[list[Held]], None]) -> None:
+        """Settle deliveries, in RabbitMQ's order: by queue and consumer."""
+        if len(held) > 1:
+            groups: dict[tuple[str, str], list[Held]] = {}
+            for one in held:
+                groups.setdefault((one[1].name, one[2].tag if one[2] is not None else ""), []).append(one)
+            for key in sorted(groups):
+                how(groups[key])
+        else:
+            how(held)
 
     def take(self, tag: int, multiple: bool) -> dict[int, Held]:
         """Take deliveries out of those that are unacknowledged; precondition_failed if the tag is not."""
@@ -347,20 +383,20 @@ class Channel:
         self.unacked = dict(sorted((self.unacked | held).items()))
         self._lowest = 1
 
-    def acknowledge(self, held: Iterable[Held]) -> None:
+    def acknowledge(self, held: list[Held]) -> None:
         """Let go of deliveries that are done."""
         for entry, queue, _ in held:
             queue.settled(entry)
         self._uncount(held)
 
-    def discard(self, held: Iterable[Held]) -> None:
+    def discard(self, held: list[Held]) -> None:
         """Let go of deliveries that were refused for good."""
         for entry, queue, _ in held:
             queue.rejected(entry)
         self._uncount(held)
         self.vhost.bury()
 
-    def requeue(self, held: Iterable[Held]) -> None:
+    def requeue(self, held: list[Held]) -> None:
         """Put deliveries back into their queues."""
         queues: dict[Queue, list[Entry]] = {}
         for entry, queue, _ in held:
@@ -372,7 +408,7 @@ class Channel:
             queue.pump()
         self.vhost.bury()
 
-    def _uncount(self, held: Iterable[Held], *, pump: bool = True) -> None:
+    def _uncount(self, held: list[Held], *, pump: bool = True) -> None:
         """Give consumers the credit back that deliveries had taken."""
         consumers: dict[Consumer, None] = {}
         for _, _, consumer in held:
@@ -386,7 +422,8 @@ class Channel:
 
     def _unpark(self, consumer: Consumer, *, pump: bool = True) -> None:
         """Let a consumer have messages again, and with it those that share its prefetch."""
-        for one in self.consumers.values() if self.prefetch_shared else (consumer,):
+        sharing = sorted(self.consumers.values(), key=_when_parked) if self.prefetch_shared else (consumer,)
+        for one in sharing:
             if one.parked and one.can_take():
                 one.queue.consumers.unpark(one)
                 if pump:
@@ -394,7 +431,7 @@ class Channel:
 
     def resume(self) -> None:
         """The socket takes more again, or a prefetch was raised: so do the consumers."""
-        for consumer in list(self.consumers.values()):
+        for consumer in sorted(self.consumers.values(), key=_when_parked):
             if consumer.parked and consumer.can_take():
                 consumer.queue.consumers.unpark(consumer)
                 consumer.queue.pump()
@@ -419,7 +456,7 @@ class Channel:
         if self.transaction is not None:
             self.restore(self.transaction.rollback())
         held, self.unacked = self.unacked, {}
-        self.requeue(held.values())
+        self.settle(list(held.values()), self.requeue)
         self.vhost.bury()
 
     def forget_reply(self) -> None:

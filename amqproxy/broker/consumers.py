@@ -7,6 +7,7 @@ used up or its socket is full, loses its place and gets a new one, last, when it
 from __future__ import annotations
 
 from collections import deque
+from itertools import count
 from typing import TYPE_CHECKING
 
 from .message import Entry
@@ -15,6 +16,9 @@ from .tables import Table
 if TYPE_CHECKING:
     from .channel import Channel
     from .queue import Queue
+
+
+_PARKED = count(1)
 
 
 class Consumer:
@@ -55,7 +59,8 @@ class Consumer:
         self.arguments = arguments or Table()
         self.priority: int = self.arguments.get("x-priority", 0)
         self.unacked = 0
-        self.parked = False
+        self.parked = 0
+        """When it lost its turns, as a number that grows; 0 while it has them."""
         raw = tag.encode(errors="surrogateescape")
         self.prefix = b"\x00\x3c\x00\x3c" + bytes((len(raw),)) + raw
         """How each basic.deliver to it begins."""
@@ -99,6 +104,7 @@ class Consumers:
     def remove(self, consumer: Consumer) -> None:
         """Forget a consumer; where only one is active, the next one becomes it."""
         self.all.remove(consumer)
+        consumer.parked = 0
         turn = self._turns.get(consumer.priority)
         if turn is not None and consumer in turn:
             turn.remove(consumer)
@@ -119,12 +125,12 @@ class Consumers:
                         turn.rotate(-1)
                     return consumer
                 turn.popleft()
-                consumer.parked = True
+                consumer.parked = next(_PARKED)
         return None
 
     def unpark(self, consumer: Consumer) -> None:
         """Give a consumer turns again."""
-        consumer.parked = False
+        consumer.parked = 0
         self._line_up(consumer)
 
     def _line_up(self, consumer: Consumer) -> None:

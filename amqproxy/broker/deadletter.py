@@ -15,6 +15,7 @@ def buried(message: Message, queue: str, reason: str, exchange: str, key: str | 
     """The message as it goes to the exchange for dead letters; `now` in seconds since 1970."""
     parts = split(message.header)
     headers = headers_of(parts)
+    died_before = "x-death" in headers
     deaths = _deaths(headers)
     earlier = next((one for one in deaths if (one.text("queue"), one.text("reason")) == (queue, reason)), None)
     if earlier is not None:
@@ -25,7 +26,7 @@ def buried(message: Message, queue: str, reason: str, exchange: str, key: str | 
         deaths.insert(0, _death(message, queue, reason, now, parts.get(EXPIRATION)))
     headers.fields["x-death"] = array([nested(one) for one in deaths])
     for which in ("x-first-death", "x-last-death"):
-        if which == "x-last-death" or f"{which}-reason" not in headers:
+        if which == "x-last-death" or not died_before:
             headers.fields[f"{which}-reason"] = long_string(reason)
             headers.fields[f"{which}-queue"] = long_string(queue)
             headers.fields[f"{which}-exchange"] = long_string(message.exchange)

@@ -38,6 +38,8 @@ class ProtocolError(Exception):
         super().__init__(code, explanation)
         self.code = code
         self.explanation = explanation
+        self.method: bytes | None = None
+        """Class and method that failed; None if that is not known yet, empty where it was none."""
 
     @property
     def soft(self) -> bool:
@@ -47,7 +49,7 @@ class ProtocolError(Exception):
     @property
     def text(self) -> str:
         """The reply text, cut to what a short string holds."""
-        text = f"{REPLY_NAMES[self.code]} - {self.explanation}"
+        text = f"{REPLY_NAMES[self.code]} - {self.explanation}" if self.explanation else REPLY_NAMES[self.code]
         raw = text.encode(errors="surrogateescape")
         if len(raw) <= _LONGEST:
             return text
@@ -102,6 +104,12 @@ def not_allowed(explanation: str) -> ProtocolError:
 def not_implemented(explanation: str) -> ProtocolError:
     """540, which ends the connection."""
     return ProtocolError(540, explanation)
+
+
+def erlang_pair(before: str, name: str, value: int) -> str:
+    """A pair as RabbitMQ's texts show it behind `before`: on two lines if it does not fit into 80 columns."""
+    line = f"{before}{{{name},{value}}}"
+    return line if len(line) < 80 else f"{before}{{{name},\n{' ' * (len(before) + 1)}{value}}}"
 
 
 def erlang_binary(data: bytes) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from .errors import precondition_failed
 from .message import Message
-from .tables import Table
+from .tables import Table, comparable
 
 if TYPE_CHECKING:
     from .queue import Queue
@@ -96,6 +96,10 @@ class Fanout:
         return self._bound
 
 
+def _words(key: str) -> list[str]:
+    return key.split(".") if key else []
+
+
 class _Word:
     """A place in the tree of topic patterns."""
 
@@ -117,14 +121,14 @@ class Topic:
     def add(self, binding: Binding) -> None:
         """Take a binding up."""
         place = self._root
-        for word in binding.key.split("."):
+        for word in _words(binding.key):
             place = place.next.setdefault(word, _Word())
         place.bound.append(binding.destination)
 
     def remove(self, binding: Binding) -> None:
         """Forget a binding, and the branches that it alone needed."""
         path = [self._root]
-        words = binding.key.split(".")
+        words = _words(binding.key)
         for word in words:
             path.append(path[-1].next[word])
         path[-1].bound.remove(binding.destination)
@@ -135,7 +139,7 @@ class Topic:
 
     def match(self, key: str, message: Message | None) -> Iterable[Destination]:
         """The destinations of all patterns that fit."""
-        words = key.split(".")
+        words = _words(key)
         found: dict[Destination, None] = {}
         seen: set[tuple[int, int]] = set()
         pending = [(self._root, 0)]
@@ -187,18 +191,20 @@ class Headers:
     def match(self, key: str, message: Message | None) -> Iterable[Destination]:
         """The destinations whose bindings the message's headers fit."""
         assert message is not None
-        headers = message.headers.fields
+        headers = {name: comparable(value) for name, value in message.headers.fields.items()}
         return [bound.destination for bound in self._bindings.values() if _fits(bound.arguments, headers)]
 
 
-def _fits(pattern: Table, headers: dict[str, bytes]) -> bool:
+def _fits(pattern: Table, headers: dict[str, Hashable]) -> bool:
     how = pattern.text("x-match") or "all"
     wanted = {
         name: value
         for name, value in pattern.fields.items()
         if name != "x-match" and (how.endswith("-with-x") or not name.startswith("x-"))
     }
-    found = (name in headers and (value == b"V" or value[1:] == headers[name][1:]) for name, value in wanted.items())
+    found = (
+        name in headers and (value == b"V" or comparable(value) == headers[name]) for name, value in wanted.items()
+    )
     return all(found) if how.startswith("all") else any(found)
 
 

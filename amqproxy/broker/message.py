@@ -24,14 +24,15 @@ from ..properties import (
     TYPE,
     USER_ID,
 )
-from .errors import precondition_failed
-from .tables import Table
+from .errors import erlang_pair, precondition_failed
+from .tables import Table, check
 
 FIXED = 12
 """Bytes of a content header before the property flags: class, weight and body size."""
 OVERHEAD = 400
 """Bytes that a message in a queue takes besides its header and body, about."""
-LONGEST_TTL = 2**32 - 1
+LONGEST_TTL = 10 * 365 * 24 * 3600 * 1000
+"""Milliseconds that a message may be given to live."""
 
 _ORDER = (
     CONTENT_TYPE,
@@ -98,12 +99,6 @@ class Message:
         """Replace the properties."""
         self.header = join(self.header, parts)
 
-    def copy(self) -> Message:
-        """Another message with the same content, to be changed."""
-        message = Message(self.address, self.header, self.body)
-        message.ttl, message.priority, message.keys = self.ttl, self.priority, self.keys
-        return message
-
 
 class Entry:
     """One message in one queue."""
@@ -157,9 +152,9 @@ def join(header: bytes, parts: dict[int, bytes]) -> bytes:
     return b"".join((header[:FIXED], _FLAGS.pack(flags), *(parts[flag] for flag in _ORDER if flag in parts)))
 
 
-_SHORT, _TABLE, _TTL, _PRIORITY, _TEXT_ACTED_ON = range(1, 6)
+_SHORT, _TABLE, _TTL, _PRIORITY, _TEXT_ACTED_ON, _MODE = range(1, 7)
 _PLANS: dict[bytes, tuple[int, ...]] = {}
-_KINDS = {HEADERS: _TABLE, EXPIRATION: _TTL, USER_ID: _TEXT_ACTED_ON, PRIORITY: _PRIORITY}
+_KINDS = {HEADERS: _TABLE, DELIVERY_MODE: _MODE, EXPIRATION: _TTL, USER_ID: _TEXT_ACTED_ON, PRIORITY: _PRIORITY}
 
 
 def _plan(raw: bytes) -> tuple[int, ...]:
@@ -167,9 +162,7 @@ def _plan(raw: bytes) -> tuple[int, ...]:
     (flags,) = _FLAGS.unpack(raw)
     if flags & 3:
         raise Malformed("a content header has more property flags than there are properties")
-    plan = tuple(
-        _KINDS.get(flag, -_SIZES[flag] if flag in _SIZES else _SHORT) for flag in _ORDER if flags & flag
-    )
+    plan = tuple(_KINDS.get(flag, -_SIZES[flag] if flag in _SIZES else _SHORT) for flag in _ORDER if flags & flag)
     _PLANS[raw] = plan
     return plan
 
@@ -198,7 +191,12 @@ def scan(message: Message) -> bool:
             elif kind == _TABLE:
                 start = at + 4
                 at = start + _LENGTH.unpack_from(header, at)[0]
+                check(header[start:at])
                 more = more or b"CC" in header[start:at]
+            elif kind == _MODE:
+                if not 0 < header[at] < 3:
+                    raise precondition_failed(f"invalid message: {{delivery_mode_unknown,{header[at]}}}")
+                at += 1
             elif kind == _PRIORITY:
                 message.priority = header[at]
                 at += 1
@@ -234,5 +232,5 @@ def milliseconds(raw: bytes) -> int:
     if number < 0:
         raise precondition_failed(f"invalid expiration '{text}': {{value_negative,{number}}}")
     if number > LONGEST_TTL:
-        raise precondition_failed(f"invalid expiration '{text}': {{value_too_big,{number}}}")
+        raise precondition_failed(erlang_pair(f"invalid expiration '{text}': ", "value_too_large", number))
     return number

@@ -12,6 +12,7 @@ from pamqp import base, commands
 
 from ..fields import Malformed
 from ..frames import METHOD
+from .errors import frame_error
 from .tables import Table
 
 Command = TypeVar("Command", bound=base.Frame)
@@ -20,8 +21,8 @@ _FRAME = struct.Struct(">BHI")
 _INTEGERS = {"octet": 1, "short": 2, "long": 4, "longlong": 8, "timestamp": 8}
 
 
-class UnknownMethod(Exception):
-    """A class and a method that AMQP 0-9-1 does not have."""
+class Undecodable(Exception):
+    """A method that AMQP 0-9-1 does not have, or a table with a type that it does not have."""
 
 
 def layout(command: type[base.Frame]) -> tuple[tuple[str, str], ...]:
@@ -35,12 +36,11 @@ _LAYOUTS: dict[int, tuple[type[base.Frame], tuple[tuple[str, str], ...]]] = {
 
 
 def decode(payload: bytes) -> base.Frame:
-    """The method in a method frame; UnknownMethod, or Malformed if its arguments are cut short."""
-    if len(payload) < 4:
-        raise Malformed("a method frame is too short")
+    """The method in a method frame; Undecodable, or Malformed if its arguments are cut short or too long."""
     known = _LAYOUTS.get(int.from_bytes(payload[:4], "big"))
     if known is None:
-        raise UnknownMethod(int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big"))
+        class_id, method_id = int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")
+        raise Undecodable(f"there is no method {method_id} of class {class_id}")
     command, arguments = known
     method = command.__new__(command)
     at, bits = 4, 8
@@ -56,6 +56,8 @@ def decode(payload: bytes) -> base.Frame:
         bits = 8
         value, at = _decode(payload, at, kind)
         setattr(method, name, value)
+    if at != len(payload):
+        raise Malformed("a method has bytes behind its last argument")
     return method
 
 
@@ -71,10 +73,27 @@ def _decode(data: bytes, at: int, kind: str) -> tuple[Any, int]:
         if start > len(data):
             end = start
         elif end <= len(data):
-            value = Table.parse(value) if kind == "table" else value.decode(errors="surrogateescape")
+            value = _table(value) if kind == "table" else text(value) if kind == "shortstr" else value
     if end > len(data):
         raise Malformed("a method ends in the middle of its arguments")
     return value, end
+
+
+def _table(fields: bytes) -> Table:
+    try:
+        return Table.parse(fields)
+    except Malformed as error:
+        raise Undecodable(str(error)) from error
+
+
+def text(raw: bytes) -> str:
+    """A short string of a method; frame_error for what is no UTF-8, as RabbitMQ has it."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        wrong = frame_error("Malformed UTF-8 in shortstr")
+        wrong.method = b""
+        raise wrong from error
 
 
 def encode(channel: int, command: type[base.Frame], **arguments: Any) -> bytes:

@@ -87,7 +87,8 @@ def _declare_exchange(channel: Channel, method: commands.Exchange.Declare) -> by
         vhost.exchange(_no_default(name))
     else:
         if method.exchange_type not in TYPES:
-            raise command_invalid(f"unknown exchange type '{method.exchange_type}'")
+            which = "unknown" if method.exchange_type else "invalid"
+            raise precondition_failed(f"{which} exchange type '{method.exchange_type}'")
         _check(channel, "configure", "exchange", _no_default(name))
         arguments: Any = method.arguments
         alternate = arguments.text("alternate-exchange")
@@ -215,39 +216,48 @@ def _purge_queue(channel: Channel, method: commands.Queue.Purge) -> bytes:
 
 
 @_operation(commands.Queue.Delete)
-def _delete_queue(channel: Channel, method: commands.Queue.Delete) -> bytes:
+def _delete_queue(channel: Channel, method: commands.Queue.Delete) -> None:
     vhost, name = channel.vhost, _clean(_queue_name(channel, method.queue))
     _check(channel, "configure", "queue", name)
-    count = 0
+    queue = None
     if name in vhost.queues:
         queue = vhost.queue(name, channel.session)
+        for flag, wanted in (("if-unused", method.if_unused), ("if-empty", method.if_empty)):
+            if wanted and queue.quorum:
+                raise not_implemented(
+                    f"cannot delete {vhost.queue_text(name)}. queue.delete operations with {flag} flag set are not "
+                    "supported by quorum queues"
+                )
         if method.if_unused and len(queue.consumers):
             raise precondition_failed(f"{vhost.queue_text(name)} in use")
         if method.if_empty and len(queue.ready):
             raise precondition_failed(f"{vhost.queue_text(name)} not empty")
-        count = vhost.delete_queue(queue)
-    return encode(channel.number, commands.Queue.DeleteOk, message_count=count)
+    if not method.nowait:
+        count = len(queue.ready) if queue is not None else 0
+        channel.session.send(encode(channel.number, commands.Queue.DeleteOk, message_count=count))
+    if queue is not None:  # behind the answer: consumers are told on the way
+        vhost.delete_queue(queue)
 
 
 # Consuming.
 
 
 @_operation(commands.Basic.Qos)
-def _qos(channel: Channel, method: commands.Basic.Qos) -> bytes:
+def _qos(channel: Channel, method: commands.Basic.Qos) -> None:
     if method.prefetch_size:
         raise not_implemented(f"prefetch_size!=0 ({method.prefetch_size})")
+    channel.session.send(encode(channel.number, commands.Basic.QosOk))
     if method.global_:
         channel.prefetch_shared = method.prefetch_count
         channel.resume()
     else:
         channel.prefetch = method.prefetch_count
-    return encode(channel.number, commands.Basic.QosOk)
 
 
 @_operation(commands.Basic.Consume)
 def _consume(channel: Channel, method: commands.Basic.Consume) -> None:
     name, tag = _queue_name(channel, method.queue), method.consumer_tag
-    if tag and (tag in channel.consumers or (channel.reply is not None and channel.reply.tag == tag)):
+    if tag in channel.consumers:
         raise not_allowed(f"attempt to reuse consumer tag '{tag}'")
     tag = tag or generated_name("amq.ctag")
     answer = encode(channel.number, commands.Basic.ConsumeOk, consumer_tag=tag)
@@ -261,7 +271,8 @@ def _consume(channel: Channel, method: commands.Basic.Consume) -> None:
         if queue.quorum and channel.prefetch_shared:
             raise not_implemented(f"{vhost.queue_text(name)} does not support global qos")
         checks.check_consumer(vhost.queue_text(name), arguments)
-        if any(one.exclusive for one in queue.consumers.all) or (method.exclusive and len(queue.consumers)):
+        alone = method.exclusive and (len(queue.consumers) or queue.settings.single_active_consumer)
+        if alone or any(one.exclusive for one in queue.consumers.all):
             raise refused(f"{vhost.queue_text(name)} in exclusive use")
         consumer = Consumer(
             channel,
@@ -341,15 +352,15 @@ def _reject(channel: Channel, method: commands.Basic.Reject) -> None:
 def _recover_async(channel: Channel, method: commands.Basic.RecoverAsync) -> None:
     if not method.requeue:
         raise not_implemented("requeue=false")
-    channel.requeue(channel.take(0, True).values())
+    channel.settle(list(channel.take(0, True).values()), channel.requeue)
 
 
 @_operation(commands.Basic.Recover)
-def _recover(channel: Channel, method: commands.Basic.Recover) -> bytes:
+def _recover(channel: Channel, method: commands.Basic.Recover) -> None:
     if not method.requeue:
         raise not_implemented("requeue=false")
-    channel.requeue(channel.take(0, True).values())
-    return encode(channel.number, commands.Basic.RecoverOk)
+    channel.session.send(encode(channel.number, commands.Basic.RecoverOk))
+    channel.settle(list(channel.take(0, True).values()), channel.requeue)
 
 
 # Modes of a channel.
@@ -378,9 +389,17 @@ def _transaction(channel: Channel) -> Transaction:
 
 
 @_operation(commands.Tx.Commit)
-def _commit(channel: Channel, method: commands.Tx.Commit) -> bytes:
-    _transaction(channel).commit()
-    return encode(channel.number, commands.Tx.CommitOk)
+def _commit(channel: Channel, method: commands.Tx.Commit) -> None:
+    """Return what has no route, answer, and then let happen what follows from the rest."""
+    messages, settled = _transaction(channel).commit()
+    for message, route, targets in messages:
+        if not targets and route.mandatory:
+            channel.give_back(message)
+    channel.session.send(encode(channel.number, commands.Tx.CommitOk))
+    for message, route, targets in messages:
+        channel.enqueue(message, route, targets)
+    for held, how in settled:
+        channel.settle(list(held.values()), how)
 
 
 @_operation(commands.Tx.Rollback)

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from ..properties import HEADERS
 from .arguments import QUORUM, Settings
 from .consumers import Consumer, Consumers
 from .limits import Memory
-from .message import Entry, Message
+from .message import Entry, Message, headers_of, join, split
 from .ready import ByPriority, Fifo, Ready
 from .tables import Table, long_integer
 from .timers import Timer, Timers
@@ -135,8 +136,8 @@ class Queue:
         while len(self.ready):
             entry = self._take()
             if entry.expires_at is None or entry.expires_at > self.vhost.clock():
-                if self._expiry is None and (head := self.ready.head()) is not None and head.expires_at is not None:
-                    self._watch_head()
+                if (head := self.ready.head()) is not None and head.expires_at is not None:
+                    self._expire()
                 return entry
             self._let_go(entry, "expired")
         return None
@@ -175,13 +176,10 @@ class Queue:
             self._drop_head()
 
     def _count_delivery(self, entry: Entry) -> bool:
-        """Note in the message how often it was tried; False if that was too often."""
+        """Count one more attempt; False if there were too many."""
         entry.deliveries += 1
         limit = self.settings.delivery_limit
-        if limit is not None and 0 <= limit < entry.deliveries:
-            return False
-        entry.message = with_header(entry.message, "x-delivery-count", long_integer(entry.deliveries))
-        return True
+        return limit is None or not 0 <= limit < entry.deliveries
 
     # What must not stay.
 
@@ -206,10 +204,13 @@ class Queue:
             if self._expiry.when <= head.expires_at:
                 return
             self._expiry.cancel()
-        self._expiry = self.vhost.timers.at(head.expires_at, self._expire)
+        self._expiry = self.vhost.timers.at(head.expires_at, self._expired)
+
+    def _expired(self) -> None:
+        self._expiry = None
+        self._expire()
 
     def _expire(self) -> None:
-        self._expiry = None
         now = self.vhost.clock()
         while (head := self.ready.head()) is not None and head.expires_at is not None and head.expires_at <= now:
             self._let_go(self._take(), "expired")
@@ -266,15 +267,13 @@ class Queue:
         return f"<queue {self.name!r}: {len(self.ready)} ready, {self.unacked} unacked>"
 
 
-def with_header(message: Message, name: str, value: bytes) -> Message:
-    """The message with one more header, or another value of one."""
-    from .message import HEADERS, headers_of, split
-
+def counted(entry: Entry) -> Message:
+    """A message of a quorum queue with the header that says how often it came back."""
+    message = entry.message
     parts = split(message.header)
     headers = headers_of(parts)
-    headers.fields[name] = value
+    headers.fields["x-delivery-count"] = long_integer(entry.deliveries)
     parts[HEADERS] = headers.encode()
-    changed = message.copy()
-    changed.changed(parts)
-    changed.share = message.share
-    return changed
+    shown = Message(message.address, join(message.header, parts), message.body)
+    shown.share = message.share
+    return shown

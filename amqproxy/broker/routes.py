@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .errors import refused
 from .exchange import Exchange
-from .message import Message
+from .queue import Queue
 
 if TYPE_CHECKING:
     from .channel import Channel
+    from .direct import DirectReply
 
 KEPT = 1024
 """How many routes a channel keeps."""
 
 
-class Target(Protocol):
-    """What takes a published message: a queue, or a consumer of direct replies."""
-
-    def publish(self, message: Message) -> bool:
-        """Take it, or refuse it with False."""
-
-
 class Route:
     """An exchange and a routing key as a publisher named them, and where they lead."""
 
-    __slots__ = ("address", "exchange", "key", "mandatory", "targets", "topology")
+    __slots__ = ("address", "exchange", "key", "mandatory", "reply", "targets", "topology")
 
     def __init__(self, address: bytes, exchange: Exchange, key: str, *, mandatory: bool) -> None:
         self.address = address
         self.exchange = exchange
         self.key = key
         self.mandatory = mandatory
-        self.targets: tuple[Target, ...] | None = None
+        self.targets: tuple[Queue, ...] | None = None
         """None where that depends on each message."""
+        self.reply: DirectReply | None = None
+        """Who waits for direct replies under that key; to the publisher it is no route."""
         self.topology = -1
         """When that was looked up."""
 
@@ -61,7 +57,7 @@ class Routes:
         vhost, user = channel.vhost, channel.session.user
         end = 1 + arguments[0]
         name = arguments[1:end].decode(errors="surrogateescape")
-        key = arguments[end + 1 : end + 1 + arguments[end]].decode(errors="surrogateescape")
+        key = arguments[end + 1 : -1].decode(errors="surrogateescape")
         user.check("write", vhost.name, "exchange", name)
         exchange = vhost.exchange(name)
         if exchange.internal:
@@ -70,9 +66,9 @@ class Routes:
             user.check_topic("write", vhost.name, name, key)
         route = Route(arguments[:-1], exchange, key, mandatory=bool(arguments[-1] & 1))
         queues, by_key = vhost.route(exchange, (key,), None)
-        if not name and (reply := channel.session.broker.replies.get(key)) is not None:
-            route.targets = (reply,)
-        elif by_key:
+        if not name:
+            route.reply = channel.session.broker.replies.get(key)
+        if by_key:
             route.targets = tuple(queues)
         route.topology = vhost.counter.topology
         return route

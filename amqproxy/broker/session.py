@@ -22,13 +22,15 @@ from .errors import (
     channel_error,
     command_invalid,
     erlang_binary,
+    erlang_pair,
     frame_error,
     not_allowed,
     refused,
     unexpected_frame,
 )
 from .limits import FRAME_MIN, INITIAL_FRAME_MAX
-from .methods import UnknownMethod, decode, encode
+from .message import FIXED
+from .methods import Undecodable, decode, encode
 from .operations import perform
 from .queue import Queue
 from .tables import Table
@@ -207,6 +209,9 @@ class Session:
             at = self._take_frames(data)
         except ProtocolError as error:
             self.fail(error)
+        except Undecodable as error:
+            log.warning("%s: closed without a word, as RabbitMQ does: %s", self, error)
+            self.close()
         else:
             if at < len(data) and self.state is not State.CLOSED:
                 self._rest.append(data[at:] if at else data)
@@ -261,7 +266,7 @@ class Session:
         """Take all whole frames, and return where the rest begins."""
         at, size = 0, len(data)
         channels = self.channels
-        while size - at >= FRAME_OVERHEAD:
+        while size - at >= _FRAME.size:
             kind, number, length = _FRAME.unpack_from(data, at)
             end = at + length + FRAME_OVERHEAD
             if end > size:
@@ -282,7 +287,7 @@ class Session:
                     return size
                 continue
             try:
-                if kind == METHOD:
+                if kind == METHOD and length >= 4:
                     method = data[start : start + 4]
                     if method == _IS_PUBLISH:
                         channel.begin(data[start + 6 : last])
@@ -290,18 +295,18 @@ class Session:
                         channel.ack(*_ACK.unpack_from(data, start + 4))
                     else:
                         self._take_method(channel, data[start:last])
-                elif kind == HEADER:
+                elif kind == HEADER and length >= FIXED:
                     channel.take_header(data[start:last])
                 elif kind == BODY:
                     channel.take_body(data[start:last])
                 else:
                     raise self._unexpected(kind, data[start:last])
             except ProtocolError as error:
+                if error.method is None:
+                    error.method = data[start : start + 4] if kind == METHOD else _IS_PUBLISH
                 if not error.soft:
                     raise
-                self._close_channel(channel, error, data[start : start + 4] if kind == METHOD else b"\0\x3c\0\x28")
-            except Malformed as error:
-                raise frame_error(str(error)) from error
+                self._close_channel(channel, error)
             if self._blocked:
                 break
         self._needed = FRAME_OVERHEAD
@@ -312,12 +317,16 @@ class Session:
         return frame_error(f"type {kind}, all octets = <<>>: {{frame_too_large,{length},{allowed}}}")
 
     def _bad_end(self, kind: int, payload: bytes, mark: int) -> ProtocolError:
-        return frame_error(f"type {kind}, {_snippet(payload)}: {{invalid_frame_end_marker,{mark}}}")
+        return frame_error(erlang_pair(f"type {kind}, {_snippet(payload)}: ", "invalid_frame_end_marker", mark))
 
     def _unexpected(self, kind: int, payload: bytes) -> ProtocolError:
-        if kind not in (METHOD, HEADER, BODY, HEARTBEAT):
-            return frame_error(f"type {kind}, {_snippet(payload)}: unknown_frame")
-        return unexpected_frame(f"type {kind}, {_snippet(payload)}")
+        whole = {METHOD: len(payload) >= 4, HEADER: len(payload) >= FIXED, BODY: True, HEARTBEAT: not payload}
+        if not whole.get(kind):
+            error = frame_error(f"type {kind}, {_snippet(payload)}: unknown_frame")
+        else:
+            error = unexpected_frame(f"type {kind}, {_snippet(payload)}")
+        error.method = b""
+        return error
 
     def _take_method(self, channel: Channel, payload: bytes) -> None:
         if channel.expects_content:
@@ -335,12 +344,12 @@ class Session:
             perform(channel, method)
 
     def _decode(self, payload: bytes) -> base.Frame:
+        if len(payload) < 4:
+            raise self._unexpected(METHOD, payload)
         try:
             return decode(payload)
-        except UnknownMethod as error:
-            raise ProtocolError(541, "INTERNAL_ERROR") from error
         except Malformed as error:
-            raise frame_error(f"cannot decode {erlang_binary(payload[4:])}") from error
+            raise frame_error(f"cannot decode <<{','.join(map(str, payload[4:]))}>>") from error
 
     def _take_other(self, kind: int, number: int, payload: bytes) -> None:
         """Take a frame of channel 0, or of a channel that is not open."""
@@ -370,7 +379,9 @@ class Session:
         if kind != METHOD:
             raise unexpected_frame("expected method frame, got non method frame instead")
         if not isinstance(self._decode(payload), commands.Channel.Open):
-            raise channel_error("expected 'channel.open'")
+            error = channel_error("expected 'channel.open'")
+            error.method = payload[:4]
+            raise error
         self.channels[number] = Channel(self, number)
         self.send(encode(number, commands.Channel.OpenOk))
 
@@ -381,12 +392,12 @@ class Session:
             channel.confirm()
         channel.close()
 
-    def _close_channel(self, channel: Channel, error: ProtocolError, method: bytes) -> None:
+    def _close_channel(self, channel: Channel, error: ProtocolError) -> None:
         """End a channel for what its client did; what it still sends is passed over."""
         log.info("%s: channel %d closed: %d %s", self, channel.number, error.code, error.text)
         self._drop_channel(channel)
         self._closing.add(channel.number)
-        class_id, method_id = _class_and_method(method)
+        class_id, method_id = _class_and_method(error.method)
         self.send(
             encode(
                 channel.number,
@@ -407,7 +418,14 @@ class Session:
     # The connection itself.
 
     def _take_connection_method(self, payload: bytes) -> None:
-        method = self._decode(payload)
+        try:
+            self._perform(self._decode(payload))
+        except ProtocolError as error:
+            if error.method is None:
+                error.method = payload[:4]
+            raise
+
+    def _perform(self, method: base.Frame) -> None:
         state = self.state
         if isinstance(method, commands.Connection.Close) and state is not State.HEADER:
             self._dismantle()
@@ -423,21 +441,22 @@ class Session:
         elif isinstance(method, commands.Connection.Open) and state is State.OPENING:
             self._open(method)
         elif isinstance(method, commands.Connection.UpdateSecret) and state is State.RUNNING:
-            if not self.user.knows(method.new_secret):
-                raise refused("Login was refused: the new secret is not the user's password")
             self.send(encode(0, commands.Connection.UpdateSecretOk))
         else:
-            raise channel_error("unexpected method in connection state running") if state is State.RUNNING else (
-                command_invalid("unexpected method")
+            raise (
+                channel_error("unexpected method in connection state running")
+                if state is State.RUNNING
+                else (command_invalid("unexpected method"))
             )
 
     def _authenticate(self, method: commands.Connection.StartOk) -> None:
         client: object = method.client_properties
         assert isinstance(client, Table)
         self.client = client
+        response = bytes(method.response)  # type: ignore[arg-type]  # a long string stays bytes, see methods.py
         if method.mechanism not in ("PLAIN", "AMQPLAIN"):
             raise command_invalid(f"unknown authentication mechanism '{method.mechanism}'")
-        name, password = _credentials(method.mechanism, method.response)
+        name, password = _credentials(method.mechanism, response)
         user = self.broker.users.get(name)
         if user is None or not user.knows(password):
             raise refused(
@@ -489,17 +508,18 @@ class Session:
             self._schedule_heartbeat()
         log.info("%s: open, user %r, virtual host %r", self, self.user.name, name)
 
-    def fail(self, error: ProtocolError, method: bytes = b"\0\0\0\0") -> None:
+    def fail(self, error: ProtocolError) -> None:
         """End the connection for what its client did."""
         if self.state in (State.CLOSING, State.CLOSED):
             return
         log.warning("%s: closed while %s: %d %s", self, self.state.value, error.code, error.text)
-        if self.state is State.HEADER or (
-            self.state is State.STARTING and not self.wants("authentication_failure_close")
-        ):
-            self.close()
-            return
-        class_id, method_id = _class_and_method(method)
+        if self.state in (State.HEADER, State.STARTING):
+            told = error.code == 403 and self.wants("authentication_failure_close")
+            if not told:
+                self.close()
+                return
+            error.method = b""
+        class_id, method_id = _class_and_method(error.method)
         self._dismantle()
         self.send(
             encode(
@@ -575,17 +595,20 @@ def _snippet(payload: bytes) -> str:
     return f"{which} octets = {erlang_binary(payload[:16])}"
 
 
-def _class_and_method(payload: bytes) -> tuple[int, int]:
+def _class_and_method(payload: bytes | None) -> tuple[int, int]:
+    payload = payload or b""
     return int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")
 
 
-def _credentials(mechanism: str, response: str) -> tuple[str, str]:
-    """Name and password, as a client wrote them; empty ones if it wrote something else."""
+def _credentials(mechanism: str, response: bytes) -> tuple[str, str]:
+    """Name and password, as a client wrote them; empty ones if an AMQPLAIN response is no table."""
     if mechanism == "PLAIN":
-        parts = response.split("\0")
-        return (parts[1], parts[2]) if len(parts) == 3 else ("", "")
+        parts = response.decode(errors="surrogateescape").split("\0")
+        if len(parts) != 3 or parts[0]:
+            raise ProtocolError(502, "response of mechanism PLAIN is not a name and a password")
+        return parts[1], parts[2]
     try:
-        table = Table.parse(response.encode(errors="surrogateescape"))
+        table = Table.parse(response)
     except (Malformed, IndexError):
         return "", ""
     return table.text("LOGIN") or "", table.text("PASSWORD") or ""

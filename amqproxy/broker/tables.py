@@ -7,7 +7,7 @@ nothing nested is looked into.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 from ..fields import Malformed, decode_value
@@ -147,6 +147,23 @@ def array(values: list[bytes]) -> bytes:
 def nested(table: Table) -> bytes:
     """A field with a table."""
     return b"F" + table.encode()
+
+
+def check(fields: bytes) -> None:
+    """See that these are whole fields, whatever is nested in them; Malformed if not."""
+    at, end = 0, len(fields)
+    while at < end:
+        at = _skip(fields, at + 1 + fields[at])
+
+
+def comparable(field: bytes) -> Hashable:
+    """What is equal for fields that RabbitMQ takes for equal: numbers of any type, text and bytes."""
+    kind = KINDS[chr(field[0])]
+    if kind in INTEGERS or kind in ("float", "double"):
+        return "number", decode_value(field)
+    if kind == "timestamp":
+        return "number", int.from_bytes(field[1:], "big")
+    return ("text" if kind in ("longstr", "binary") else kind), field[1:]
 
 
 def _skip(data: bytes, at: int) -> int:

@@ -1,44 +1,48 @@
 """A transaction of a channel: what was published and settled in it, until it is committed or rolled back.
 
-https://www.rabbitmq.com/docs/semantics#tx; as in RabbitMQ, a commit publishes first, then settles.
+https://www.rabbitmq.com/docs/semantics#tx
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-Settle = Callable[[Iterable[Any]], None]
+if TYPE_CHECKING:
+    from .channel import Held
+    from .message import Message
+    from .queue import Queue
+    from .routes import Route
+
+    Published = tuple[Message, Route, tuple[Queue, ...]]
+    Settled = tuple[dict[int, Held], Callable[[list[Held]], None]]
 
 
 class Transaction:
     """What waits for tx.commit."""
 
-    __slots__ = ("_messages", "_settled")
+    __slots__ = ("_published", "_settled")
 
     def __init__(self) -> None:
-        self._messages: list[Callable[[], None]] = []
-        self._settled: list[tuple[dict[int, Any], Settle]] = []
+        self._published: list[Published] = []
+        self._settled: list[Settled] = []
 
-    def publish(self, deliver: Callable[[], None]) -> None:
-        """Keep a message, as what will deliver it."""
-        self._messages.append(deliver)
+    def publish(self, message: Message, route: Route, targets: tuple[Queue, ...]) -> None:
+        """Keep a message, with the queues that it is for."""
+        self._published.append((message, route, targets))
 
-    def settle(self, held: dict[int, Any], how: Settle) -> None:
+    def settle(self, held: dict[int, Held], how: Callable[[list[Held]], None]) -> None:
         """Keep deliveries by their tags, with what will settle them."""
         self._settled.append((held, how))
 
-    def commit(self) -> None:
-        """Do all that was kept."""
-        messages, self._messages = self._messages, []
+    def commit(self) -> tuple[list[Published], list[Settled]]:
+        """Hand over all that was kept: messages first, as in RabbitMQ, then what is settled."""
+        published, self._published = self._published, []
         settled, self._settled = self._settled, []
-        for deliver in messages:
-            deliver()
-        for held, how in settled:
-            how(held.values())
+        return published, settled
 
-    def rollback(self) -> dict[int, Any]:
+    def rollback(self) -> dict[int, Held]:
         """Forget all that was kept; return the deliveries, which are unacknowledged again."""
-        self._messages.clear()
+        self._published.clear()
         settled, self._settled = self._settled, []
         return {tag: one for held, _ in settled for tag, one in held.items()}

@@ -162,7 +162,7 @@ class VirtualHost:
             if arguments.text("x-queue-type") == QUORUM:
                 raise precondition_failed("Cannot declare a server-named queue for type rabbit_quorum_queue")
             name = generated_name("amq.gen")
-        elif name.startswith("amq.") and name not in self.queues:
+        elif name.startswith("amq."):
             raise refused(f"queue name '{name}' contains reserved prefix 'amq.*'")
         found = self.queues.get(name)
         if found is None:
@@ -279,6 +279,8 @@ class VirtualHost:
         found: dict[Queue, None] = {}
         by_key = True
         keys = tuple(keys)
+        if not exchange.name:  # only who names the default exchange itself reaches queues by their names
+            return [self.queues[key] for key in dict.fromkeys(keys) if key in self.queues], True
         seen = {exchange}
         pending = [exchange]
         while pending:
@@ -297,8 +299,6 @@ class VirtualHost:
         return list(found), by_key
 
     def _matches(self, source: Exchange, keys: tuple[str, ...], message: Message | None) -> Iterable[Destination]:
-        if not source.name:
-            return [self.queues[key] for key in keys if key in self.queues]
         if source.matcher.reads_headers and message is None:
             return ()
         found: list[Destination] = []
