@@ -117,7 +117,7 @@ def _flag(table: Table, name: str) -> str | None:
 def _one_of(allowed: Iterable[str], otherwise: str) -> Check:
     def check(table: Table, name: str) -> str | None:
         wrong = _text(table, name)
-        if wrong is None and table.text(name) not in allowed:
+        if wrong is None and (table.text(name) or "") not in allowed:
             return otherwise.format(table.text(name))
         return wrong
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pamqp import commands
 
-from ..fields import Malformed
+from ..fields import Malformed, encode_short_string
 from ..frames import METHOD
 from ..properties import HEADERS, REPLY_TO, USER_ID
 from .consumers import Consumer
@@ -239,8 +239,7 @@ class Channel:
         if parts.get(REPLY_TO, b"")[1:] == _PSEUDO:
             if self.reply is None:
                 raise precondition_failed("fast reply consumer does not exist")
-            name = self.reply.name.encode()
-            parts[REPLY_TO] = bytes((len(name),)) + name
+            parts[REPLY_TO] = encode_short_string(self.reply.name.encode())
             message.changed(parts)
         headers = headers_of(parts)
         if "CC" in headers or "BCC" in headers:

@@ -303,12 +303,13 @@ def _consume_replies(channel: Channel, tag: str, method: commands.Basic.Consume)
 
 @_operation(commands.Basic.Cancel)
 def _cancel(channel: Channel, method: commands.Basic.Cancel) -> bytes:
-    consumer = channel.consumers.pop(method.consumer_tag, None)
+    tag = method.consumer_tag or ""
+    consumer = channel.consumers.pop(tag, None)
     if consumer is not None:
         consumer.queue.remove_consumer(consumer)
-    elif channel.reply is not None and channel.reply.tag == method.consumer_tag:
+    elif channel.reply is not None and channel.reply.tag == tag:
         channel.forget_reply()
-    return encode(channel.number, commands.Basic.CancelOk, consumer_tag=method.consumer_tag)
+    return encode(channel.number, commands.Basic.CancelOk, consumer_tag=tag)
 
 
 @_operation(commands.Basic.Get)
@@ -345,7 +346,7 @@ def _nack(channel: Channel, method: commands.Basic.Nack) -> None:
 
 @_operation(commands.Basic.Reject)
 def _reject(channel: Channel, method: commands.Basic.Reject) -> None:
-    channel.reject(method.delivery_tag, False, method.requeue)
+    channel.reject(method.delivery_tag or 0, False, method.requeue)
 
 
 @_operation(commands.Basic.RecoverAsync)

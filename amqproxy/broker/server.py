@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
 import ssl as tls
@@ -56,7 +55,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
-        self._server.connections.discard(self)
+        self._server.disconnected(self)
         if self._session is not None:
             self._session.lost()
 
@@ -125,6 +124,7 @@ class Server:
         self._tls = tls
         self._listener: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._gone: asyncio.Future[None] | None = None
         if not _is_loopback(host) and any(user.knows("guest") for user in self.broker.users.values()):
             raise ValueError(
                 f"{host} can be reached from other machines, and guest's password is known to all: give the broker "
@@ -149,6 +149,12 @@ class Server:
         self.broker.timers.wake = self._wake
         self._run_timers()
 
+    def disconnected(self, connection: Connection) -> None:
+        """A client's socket is closed."""
+        self.connections.discard(connection)
+        if not self.connections and self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
     def _wake(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -170,10 +176,9 @@ class Server:
         await asyncio.sleep(0)  # what was written to the clients goes out before the sockets go
         for connection in list(self.connections):
             connection.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1):
-                while self.connections:
-                    await asyncio.sleep(0.001)
+        if self.connections:
+            self._gone = self.loop.create_future()
+            await asyncio.wait((self._gone,), timeout=1)
         for connection in list(self.connections):
             connection.abort()
         self.broker.timers.wake = lambda when: None

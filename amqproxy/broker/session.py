@@ -1,4 +1,4 @@
-"""One connection: bytes in, bytes out, and what AMQP 0-9-1 says between them (sections 2.2 and 4.2 of the specification).
+"""One connection: bytes in, bytes out, and what AMQP 0-9-1 says between them (its sections 2.2 and 4.2).
 
 A session does no I/O and knows no clock but the broker's; a `Socket` writes what it says.
 """
@@ -256,7 +256,7 @@ class Session:
             "capabilities": dict.fromkeys(CAPABILITIES, True),
             "cluster_name": "amqproxy@localhost",
             "copyright": "MIT licence",
-            "information": "The embedded broker of amqproxy, for tests and demonstrations; it behaves as RabbitMQ does.",
+            "information": "The embedded broker of amqproxy, for tests and demonstrations; it behaves like RabbitMQ",
             "platform": f"Python {platform.python_version()}",
             "product": "RabbitMQ",
             "version": VERSION,

@@ -63,7 +63,7 @@ class Table(Mapping[str, Any]):
 
     def encode(self) -> bytes:
         """The table with its four bytes of length."""
-        parts = []
+        parts: list[bytes] = []
         for name, value in self.fields.items():
             raw = name.encode(errors="surrogateescape")
             parts += (bytes((len(raw),)), raw, value)

@@ -13,7 +13,7 @@ from . import arguments as checks
 from .arguments import CLASSIC, QUORUM, Settings
 from .deadletter import buried, is_cycle
 from .errors import locked, not_found, precondition_failed, refused
-from .exchange import TYPES, Binding, Destination, Exchange
+from .exchange import Binding, Destination, Exchange
 from .limits import Memory
 from .message import Message
 from .queue import Queue
