@@ -28,8 +28,6 @@ class Limits:
     """From the connection to connection.open."""
     closing_seconds: float = 30.0
     """From our connection.close to the client's answer."""
-    consumer_seconds: float = 1800.0
-    """From a delivery to its acknowledgement; a channel that takes longer is closed with 406."""
 
 
 INITIAL_FRAME_MAX = 8192

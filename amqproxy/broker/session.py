@@ -195,6 +195,8 @@ class Session:
     def receive(self, data: bytes) -> None:
         """Take bytes as they come, and do what they say."""
         self._heard = True
+        if self.state is State.CLOSED:
+            return
         if self._rest:
             self._rest.append(data)
             self._gathered += len(data)
@@ -430,7 +432,7 @@ class Session:
         if isinstance(method, commands.Connection.Close) and state is not State.HEADER:
             self._dismantle()
             self.send(encode(0, commands.Connection.CloseOk))
-            self.close()
+            self._finish()
         elif state is State.CLOSING:
             if isinstance(method, commands.Connection.CloseOk):
                 self.close()
@@ -545,6 +547,15 @@ class Session:
         for queue in exclusive.values():
             queue.vhost.delete_queue(queue)
 
+    def _finish(self) -> None:
+        """Be done, but leave it to the client to close the socket: it may still be writing to it."""
+        self.flush()
+        self.lost()
+        self._socket.resume_reading()
+        self._timer = self.broker.timers.at(
+            self.broker.clock() + self.broker.limits.closing_seconds, self._socket.close
+        )
+
     def close(self) -> None:
         """Close the socket behind what is written already."""
         if self.state is not State.CLOSED:
@@ -554,13 +565,13 @@ class Session:
 
     def lost(self) -> None:
         """The connection is gone; safe to call twice."""
+        self._timer.cancel()
         if self.state is State.CLOSED:
             return
         self._dismantle()
         self.state = State.CLOSED
         self._output.clear()
         self._rest.clear()
-        self._timer.cancel()
         self.broker.sessions.discard(self)
         self.broker.flush()
 
