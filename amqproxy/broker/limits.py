@@ -16,7 +16,7 @@ class Limits:
     """Channels of a connection; more end it with 530."""
     heartbeat: int = 60
     """Seconds proposed to clients; 0 for none."""
-    max_message_bytes: int = 16 * 1024 * 1024
+    max_message_bytes: int = 128 * 1024 * 1024
     """Body of a message; a larger one is refused with 406."""
     max_connections: int = 10_000
     """Connections at once, those that have not said anything yet included; more are closed unanswered."""

@@ -215,7 +215,7 @@ class Session:
             log.warning("%s: closed without a word, as RabbitMQ does: %s", self, error)
             self.close()
         else:
-            if at < len(data) and self.state is not State.CLOSED:
+            if at < len(data) and self in self.broker.sessions:
                 self._rest.append(data[at:] if at else data)
                 self._gathered = len(data) - at
         for channel in self.uncertain:

@@ -16,6 +16,7 @@ from .errors import locked, not_found, precondition_failed, refused
 from .exchange import Binding, Destination, Exchange
 from .limits import Memory
 from .message import Message
+from .policies import Policies
 from .queue import Queue
 from .tables import Table
 from .timers import Timers
@@ -70,6 +71,8 @@ class VirtualHost:
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {}
         self.default_queue_type = CLASSIC
+        self.policies = Policies()
+        """What is set for all queues and exchanges that are declared from now on."""
         self.dead: deque[tuple[Queue, Message, str]] = deque()
         """Messages that have left their queues and are to go to the exchanges for dead letters: see `bury`."""
         for exchange, kind in PREDECLARED:
@@ -98,9 +101,10 @@ class VirtualHost:
             if name.startswith("amq."):
                 raise refused(f"exchange name '{name}' contains reserved prefix 'amq.*'")
             self._check_text(arguments, "alternate-exchange", self.exchange_text(name))
-            self.exchanges[name] = Exchange(
+            exchange = self.exchanges[name] = Exchange(
                 name, kind, durable=durable, auto_delete=auto_delete, internal=internal, arguments=arguments
             )
+            exchange.alternate = self.policies.govern("exchange", name, arguments).text("alternate-exchange")
             self.counter.topology += 1
             return
         what = self.exchange_text(name)
@@ -208,7 +212,7 @@ class VirtualHost:
             auto_delete=auto_delete,
             exclusive_to=exclusive_to,
             arguments=arguments,
-            settings=Settings.of(arguments),
+            settings=Settings.of(self.policies.govern("queue", name, arguments)),
         )
         self.queues[name] = queue
         self.counter.count += 1
