@@ -5,6 +5,7 @@ AMQP 0-9-1, section 3.1.3; headers matching and exchange-to-exchange bindings as
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -49,22 +50,28 @@ class Matcher(Protocol):
         """Where a message goes; a destination may come several times. `message` is needed for headers only."""
 
 
+def _count_down(counts: Counter[Destination], destination: Destination) -> None:
+    counts[destination] -= 1
+    if not counts[destination]:
+        del counts[destination]
+
+
 class Direct:
     """The routing key is that of the binding."""
 
     reads_headers = False
 
     def __init__(self) -> None:
-        self._keys: dict[str, list[Destination]] = {}
+        self._keys: dict[str, Counter[Destination]] = {}
 
     def add(self, binding: Binding) -> None:
         """Take a binding up."""
-        self._keys.setdefault(binding.key, []).append(binding.destination)
+        self._keys.setdefault(binding.key, Counter())[binding.destination] += 1
 
     def remove(self, binding: Binding) -> None:
         """Forget a binding."""
         bound = self._keys[binding.key]
-        bound.remove(binding.destination)
+        _count_down(bound, binding.destination)
         if not bound:
             del self._keys[binding.key]
 
@@ -79,17 +86,15 @@ class Fanout:
     reads_headers = False
 
     def __init__(self) -> None:
-        self._bound: dict[Destination, int] = {}
+        self._bound: Counter[Destination] = Counter()
 
     def add(self, binding: Binding) -> None:
         """Take a binding up."""
-        self._bound[binding.destination] = self._bound.get(binding.destination, 0) + 1
+        self._bound[binding.destination] += 1
 
     def remove(self, binding: Binding) -> None:
         """Forget a binding."""
-        self._bound[binding.destination] -= 1
-        if not self._bound[binding.destination]:
-            del self._bound[binding.destination]
+        _count_down(self._bound, binding.destination)
 
     def match(self, key: str, message: Message | None) -> Iterable[Destination]:
         """All destinations."""
@@ -107,7 +112,7 @@ class _Word:
 
     def __init__(self) -> None:
         self.next: dict[str, _Word] = {}
-        self.bound: list[Destination] = []
+        self.bound: Counter[Destination] = Counter()
 
 
 class Topic:
@@ -123,7 +128,7 @@ class Topic:
         place = self._root
         for word in _words(binding.key):
             place = place.next.setdefault(word, _Word())
-        place.bound.append(binding.destination)
+        place.bound[binding.destination] += 1
 
     def remove(self, binding: Binding) -> None:
         """Forget a binding, and the branches that it alone needed."""
@@ -131,7 +136,7 @@ class Topic:
         words = _words(binding.key)
         for word in words:
             path.append(path[-1].next[word])
-        path[-1].bound.remove(binding.destination)
+        _count_down(path[-1].bound, binding.destination)
         for parent, word in zip(reversed(path[:-1]), reversed(words), strict=True):
             if parent.next[word].bound or parent.next[word].next:
                 break
@@ -255,31 +260,41 @@ class Exchange:
         self.alternate = self.arguments.text("alternate-exchange")
         """The exchange that gets what no binding matches."""
         self.matcher: Matcher = TYPES[type_name]()
-        self.bindings: dict[Hashable, Binding] = {}
-        self.bound: dict[Exchange, int] = {}
-        """Exchanges that have bindings to this one, and how many."""
+        self.bindings: dict[Destination, dict[Hashable, Binding]] = {}
+        self.bound: dict[Exchange, None] = {}
+        """Exchanges that have bindings to this one."""
 
     def bind(self, binding: Binding) -> bool:
         """Add a binding; False if it was there."""
-        if binding.identity() in self.bindings:
+        bindings = self.bindings.get(binding.destination, {})
+        if binding.identity() in bindings:
             return False
         self.matcher.add(binding)
-        self.bindings[binding.identity()] = binding
-        bound = binding.destination.bound
-        bound[self] = bound.get(self, 0) + 1
+        bindings[binding.identity()] = binding
+        self.bindings[binding.destination] = bindings
+        binding.destination.bound[self] = None
         return True
 
     def unbind(self, binding: Binding) -> bool:
         """Remove a binding; False if it was not there."""
-        found = self.bindings.pop(binding.identity(), None)
+        bindings = self.bindings.get(binding.destination, {})
+        found = bindings.pop(binding.identity(), None)
         if found is None:
             return False
         self.matcher.remove(found)
-        bound = found.destination.bound
-        bound[self] -= 1
-        if not bound[self]:
-            del bound[self]
+        if not bindings:
+            self._let_go(binding.destination)
         return True
+
+    def unbind_all(self, destination: Destination) -> None:
+        """Remove all bindings to a destination."""
+        for binding in self.bindings[destination].values():
+            self.matcher.remove(binding)
+        self._let_go(destination)
+
+    def _let_go(self, destination: Destination) -> None:
+        del self.bindings[destination]
+        del destination.bound[self]
 
     def __repr__(self) -> str:
         return f"<{self.type} exchange {self.name!r}>"

@@ -171,8 +171,6 @@ def _declare_queue(channel: Channel, method: commands.Queue.Declare) -> bytes:
             exclusive_to=channel.session if method.exclusive else None,
             arguments=arguments,
         )
-        if queue.exclusive_to is not None:
-            channel.session.exclusive[queue.name] = queue
     channel.last_queue = queue.name
     return encode(
         channel.number,

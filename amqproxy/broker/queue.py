@@ -33,6 +33,13 @@ class Owner(Protocol):
         """The queue has no more use."""
 
 
+class Connection(Protocol):
+    """What a queue that only one connection may use wants of that."""
+
+    exclusive: dict[Queue, None]
+    """The queues that go with it."""
+
+
 class Queue:
     """One queue of a virtual host."""
 
@@ -43,7 +50,7 @@ class Queue:
         *,
         durable: bool = False,
         auto_delete: bool = False,
-        exclusive_to: object | None = None,
+        exclusive_to: Connection | None = None,
         arguments: Table | None = None,
         settings: Settings | None = None,
     ) -> None:
@@ -59,8 +66,8 @@ class Queue:
         self.ready: Ready = ByPriority(self.settings.max_priority) if self.settings.max_priority else Fifo()
         self.ready_bytes = 0
         self.unacked = 0
-        self.bound: dict[Exchange, int] = {}
-        """Exchanges that have bindings to it, and how many."""
+        self.bound: dict[Exchange, None] = {}
+        """Exchanges that have bindings to it."""
         self.deleted = False
         self.quorum = self.settings.type == QUORUM
         self._ttl = self.settings.message_ttl

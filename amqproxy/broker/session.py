@@ -6,7 +6,6 @@ A session does no I/O and knows no clock but the broker's; a `Socket` writes wha
 from __future__ import annotations
 
 import logging
-import platform
 import struct
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
@@ -28,6 +27,7 @@ from .errors import (
     refused,
     unexpected_frame,
 )
+from .handshake import MECHANISMS, check_tuned, credentials, server_properties
 from .limits import FRAME_MIN, INITIAL_FRAME_MAX
 from .message import FIXED
 from .methods import Undecodable, decode, encode
@@ -43,19 +43,6 @@ log = logging.getLogger("amqproxy.broker")
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
-CAPABILITIES = (
-    "publisher_confirms",
-    "exchange_exchange_bindings",
-    "basic.nack",
-    "consumer_cancel_notify",
-    "connection.blocked",
-    "consumer_priorities",
-    "authentication_failure_close",
-    "per_consumer_qos",
-    "direct_reply_to",
-)
-VERSION = "4.1.0"
-"""The RabbitMQ whose behaviour this is: clients decide by it what they may use."""
 JOIN_BYTES = 8192
 """What gathers for a client in one turn is written when it is so much, and the rest at the end of the turn."""
 
@@ -105,7 +92,8 @@ class Session:
         """Where the client is, for people."""
         self.state = State.HEADER
         self.channels: dict[int, Channel] = {}
-        self.exclusive: dict[str, Queue] = {}
+        self.exclusive: dict[Queue, None] = {}
+        """Queues that only this connection may use, and that go with it."""
         self.uncertain: list[Channel] = []
         """Channels with messages to confirm."""
         self.writable = True
@@ -122,6 +110,7 @@ class Session:
         self._output: list[bytes] = []
         self._output_size = 0
         self._blocked = False
+        self._deaf = False
         self._heard = self._said = True
         self._silent_ticks = 0
         broker.sessions.add(self)
@@ -195,7 +184,7 @@ class Session:
     def receive(self, data: bytes) -> None:
         """Take bytes as they come, and do what they say."""
         self._heard = True
-        if self.state is State.CLOSED:
+        if self._deaf or self.state is State.CLOSED:
             return
         if self._rest:
             self._rest.append(data)
@@ -206,11 +195,12 @@ class Session:
             self._rest.clear()
         self._gathered = 0
         try:
-            if self.state is State.HEADER:
-                data = self._take_header(data)
-            at = self._take_frames(data)
-        except ProtocolError as error:
+            at = self._take_header(data) if self.state is State.HEADER else 0
+            if self.state is not State.HEADER:
+                at = self._take_frames(data, at)
+        except ProtocolError as error:  # where the next frame begins cannot be told any more
             self.fail(error)
+            self._deaf = True
         except Undecodable as error:
             log.warning("%s: closed without a word, as RabbitMQ does: %s", self, error)
             self.close()
@@ -223,17 +213,15 @@ class Session:
         self.uncertain.clear()
         self.broker.flush()
 
-    def _take_header(self, data: bytes) -> bytes:
-        """Take the protocol header, and greet or refuse; returns what comes behind it."""
-        if len(data) < len(PROTOCOL_HEADER):
-            if PROTOCOL_HEADER.startswith(data[:4]):
-                self._needed = len(PROTOCOL_HEADER)
-                return data
-            self._refuse()
-            return b""
-        if data[:8] not in (PROTOCOL_HEADER, b"AMQP\x01\x01\x00\x09"):
-            self._refuse()
-            return b""
+    def _take_header(self, data: bytes) -> int:
+        """Take the protocol header, and greet or refuse; returns where it ends, 0 while it is not complete."""
+        size = len(PROTOCOL_HEADER)
+        if len(data) < size and PROTOCOL_HEADER.startswith(data[:4]):
+            return 0
+        if data[:size] not in (PROTOCOL_HEADER, b"AMQP\x01\x01\x00\x09"):
+            self.send(PROTOCOL_HEADER)  # as the specification wants it: what we speak
+            self.close()
+            return len(data)
         self.state = State.STARTING
         self.send(
             encode(
@@ -241,32 +229,16 @@ class Session:
                 commands.Connection.Start,
                 version_major=0,
                 version_minor=9,
-                server_properties=encode_table(self._properties()),
-                mechanisms="AMQPLAIN PLAIN",
+                server_properties=encode_table(server_properties()),
+                mechanisms=MECHANISMS,
                 locales="en_US",
             )
         )
-        return data[8:]
+        return size
 
-    def _refuse(self) -> None:
-        """Answer what is no AMQP 0-9-1 with what we speak, as the specification wants it."""
-        self.send(PROTOCOL_HEADER)
-        self.close()
-
-    def _properties(self) -> dict[str, object]:
-        return {
-            "capabilities": dict.fromkeys(CAPABILITIES, True),
-            "cluster_name": "amqproxy@localhost",
-            "copyright": "MIT licence",
-            "information": "The embedded broker of amqproxy, for tests and demonstrations; it behaves like RabbitMQ",
-            "platform": f"Python {platform.python_version()}",
-            "product": "RabbitMQ",
-            "version": VERSION,
-        }
-
-    def _take_frames(self, data: bytes) -> int:
-        """Take all whole frames, and return where the rest begins."""
-        at, size = 0, len(data)
+    def _take_frames(self, data: bytes, at: int) -> int:
+        """Take all whole frames from `at` on, and return where the rest begins."""
+        size = len(data)
         channels = self.channels
         while size - at >= _FRAME.size:
             kind, number, length = _FRAME.unpack_from(data, at)
@@ -283,13 +255,12 @@ class Session:
                 raise self._too_large(kind, length)
             at = end
             channel = channels.get(number)
-            if channel is None:
-                self._take_other(kind, number, data[start:last])
-                if self.state is State.CLOSED:
-                    return size
-                continue
             try:
-                if kind == METHOD and length >= 4:
+                if channel is None:
+                    self._take_other(kind, number, data[start:last])
+                    if self.state is State.CLOSED:
+                        return size
+                elif kind == METHOD and length >= 4:
                     method = data[start : start + 4]
                     if method == _IS_PUBLISH:
                         channel.begin(data[start + 6 : last])
@@ -306,9 +277,10 @@ class Session:
             except ProtocolError as error:
                 if error.method is None:
                     error.method = data[start : start + 4] if kind == METHOD else _IS_PUBLISH
-                if not error.soft:
-                    raise
-                self._close_channel(channel, error)
+                if error.soft and channel is not None:
+                    self._close_channel(channel, error)
+                else:
+                    self.fail(error)
             if self._blocked:
                 break
         self._needed = FRAME_OVERHEAD
@@ -375,9 +347,11 @@ class Session:
     def _open_channel(self, kind: int, number: int, payload: bytes) -> None:
         if self.channel_max and len(self.channels) + len(self._closing) >= self.channel_max:
             count = len(self.channels) + len(self._closing)
-            raise not_allowed(
+            error = not_allowed(
                 f"number of channels opened ({count}) has reached the negotiated channel_max ({self.channel_max})"
             )
+            error.method = b""
+            raise error
         if kind != METHOD:
             raise unexpected_frame("expected method frame, got non method frame instead")
         if not isinstance(self._decode(payload), commands.Channel.Open):
@@ -420,14 +394,7 @@ class Session:
     # The connection itself.
 
     def _take_connection_method(self, payload: bytes) -> None:
-        try:
-            self._perform(self._decode(payload))
-        except ProtocolError as error:
-            if error.method is None:
-                error.method = payload[:4]
-            raise
-
-    def _perform(self, method: base.Frame) -> None:
+        method = self._decode(payload)
         state = self.state
         if isinstance(method, commands.Connection.Close) and state is not State.HEADER:
             self._dismantle()
@@ -456,9 +423,9 @@ class Session:
         assert isinstance(client, Table)
         self.client = client
         response = bytes(method.response)  # type: ignore[arg-type]  # a long string stays bytes, see methods.py
-        if method.mechanism not in ("PLAIN", "AMQPLAIN"):
+        if method.mechanism not in MECHANISMS.split():
             raise command_invalid(f"unknown authentication mechanism '{method.mechanism}'")
-        name, password = _credentials(method.mechanism, response)
+        name, password = credentials(method.mechanism, response)
         user = self.broker.users.get(name)
         if user is None or not user.knows(password):
             raise refused(
@@ -480,20 +447,13 @@ class Session:
 
     def _tune(self, method: commands.Connection.TuneOk) -> None:
         limits = self.broker.limits
-        self._check_tuned("frame_max", FRAME_MIN, limits.frame_max, method.frame_max)
-        self._check_tuned("channel_max", 1, limits.channel_max, method.channel_max)
+        check_tuned("frame_max", FRAME_MIN, limits.frame_max, method.frame_max)
+        check_tuned("channel_max", 1, limits.channel_max, method.channel_max)
         self.frame_max = method.frame_max
         self.body_max = method.frame_max - FRAME_OVERHEAD
         self.channel_max = method.channel_max
         self._heartbeat = method.heartbeat
         self.state = State.OPENING
-
-    def _check_tuned(self, name: str, least: int, most: int, value: int) -> None:
-        if 0 < value < least:
-            raise not_allowed(f"negotiated {name} = {value} is lower than the minimum allowed value ({least})")
-        if most and not 0 < value <= most:
-            shown = value or "0 (no limit)"
-            raise not_allowed(f"negotiated {name} = {shown} is higher than the maximum allowed value ({most})")
 
     def _open(self, method: commands.Connection.Open) -> None:
         name = method.virtual_host
@@ -543,8 +503,7 @@ class Session:
         for channel in list(self.channels.values()):
             self._drop_channel(channel)
         self._closing.clear()
-        exclusive, self.exclusive = self.exclusive, {}
-        for queue in exclusive.values():
+        for queue in list(self.exclusive):
             queue.vhost.delete_queue(queue)
 
     def _finish(self) -> None:
@@ -585,7 +544,8 @@ class Session:
         self._timer = self.broker.timers.at(self.broker.clock() + self._heartbeat / 2, self._beat)
 
     def _beat(self) -> None:
-        self._silent_ticks = 0 if self._heard else self._silent_ticks + 1
+        # A client that we do not listen to cannot be heard.
+        self._silent_ticks = 0 if self._heard or self._blocked else self._silent_ticks + 1
         self._heard = False
         if self._silent_ticks >= 4:
             log.warning("%s: closed: no heartbeat for %d s", self, self._heartbeat * 2)
@@ -609,17 +569,3 @@ def _snippet(payload: bytes) -> str:
 def _class_and_method(payload: bytes | None) -> tuple[int, int]:
     payload = payload or b""
     return int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")
-
-
-def _credentials(mechanism: str, response: bytes) -> tuple[str, str]:
-    """Name and password, as a client wrote them; empty ones if an AMQPLAIN response is no table."""
-    if mechanism == "PLAIN":
-        parts = response.decode(errors="surrogateescape").split("\0")
-        if len(parts) != 3 or parts[0]:
-            raise ProtocolError(502, "response of mechanism PLAIN is not a name and a password")
-        return parts[1], parts[2]
-    try:
-        table = Table.parse(response)
-    except (Malformed, IndexError):
-        return "", ""
-    return table.text("LOGIN") or "", table.text("PASSWORD") or ""

@@ -17,7 +17,7 @@ from .exchange import Binding, Destination, Exchange
 from .limits import Memory
 from .message import Message
 from .policies import Policies
-from .queue import Queue
+from .queue import Connection, Queue
 from .tables import Table
 from .timers import Timers
 
@@ -122,8 +122,8 @@ class VirtualHost:
         if if_unused and found.bindings:
             raise precondition_failed(f"{self.exchange_text(name)} in use")
         del self.exchanges[name]
-        for binding in list(found.bindings.values()):
-            found.unbind(binding)
+        for destination in list(found.bindings):
+            found.unbind_all(destination)
         self._unbind_all(found)
         self.counter.topology += 1
 
@@ -157,7 +157,7 @@ class VirtualHost:
         *,
         durable: bool = False,
         auto_delete: bool = False,
-        exclusive_to: object | None = None,
+        exclusive_to: Connection | None = None,
         arguments: Table | None = None,
     ) -> Queue:
         """Make a queue, or see that the one there is the same; a name is made for one without."""
@@ -189,7 +189,7 @@ class VirtualHost:
         return Table({**arguments.fields, "x-queue-type": long_string(self.default_queue_type)})
 
     def _new_queue(
-        self, name: str, durable: bool, auto_delete: bool, exclusive_to: object | None, arguments: Table
+        self, name: str, durable: bool, auto_delete: bool, exclusive_to: Connection | None, arguments: Table
     ) -> Queue:
         what = self.queue_text(name)
         self._check_text(arguments, "x-dead-letter-exchange", what)
@@ -215,6 +215,8 @@ class VirtualHost:
             settings=Settings.of(self.policies.govern("queue", name, arguments)),
         )
         self.queues[name] = queue
+        if exclusive_to is not None:
+            exclusive_to.exclusive[queue] = None
         self.counter.count += 1
         self.counter.topology += 1
         return queue
@@ -228,6 +230,8 @@ class VirtualHost:
         del self.queues[queue.name]
         self.counter.count -= 1
         self.counter.topology += 1
+        if queue.exclusive_to is not None:
+            queue.exclusive_to.exclusive.pop(queue, None)
         self._unbind_all(queue)
         for consumer in list(queue.consumers.all):
             consumer.channel.cancelled(consumer)
@@ -265,8 +269,7 @@ class VirtualHost:
 
     def _unbind_all(self, destination: Destination) -> None:
         for exchange in list(destination.bound):
-            for binding in [one for one in exchange.bindings.values() if one.destination is destination]:
-                exchange.unbind(binding)
+            exchange.unbind_all(destination)
             self._delete_unused(exchange)
 
     def _delete_unused(self, exchange: Exchange) -> None:
