@@ -5,14 +5,16 @@ Texts and rules are RabbitMQ's (https://www.rabbitmq.com/docs/queues#optional-ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from .errors import ProtocolError, precondition_failed
 from .message import LONGEST_TTL
-from .tables import INTEGERS, Table
+from .tables import INTEGERS, Table, comparable
 
-QUORUM, CLASSIC, STREAM = "quorum", "classic", "stream"
+QUORUM, CLASSIC = "quorum", "classic"
+DELIVERY_LIMIT = 20
+"""How often a message may come back to a quorum queue that was declared without a limit, since RabbitMQ 4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Settings:
             dead_letter_key=arguments.text("x-dead-letter-routing-key"),
             max_priority=number("x-max-priority") or 0,
             single_active_consumer=bool(arguments.get("x-single-active-consumer")),
-            delivery_limit=number("x-delivery-limit"),
+            delivery_limit=number("x-delivery-limit") if "x-delivery-limit" in arguments else DELIVERY_LIMIT,
         )
 
 
@@ -106,6 +108,8 @@ def _dead_letter_key(table: Table, name: str) -> str | None:
     wrong = _text(table, name)
     if wrong is None and "x-dead-letter-exchange" not in table:
         return "routing_key_but_no_dlx_defined"
+    if wrong is None and len((table.text(name) or "").encode(errors="surrogateescape")) > 255:
+        return "routing_key_too_long"
     return wrong
 
 
@@ -187,9 +191,10 @@ def check_equivalent(what: str, current: Table, received: Table, names: Iterable
     for name in names:
         if name == "x-queue-type" and {current.text(name), received.text(name)} <= {None, CLASSIC}:
             continue
-        ours, theirs = current.get(name), received.get(name)
-        if ours != theirs or _class(current.kind(name)) != _class(received.kind(name)):
-            both = name in current and name in received
+        both = name in current and name in received
+        if not both and name not in current and name not in received:
+            continue
+        if not both or _value(current, name) != _value(received, name):
             shown = _plain if both else _shown
             raise inequivalent(name, what, shown(received, name), shown(current, name))
 
@@ -205,15 +210,13 @@ def check_same(name: str, what: str, received: bool | str, current: bool | str) 
         raise inequivalent(name, what, f"'{str(received).lower()}'", f"'{str(current).lower()}'")
 
 
-def _class(kind: str) -> str:
-    if kind in INTEGERS or kind == "decimal":
-        return "integer"
-    return "float" if kind in ("float", "double") else kind
+def _value(table: Table, name: str) -> tuple[bool, Hashable]:
+    """What is equal for arguments that RabbitMQ takes for equal: integers of any size, floats of any."""
+    return table.kind(name) in ("float", "double"), comparable(table.fields[name])
 
 
 def _plain(table: Table, name: str) -> str:
-    value = table[name]
-    return f"'{str(value).lower() if isinstance(value, bool) else value}'"
+    return f"'{table.show(name)}'"
 
 
 def _shown(table: Table, name: str) -> str:

@@ -36,6 +36,7 @@ class Broker:
         """Connections with something to write at the end of this turn."""
         self.blocked: str | None = None
         """Why connections that publish are not listened to; None while they are."""
+        self._blocked_by_user: str | None = None
         self._counter = Counter(self.limits.max_queues)
         self.add_vhost("/")
         self.add_user("guest", "guest", tags=("administrator",))
@@ -79,22 +80,32 @@ class Broker:
         self._counter.topology += 1
 
     def block(self, reason: str = "low on memory") -> None:
-        """Listen no more to connections that publish, and tell those that want to know, until `unblock`."""
-        self.blocked = reason
+        """Listen no more to connections that publish, and tell those that want to know, until `unblock`.
+
+        The reason is cut to the 255 bytes that a client can be told.
+        """
+        self._blocked_by_user = reason.encode()[:255].decode(errors="ignore")
+        self._update_blocked()
 
     def unblock(self) -> None:
-        """Listen to all connections again."""
-        self.blocked = None
+        """Listen to all connections again, unless memory is short indeed."""
+        self._blocked_by_user = None
+        self._update_blocked()
+
+    def _update_blocked(self) -> None:
+        self.blocked = self._blocked_by_user or ("low on memory" if self.memory.alarm else None)
+        if self.blocked is not None:
+            return
         for session in list(self.sessions):
             session.unblock()
         self.flush()
 
     def _memory_alarm(self, raised: bool) -> None:
         if raised:
-            self.block()
+            self._update_blocked()
         else:
             # Not at once: whoever frees memory is in the middle of something.
-            self.timers.at(self.clock(), self.unblock)
+            self.timers.at(self.clock(), self._update_blocked)
 
     def flush(self) -> None:
         """Write what all connections have to write."""

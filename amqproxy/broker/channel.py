@@ -6,7 +6,7 @@ Methods that come once and not with every message are in operations.py.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pamqp import commands
@@ -16,7 +16,7 @@ from ..frames import METHOD
 from ..properties import HEADERS, REPLY_TO, USER_ID
 from .consumers import Consumer
 from .direct import PSEUDO_QUEUE, DirectReply
-from .errors import ProtocolError, not_implemented, precondition_failed, unexpected_frame
+from .errors import ProtocolError, precondition_failed, unexpected_frame
 from .message import Entry, Message, headers_of, scan, split
 from .methods import encode
 from .queue import Queue, counted
@@ -57,7 +57,7 @@ class Channel:
         "_header",
         "_lowest",
         "_missing",
-        "_parts",
+        "_part",
         "_published",
         "_routes",
         "_tag",
@@ -103,7 +103,8 @@ class Channel:
         self._arguments: bytes | None = None
         self._header: bytes | None = None
         self._missing = 0
-        self._parts: list[bytes] = []
+        self._part = bytearray()
+        """What has come of a body in several frames."""
 
     # Publishing: a method, a header, and as many bodies as it takes.
 
@@ -157,16 +158,17 @@ class Channel:
             raise self.interrupted()
         missing = self._missing - len(body)
         if missing == 0:
-            if self._parts:
-                self._parts.append(body)
-                body = b"".join(self._parts)
-                self._parts = []
+            if self._part:
+                self.vhost.memory.free(len(self._part))
+                body = bytes(self._part + body)
+                self._part = bytearray()
             self._finish(header, body)
         elif missing < 0:
             raise self.interrupted()
         else:
             self._missing = missing
-            self._parts.append(body)
+            self._part += body
+            self.vhost.memory.take(len(body))
 
     def _finish(self, header: bytes, body: bytes) -> None:
         arguments = self._arguments
@@ -176,22 +178,20 @@ class Channel:
 
     def publish(self, arguments: bytes, header: bytes, body: bytes) -> None:
         """Take a whole message, and send it where it goes."""
-        if arguments[-1] & 2:
-            raise not_implemented("immediate=true")
         route = self._routes.find(arguments)
         message = Message(route.address, header, body)
         targets = route.targets
         try:
-            concerns_us = scan(message)
+            if scan(message):
+                self._examine(message)
         except Malformed as error:
             raise _internal_error() from error
-        if concerns_us:
-            self._examine(message)
-            if message.keys is not None:
-                targets = None
+        if message.keys is not None:
+            targets = None
         if targets is None:
             targets = tuple(self.vhost.route(route.exchange, message.routing_keys, message)[0])
         if self.transaction is not None:
+            self.vhost.memory.take(message.share)
             self.transaction.publish(message, route, targets)
         else:
             if not targets and route.mandatory:
@@ -338,8 +338,10 @@ class Channel:
             if consumer is not None:
                 consumer.unacked -= 1
                 self.consumed_unacked -= 1
-                if consumer.parked:
-                    self._unpark(consumer)
+                if consumer.parked or self.prefetch_shared:
+                    self._unpark((consumer,))
+                    if self.vhost.dead:
+                        self.vhost.bury()
             return
         self._settle(self.take(tag, multiple), self.acknowledge)
 
@@ -386,13 +388,14 @@ class Channel:
         """Let go of deliveries that are done."""
         for entry, queue, _ in held:
             queue.settled(entry)
-        self._uncount(held)
+        self._unpark(self._uncount(held))
+        self.vhost.bury()
 
     def discard(self, held: list[Held]) -> None:
         """Let go of deliveries that were refused for good."""
         for entry, queue, _ in held:
             queue.rejected(entry)
-        self._uncount(held)
+        self._unpark(self._uncount(held))
         self.vhost.bury()
 
     def requeue(self, held: list[Held]) -> None:
@@ -402,40 +405,37 @@ class Channel:
             queues.setdefault(queue, []).append(entry)
         for queue, entries in queues.items():
             queue.put_back(entries)
-        self._uncount(held, pump=False)
-        for queue in queues:
-            queue.pump()
+        self._unpark(self._uncount(held), queues)
         self.vhost.bury()
 
-    def _uncount(self, held: list[Held], *, pump: bool = True) -> None:
-        """Give consumers the credit back that deliveries had taken."""
+    def _uncount(self, held: list[Held]) -> Iterable[Consumer]:
+        """Give consumers the credit back that deliveries had taken; return them."""
         consumers: dict[Consumer, None] = {}
         for _, _, consumer in held:
             if consumer is not None:
                 consumer.unacked -= 1
                 self.consumed_unacked -= 1
                 consumers[consumer] = None
-        for consumer in consumers:
-            if consumer.parked:
-                self._unpark(consumer, pump=pump)
+        return consumers
 
-    def _unpark(self, consumer: Consumer, *, pump: bool = True) -> None:
-        """Let a consumer have messages again, and with it those that share its prefetch."""
-        sharing = sorted(self.consumers.values(), key=_when_parked) if self.prefetch_shared else (consumer,)
-        for one in sharing:
-            if one.parked and one.can_take():
-                one.queue.consumers.unpark(one)
-                if pump:
-                    one.queue.pump()
+    def _unpark(self, consumers: Iterable[Consumer], queues: Iterable[Queue] = ()) -> None:
+        """Let consumers have messages again that can take some, and with them those that share their prefetch."""
+        pumped = dict.fromkeys(queues)
+        if self.prefetch_shared:
+            consumers = self.consumers.values()
+        for consumer in sorted(consumers, key=_when_parked):
+            if consumer.parked and consumer.can_take():
+                consumer.queue.consumers.unpark(consumer)
+                pumped[consumer.queue] = None
+        for queue in pumped:
+            queue.pump()
 
     def resume(self) -> None:
         """The socket takes more again, or a prefetch was raised: so do the consumers."""
-        for consumer in sorted(self.consumers.values(), key=_when_parked):
-            if consumer.parked and consumer.can_take():
-                consumer.queue.consumers.unpark(consumer)
-                consumer.queue.pump()
-        if self.vhost.dead:
-            self.vhost.bury()
+        if self.reply is not None:
+            self.reply.resume()
+        self._unpark(self.consumers.values())
+        self.vhost.bury()
 
     # The end.
 
@@ -453,13 +453,24 @@ class Channel:
         if self.reply is not None:
             self.forget_reply()
         if self.transaction is not None:
-            self.restore(self.transaction.rollback())
+            self.restore(self.roll_back())
+        self.vhost.memory.free(len(self._part))
         held, self.unacked = self.unacked, {}
         self.settle(list(held.values()), self.requeue)
         self.vhost.bury()
 
+    def roll_back(self) -> dict[int, Held]:
+        """Forget what the transaction holds; return the deliveries that it had settled."""
+        assert self.transaction is not None
+        messages, settled = self.transaction.take()
+        for message, _, _ in messages:
+            self.vhost.memory.free(message.share)
+        return {tag: one for held, _ in settled for tag, one in held.items()}
+
     def forget_reply(self) -> None:
         """Take no more direct replies."""
         assert self.reply is not None
+        self.reply.close()
         self.session.broker.replies.pop(self.reply.name, None)
+        self.vhost.counter.topology += 1
         self.reply = None

@@ -7,6 +7,7 @@ used up or its socket is full, loses its place and gets a new one, last, when it
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -106,8 +107,9 @@ class Consumers:
         self.all.remove(consumer)
         consumer.parked = 0
         turn = self._turns.get(consumer.priority)
-        if turn is not None and consumer in turn:
-            turn.remove(consumer)
+        if turn is not None:
+            with suppress(ValueError):  # it had lost its turns
+                turn.remove(consumer)
             if not turn:
                 del self._turns[consumer.priority]
         if self.active is consumer:

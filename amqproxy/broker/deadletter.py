@@ -20,7 +20,7 @@ def buried(message: Message, queue: str, reason: str, exchange: str, key: str | 
     earlier = next((one for one in deaths if (one.text("queue"), one.text("reason")) == (queue, reason)), None)
     if earlier is not None:
         deaths.remove(earlier)
-        earlier.fields["count"] = long_integer(earlier["count"] + 1)
+        earlier.fields["count"] = long_integer(min(earlier["count"] + 1, 2**63 - 1))
         deaths.insert(0, earlier)
     else:
         deaths.insert(0, _death(message, queue, reason, now, parts.get(EXPIRATION)))

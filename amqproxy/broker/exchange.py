@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from .errors import precondition_failed
 from .message import Message
@@ -108,9 +108,10 @@ def _words(key: str) -> list[str]:
 class _Word:
     """A place in the tree of topic patterns."""
 
-    __slots__ = ("bound", "next")
+    __slots__ = ("bound", "next", "takes_all")
 
-    def __init__(self) -> None:
+    def __init__(self, word: str) -> None:
+        self.takes_all = word == "#"
         self.next: dict[str, _Word] = {}
         self.bound: Counter[Destination] = Counter()
 
@@ -121,13 +122,13 @@ class Topic:
     reads_headers = False
 
     def __init__(self) -> None:
-        self._root = _Word()
+        self._root = _Word("")
 
     def add(self, binding: Binding) -> None:
         """Take a binding up."""
         place = self._root
         for word in _words(binding.key):
-            place = place.next.setdefault(word, _Word())
+            place = place.next.setdefault(word, _Word(word))
         place.bound[binding.destination] += 1
 
     def remove(self, binding: Binding) -> None:
@@ -156,11 +157,11 @@ class Topic:
             if at == len(words):
                 found.update(dict.fromkeys(place.bound))
             else:
-                for word in (words[at], "*"):
-                    if word in place.next:
-                        pending.append((place.next[word], at + 1))
+                pending += ((place.next[word], at + 1) for word in (words[at], "*") if word in place.next)
+                if place.takes_all:
+                    pending.append((place, at + 1))
             if "#" in place.next:
-                pending += ((place.next["#"], ahead) for ahead in range(at, len(words) + 1))
+                pending.append((place.next["#"], at))
         return found
 
 
@@ -178,15 +179,13 @@ class Headers:
     def add(self, binding: Binding) -> None:
         """Take a binding up; precondition_failed for an x-match that there is not."""
         arguments = binding.arguments
-        kind = arguments.kind("x-match")
+        kind, shown = arguments.kind("x-match"), arguments.show("x-match")
         if kind == "longstr" and arguments.text("x-match") not in _MATCHES:
             raise precondition_failed(
-                f"Invalid x-match field value {_erlang(arguments['x-match'])}; "
-                "expected all, any, all-with-x, or any-with-x"
+                f'Invalid x-match field value <<"{shown}">>; expected all, any, all-with-x, or any-with-x'
             )
         if kind not in ("longstr", "undefined"):
-            value = _erlang(arguments["x-match"])
-            raise precondition_failed(f"Invalid x-match field type {kind} (value {value}); expected longstr")
+            raise precondition_failed(f"Invalid x-match field type {kind} (value {shown}); expected longstr")
         self._bindings[binding.identity()] = binding
 
     def remove(self, binding: Binding) -> None:
@@ -211,10 +210,6 @@ def _fits(pattern: Table, headers: dict[str, Hashable]) -> bool:
         name in headers and (value == b"V" or comparable(value) == headers[name]) for name, value in wanted.items()
     )
     return all(found) if how.startswith("all") else any(found)
-
-
-def _erlang(value: Any) -> str:
-    return f'<<"{value}">>' if isinstance(value, str) else str(value).lower()
 
 
 TYPES: dict[str, type[Direct | Fanout | Topic | Headers]] = {

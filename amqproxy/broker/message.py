@@ -160,7 +160,7 @@ _KINDS = {HEADERS: _TABLE, DELIVERY_MODE: _MODE, EXPIRATION: _TTL, USER_ID: _TEX
 def _plan(raw: bytes) -> tuple[int, ...]:
     """What the properties with these flags are, one after the other; made once for each combination of flags."""
     (flags,) = _FLAGS.unpack(raw)
-    if flags & 3:
+    if flags & 1:
         raise Malformed("a content header has more property flags than there are properties")
     plan = tuple(_KINDS.get(flag, -_SIZES[flag] if flag in _SIZES else _SHORT) for flag in _ORDER if flags & flag)
     _PLANS[raw] = plan
@@ -173,6 +173,8 @@ def scan(message: Message) -> bool:
     True if there may be more in it that concerns the broker, which is then to `examine` it.
     """
     header = message.header
+    if len(header) < FIXED + 2:
+        raise Malformed("a content header ends before its property flags")
     raw = header[FIXED : FIXED + 2]
     plan = _PLANS.get(raw)
     if plan is None:

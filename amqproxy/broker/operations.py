@@ -390,12 +390,13 @@ def _transaction(channel: Channel) -> Transaction:
 @_operation(commands.Tx.Commit)
 def _commit(channel: Channel, method: commands.Tx.Commit) -> None:
     """Return what has no route, answer, and then let happen what follows from the rest."""
-    messages, settled = _transaction(channel).commit()
+    messages, settled = _transaction(channel).take()
     for message, route, targets in messages:
         if not targets and route.mandatory:
             channel.give_back(message)
     channel.session.send(encode(channel.number, commands.Tx.CommitOk))
     for message, route, targets in messages:
+        channel.vhost.memory.free(message.share)
         channel.enqueue(message, route, targets)
     for held, how in settled:
         channel.settle(list(held.values()), how)
@@ -403,7 +404,8 @@ def _commit(channel: Channel, method: commands.Tx.Commit) -> None:
 
 @_operation(commands.Tx.Rollback)
 def _rollback(channel: Channel, method: commands.Tx.Rollback) -> bytes:
-    channel.restore(_transaction(channel).rollback())
+    _transaction(channel)
+    channel.restore(channel.roll_back())
     return encode(channel.number, commands.Tx.RollbackOk)
 
 

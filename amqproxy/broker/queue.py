@@ -111,10 +111,11 @@ class Queue:
         self.vhost.memory.take(message.share)
         self.ready_bytes += len(message.body)
         self.ready.append(entry)
-        if ttl is not None:
-            self._watch_head()
         if self._bounded:
             self._drop_head()
+            self._watch_head()
+        elif ttl is not None:
+            self._watch_head()
         return True
 
     def _overflows(self, message: Message) -> bool:
@@ -156,21 +157,23 @@ class Queue:
 
     def settled(self, entry: Entry) -> None:
         """A delivery was acknowledged: the message is done."""
-        if not self.deleted:
-            self.unacked -= 1
-            self.vhost.memory.free(entry.message.share)
+        self.unacked -= 1
+        self.vhost.memory.free(entry.message.share)
 
     def rejected(self, entry: Entry) -> None:
         """A delivery was refused for good."""
-        if not self.deleted:
+        if self.deleted:
+            self.settled(entry)
+        else:
             self.unacked -= 1
             self._let_go(entry, "rejected")
 
     def put_back(self, entries: Iterable[Entry]) -> None:
         """Take deliveries back that were not acknowledged; `pump` should follow."""
-        if self.deleted:
-            return
         for entry in entries:
+            if self.deleted:
+                self.settled(entry)
+                continue
             self.unacked -= 1
             entry.redelivered = True
             if self.quorum and not self._count_delivery(entry):
@@ -178,9 +181,9 @@ class Queue:
                 continue
             self.ready_bytes += len(entry.message.body)
             self.ready.put_back(entry)
-        self._watch_head()
         if self._bounded and not self._rejects:
             self._drop_head()
+        self._watch_head()
 
     def _count_delivery(self, entry: Entry) -> bool:
         """Count one more attempt; False if there were too many."""

@@ -47,7 +47,7 @@ JOIN_BYTES = 8192
 """What gathers for a client in one turn is written when it is so much, and the rest at the end of the turn."""
 
 _FRAME = struct.Struct(">BHI")
-_ACK = struct.Struct(">Q?")
+_ACK = struct.Struct(">QB")
 _IS_PUBLISH, _IS_ACK = b"\x00\x3c\x00\x28", b"\x00\x3c\x00\x50"
 _ACCESS_REQUEST, _ACCESS_OK = b"\x00\x1e\x00\x0a", b"\x00\x1e\x00\x0b\x00\x01"
 
@@ -99,6 +99,7 @@ class Session:
         self.writable = True
         self.client: Table = Table()
         """The client's properties."""
+        self._capabilities: frozenset[str] = frozenset()
         self.frame_max = INITIAL_FRAME_MAX
         self.body_max = INITIAL_FRAME_MAX - FRAME_OVERHEAD
         self.channel_max = 0
@@ -177,7 +178,7 @@ class Session:
 
     def wants(self, capability: str) -> bool:
         """Whether the client said that it knows an extension."""
-        return self.client.table("capabilities").get(capability) is True
+        return capability in self._capabilities
 
     # Input.
 
@@ -249,10 +250,10 @@ class Session:
                 self._needed = end - at
                 return at
             start, last = at + 7, end - 1
-            if data[last] != 0xCE:
-                raise self._bad_end(kind, data[start:last], data[last])
             if length > self.frame_max:
                 raise self._too_large(kind, length)
+            if data[last] != 0xCE:
+                raise self._bad_end(kind, data[start:last], data[last])
             at = end
             channel = channels.get(number)
             try:
@@ -265,7 +266,8 @@ class Session:
                     if method == _IS_PUBLISH:
                         channel.begin(data[start + 6 : last])
                     elif method == _IS_ACK and length == 13 and not channel.expects_content:
-                        channel.ack(*_ACK.unpack_from(data, start + 4))
+                        tag, flags = _ACK.unpack_from(data, start + 4)
+                        channel.ack(tag, bool(flags & 1))
                     else:
                         self._take_method(channel, data[start:last])
                 elif kind == HEADER and length >= FIXED:
@@ -281,7 +283,7 @@ class Session:
                     self._close_channel(channel, error)
                 else:
                     self.fail(error)
-            if self._blocked:
+            if self._blocked or not self.writable:
                 break
         self._needed = FRAME_OVERHEAD
         return at
@@ -422,6 +424,8 @@ class Session:
         client: object = method.client_properties
         assert isinstance(client, Table)
         self.client = client
+        known = client.table("capabilities").fields
+        self._capabilities = frozenset(name for name, value in known.items() if value == b"t\x01")
         response = bytes(method.response)  # type: ignore[arg-type]  # a long string stays bytes, see methods.py
         if method.mechanism not in MECHANISMS.split():
             raise command_invalid(f"unknown authentication mechanism '{method.mechanism}'")
@@ -500,6 +504,7 @@ class Session:
 
     def _dismantle(self) -> None:
         """Close all channels, and delete the queues that only this connection could use."""
+        self.writable = False  # what one channel gives back is not for the next one
         for channel in list(self.channels.values()):
             self._drop_channel(channel)
         self._closing.clear()

@@ -37,6 +37,7 @@ INTEGERS = frozenset({"byte", "short", "signedint", "long", "unsignedbyte", "uns
 _FIXED = {ord("t"): 1, ord("b"): 1, ord("B"): 1, ord("s"): 2, ord("u"): 2, ord("I"): 4, ord("i"): 4, ord("f"): 4}
 _FIXED |= {ord("l"): 8, ord("d"): 8, ord("T"): 8, ord("D"): 5, ord("V"): 0}
 _SIZED = frozenset(b"SxFA")
+_NESTED = frozenset(b"FA")
 _LENGTH = struct.Struct(">I")
 
 
@@ -52,6 +53,7 @@ class Table(Mapping[str, Any]):
     @classmethod
     def parse(cls, data: bytes) -> Table:
         """The table whose fields are `data`, without its length; Malformed if that is none."""
+        check(data)
         table = cls()
         at, end = 0, len(data)
         while at < end:
@@ -69,6 +71,16 @@ class Table(Mapping[str, Any]):
             parts += (bytes((len(raw),)), raw, value)
         body = b"".join(parts)
         return _LENGTH.pack(len(body)) + body
+
+    def show(self, name: str) -> str:
+        """The value of a field as an error shows it."""
+        if name not in self.fields:
+            return "undefined"
+        try:
+            value = self[name]
+        except Malformed:
+            return f"<{self.kind(name)}>"
+        return str(value).lower() if isinstance(value, bool) else str(value)
 
     def kind(self, name: str) -> str:
         """The type of a field in RabbitMQ's words, "undefined" if there is no such field."""
@@ -150,10 +162,15 @@ def nested(table: Table) -> bytes:
 
 
 def check(fields: bytes) -> None:
-    """See that these are whole fields, whatever is nested in them; Malformed if not."""
-    at, end = 0, len(fields)
-    while at < end:
-        at = _skip(fields, at + 1 + fields[at])
+    """See that these are whole fields, and what is nested in them too; Malformed if not."""
+    pending = [(fields, 0, True)]
+    while pending:
+        data, at, named = pending.pop()
+        while at < len(data):
+            start = at + 1 + data[at] if named else at
+            at = _skip(data, start)
+            if data[start] in _NESTED:
+                pending.append((data[start + 5 : at], 0, data[start] == ord("F")))
 
 
 def comparable(field: bytes) -> Hashable:

@@ -35,14 +35,8 @@ class Transaction:
         """Keep deliveries by their tags, with what will settle them."""
         self._settled.append((held, how))
 
-    def commit(self) -> tuple[list[Published], list[Settled]]:
-        """Hand over all that was kept: messages first, as in RabbitMQ, then what is settled."""
+    def take(self) -> tuple[list[Published], list[Settled]]:
+        """Hand over all that was kept, to be done or forgotten, and begin anew."""
         published, self._published = self._published, []
         settled, self._settled = self._settled, []
         return published, settled
-
-    def rollback(self) -> dict[int, Held]:
-        """Forget all that was kept; return the deliveries, which are unacknowledged again."""
-        self._published.clear()
-        settled, self._settled = self._settled, []
-        return {tag: one for held, _ in settled for tag, one in held.items()}

@@ -121,11 +121,7 @@ class VirtualHost:
             return
         if if_unused and found.bindings:
             raise precondition_failed(f"{self.exchange_text(name)} in use")
-        del self.exchanges[name]
-        for destination in list(found.bindings):
-            found.unbind_all(destination)
-        self._unbind_all(found)
-        self.counter.topology += 1
+        self._remove_exchanges([found])
 
     # Queues.
 
@@ -232,7 +228,7 @@ class VirtualHost:
         self.counter.topology += 1
         if queue.exclusive_to is not None:
             queue.exclusive_to.exclusive.pop(queue, None)
-        self._unbind_all(queue)
+        self._remove_exchanges(self._unbind_all(queue))
         for consumer in list(queue.consumers.all):
             consumer.channel.cancelled(consumer)
         return count
@@ -265,16 +261,25 @@ class VirtualHost:
             self._check_owner(destination, connection)
         if exchange.unbind(Binding(destination, key, arguments)):
             self.counter.topology += 1
-            self._delete_unused(exchange)
+            self._remove_exchanges(_unused([exchange]))
 
-    def _unbind_all(self, destination: Destination) -> None:
-        for exchange in list(destination.bound):
+    def _unbind_all(self, destination: Destination) -> list[Exchange]:
+        """Remove all bindings to what is deleted; return the exchanges that are to go with their last binding."""
+        sources = list(destination.bound)
+        for exchange in sources:
             exchange.unbind_all(destination)
-            self._delete_unused(exchange)
+        return _unused(sources)
 
-    def _delete_unused(self, exchange: Exchange) -> None:
-        if exchange.auto_delete and not exchange.bindings:
-            self.delete_exchange(exchange.name)
+    def _remove_exchanges(self, exchanges: list[Exchange]) -> None:
+        """Remove exchanges, and those that go with their last binding in turn."""
+        while exchanges:
+            exchange = exchanges.pop()
+            if self.exchanges.pop(exchange.name, None) is None:
+                continue
+            for destination in list(exchange.bindings):
+                exchange.unbind_all(destination)
+            exchanges += self._unbind_all(exchange)
+            self.counter.topology += 1
 
     # The way of a message.
 
@@ -336,3 +341,7 @@ class VirtualHost:
                     log.warning("a message was dropped: it would go round from %r to %r for ever", queue, target)
                 elif not target.publish(letter):
                     log.debug("%r refused a dead letter", target)
+
+
+def _unused(exchanges: list[Exchange]) -> list[Exchange]:
+    return [one for one in exchanges if one.auto_delete and not one.bindings]
