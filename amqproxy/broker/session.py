@@ -43,6 +43,8 @@ log = logging.getLogger("amqproxy.broker")
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+DEAF_SECONDS = 1.0
+"""From an error after which nothing can be understood any more to the end of the connection."""
 JOIN_BYTES = 8192
 """What gathers for a client in one turn is written when it is so much, and the rest at the end of the turn."""
 
@@ -111,6 +113,7 @@ class Session:
         self._output: list[bytes] = []
         self._output_size = 0
         self._blocked = False
+        self._listening = True
         self._deaf = False
         self._heard = self._said = True
         self._silent_ticks = 0
@@ -153,7 +156,8 @@ class Session:
         self.broker.flush()
 
     def _throttle(self) -> None:
-        if self.writable and not self._blocked:
+        self._listening = self.writable and not self._blocked
+        if self._listening:
             self._socket.resume_reading()
             if self._gathered:
                 self.receive(b"")
@@ -202,6 +206,7 @@ class Session:
         except ProtocolError as error:  # where the next frame begins cannot be told any more
             self.fail(error)
             self._deaf = True
+            self._close_after(DEAF_SECONDS)
         except Undecodable as error:
             log.warning("%s: closed without a word, as RabbitMQ does: %s", self, error)
             self.close()
@@ -283,7 +288,7 @@ class Session:
                     self._close_channel(channel, error)
                 else:
                     self.fail(error)
-            if self._blocked or not self.writable:
+            if not self._listening:
                 break
         self._needed = FRAME_OVERHEAD
         return at
@@ -499,8 +504,15 @@ class Session:
         )
         self.flush()
         self.state = State.CLOSING
+        self._close_after(self.broker.limits.closing_seconds)
+
+    def _close_after(self, seconds: float) -> None:
         self._timer.cancel()
-        self._timer = self.broker.timers.at(self.broker.clock() + self.broker.limits.closing_seconds, self.close)
+        self._timer = self.broker.timers.at(self.broker.clock() + seconds, self._cut)
+
+    def _cut(self) -> None:
+        self.lost()
+        self._socket.close()
 
     def _dismantle(self) -> None:
         """Close all channels, and delete the queues that only this connection could use."""
@@ -516,9 +528,7 @@ class Session:
         self.flush()
         self.lost()
         self._socket.resume_reading()
-        self._timer = self.broker.timers.at(
-            self.broker.clock() + self.broker.limits.closing_seconds, self._socket.close
-        )
+        self._close_after(self.broker.limits.closing_seconds)
 
     def close(self) -> None:
         """Close the socket behind what is written already."""
