@@ -160,7 +160,8 @@ class Channel:
         if missing == 0:
             if self._part:
                 self.vhost.memory.free(len(self._part))
-                body = bytes(self._part + body)
+                self._part += body
+                body = bytes(self._part)
                 self._part = bytearray()
             self._finish(header, body)
         elif missing < 0:

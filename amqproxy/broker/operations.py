@@ -177,7 +177,7 @@ def _declare_queue(channel: Channel, method: commands.Queue.Declare) -> bytes:
         commands.Queue.DeclareOk,
         queue=queue.name,
         message_count=len(queue.ready),
-        consumer_count=queue.consumer_count,
+        consumer_count=len(queue.consumers),
     )
 
 

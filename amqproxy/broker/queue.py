@@ -82,11 +82,6 @@ class Queue:
         self._used_at = vhost.clock()
         self.touch()
 
-    @property
-    def consumer_count(self) -> int:
-        """Its consumers, those included that get nothing while another one is active."""
-        return len(self.consumers)
-
     # What comes in.
 
     def publish(self, message: Message) -> bool:
