@@ -201,8 +201,8 @@ class Channel:
         if self.session.broker.blocked is not None:
             self.session.block()
 
-    def enqueue(self, message: Message, route: Route, targets: tuple[Queue, ...]) -> None:
-        """Put a message into its queues."""
+    def enqueue(self, message: Message, route: Route, targets: tuple[Queue, ...]) -> bool:
+        """Put a message into its queues; False if one of them refuses it."""
         accepted = True
         if len(targets) == 1:
             accepted = targets[0].publish(message)
@@ -224,6 +224,7 @@ class Channel:
                 self.session.send(encode(self.number, commands.Basic.Nack, delivery_tag=self._published))
         if self.vhost.dead:
             self.vhost.bury()
+        return accepted
 
     def confirm(self) -> None:
         """Acknowledge all messages that were taken since the last time, with one frame."""

@@ -71,11 +71,9 @@ class Consumer:
         channel = self.channel
         if not channel.session.writable:
             return False
-        if self.no_ack:
-            return True
-        if self.prefetch and self.unacked >= self.prefetch:
-            return False
-        return not channel.prefetch_shared or channel.consumed_unacked < channel.prefetch_shared
+        if channel.prefetch_shared and channel.consumed_unacked >= channel.prefetch_shared:
+            return False  # as in RabbitMQ, even if it does not acknowledge
+        return self.no_ack or not self.prefetch or self.unacked < self.prefetch
 
     def deliver(self, entry: Entry) -> None:
         """Send it a message, which is unacknowledged from then on unless it consumes with no-ack."""

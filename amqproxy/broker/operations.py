@@ -247,9 +247,10 @@ def _qos(channel: Channel, method: commands.Basic.Qos) -> None:
     channel.session.send(encode(channel.number, commands.Basic.QosOk))
     if method.global_:
         channel.prefetch_shared = method.prefetch_count
-        channel.resume()
     else:
         channel.prefetch = method.prefetch_count
+        channel.prefetch_shared = 0  # as in RabbitMQ
+    channel.resume()
 
 
 @_operation(commands.Basic.Consume)
@@ -388,18 +389,21 @@ def _transaction(channel: Channel) -> Transaction:
 
 
 @_operation(commands.Tx.Commit)
-def _commit(channel: Channel, method: commands.Tx.Commit) -> None:
-    """Return what has no route, answer, and then let happen what follows from the rest."""
+def _commit(channel: Channel, method: commands.Tx.Commit) -> bytes:
+    """Return what has no route, publish the rest, settle, and answer."""
     messages, settled = _transaction(channel).take()
     for message, route, targets in messages:
         if not targets and route.mandatory:
             channel.give_back(message)
-    channel.session.send(encode(channel.number, commands.Tx.CommitOk))
+    complete = True
     for message, route, targets in messages:
         channel.vhost.memory.free(message.share)
-        channel.enqueue(message, route, targets)
+        complete = channel.enqueue(message, route, targets) and complete
     for held, how in settled:
         channel.settle(list(held.values()), how)
+    if not complete:
+        raise precondition_failed("partial tx completion")
+    return encode(channel.number, commands.Tx.CommitOk)
 
 
 @_operation(commands.Tx.Rollback)

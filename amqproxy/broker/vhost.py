@@ -32,6 +32,8 @@ PREDECLARED = (
     ("amq.topic", "topic"),
     ("amq.rabbitmq.trace", "topic"),
 )
+WARNINGS = 100
+"""Cycles of dead letters that are told of."""
 
 
 def generated_name(prefix: str) -> str:
@@ -73,6 +75,7 @@ class VirtualHost:
         self.default_queue_type = CLASSIC
         self.policies = Policies()
         """What is set for all queues and exchanges that are declared from now on."""
+        self._cycles: set[tuple[str, str]] = set()
         self.dead: deque[tuple[Queue, Message, str]] = deque()
         """Messages that have left their queues and are to go to the exchanges for dead letters: see `bury`."""
         for exchange, kind in PREDECLARED:
@@ -338,9 +341,19 @@ class VirtualHost:
             targets, _ = self.route(exchange, letter.routing_keys, letter)
             for target in targets:
                 if reason != "rejected" and is_cycle(letter, target.name):
-                    log.warning("a message was dropped: it would go round from %r to %r for ever", queue, target)
+                    self._warn_of_cycle(queue.name, target.name)
                 elif not target.publish(letter):
                     log.debug("%r refused a dead letter", target)
+
+    def _warn_of_cycle(self, source: str, target: str) -> None:
+        """Say once for each pair of queues that dead letters between them are dropped."""
+        if (source, target) not in self._cycles and len(self._cycles) < WARNINGS:
+            self._cycles.add((source, target))
+            log.warning(
+                "dead letters of %s that come to %s are dropped: they would go round for ever; this is said once",
+                self.queue_text(source),
+                self.queue_text(target),
+            )
 
 
 def _unused(exchanges: list[Exchange]) -> list[Exchange]:
