@@ -145,6 +145,8 @@ class Channel:
         limit = self.session.broker.limits.max_message_bytes
         if size > limit:
             raise precondition_failed(f"message size {size} is larger than configured max size {limit}")
+        if self.session.broker.blocked is not None:
+            self.session.block()
         if size:
             self._header = header
             self._missing = size
@@ -170,6 +172,8 @@ class Channel:
             self._missing = missing
             self._part += body
             self.vhost.memory.take(len(body))
+            if self.session.broker.blocked is not None:
+                self.session.block()
 
     def _finish(self, header: bytes, body: bytes) -> None:
         arguments = self._arguments
@@ -198,8 +202,6 @@ class Channel:
             if not targets and route.mandatory:
                 self.give_back(message)
             self.enqueue(message, route, targets)
-        if self.session.broker.blocked is not None:
-            self.session.block()
 
     def enqueue(self, message: Message, route: Route, targets: tuple[Queue, ...]) -> bool:
         """Put a message into its queues; False if one of them refuses it."""
@@ -458,7 +460,7 @@ class Channel:
             self.restore(self.roll_back())
         self.vhost.memory.free(len(self._part))
         held, self.unacked = self.unacked, {}
-        self.settle(list(held.values()), self.requeue)
+        self.requeue(list(held.values()))
         self.vhost.bury()
 
     def roll_back(self) -> dict[int, Held]:

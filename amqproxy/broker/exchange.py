@@ -259,24 +259,25 @@ class Exchange:
         self.bound: dict[Exchange, None] = {}
         """Exchanges that have bindings to this one."""
 
+    def has(self, binding: Binding) -> bool:
+        """Whether there is such a binding."""
+        return binding.identity() in self.bindings.get(binding.destination, {})
+
     def bind(self, binding: Binding) -> bool:
         """Add a binding; False if it was there."""
-        bindings = self.bindings.get(binding.destination, {})
-        if binding.identity() in bindings:
+        if self.has(binding):
             return False
         self.matcher.add(binding)
-        bindings[binding.identity()] = binding
-        self.bindings[binding.destination] = bindings
+        self.bindings.setdefault(binding.destination, {})[binding.identity()] = binding
         binding.destination.bound[self] = None
         return True
 
     def unbind(self, binding: Binding) -> bool:
         """Remove a binding; False if it was not there."""
-        bindings = self.bindings.get(binding.destination, {})
-        found = bindings.pop(binding.identity(), None)
-        if found is None:
+        if not self.has(binding):
             return False
-        self.matcher.remove(found)
+        bindings = self.bindings[binding.destination]
+        self.matcher.remove(bindings.pop(binding.identity()))
         if not bindings:
             self._let_go(binding.destination)
         return True

@@ -246,6 +246,8 @@ def _qos(channel: Channel, method: commands.Basic.Qos) -> None:
         raise not_implemented(f"prefetch_size!=0 ({method.prefetch_size})")
     channel.session.send(encode(channel.number, commands.Basic.QosOk))
     if method.global_:
+        if not channel.prefetch_shared:
+            channel.consumed_unacked = len(channel.unacked)  # basic.get counts too, once
         channel.prefetch_shared = method.prefetch_count
     else:
         channel.prefetch = method.prefetch_count

@@ -86,6 +86,8 @@ class Queue:
 
     def publish(self, message: Message) -> bool:
         """Take a message; False if the queue is full and refuses it."""
+        if self.deleted:  # since the message was routed, in a transaction
+            return True
         if self._rejects and self._overflows(message):
             if self.settings.overflow == "reject-publish-dlx":
                 self.vhost.dead_letter(self, message, "maxlen")

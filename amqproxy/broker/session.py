@@ -560,7 +560,7 @@ class Session:
 
     def _beat(self) -> None:
         # A client that we do not listen to cannot be heard.
-        self._silent_ticks = 0 if self._heard or self._blocked else self._silent_ticks + 1
+        self._silent_ticks = 0 if self._heard or not self._listening else self._silent_ticks + 1
         self._heard = False
         if self._silent_ticks >= 4:
             log.warning("%s: closed: no heartbeat for %d s", self, self._heartbeat * 2)

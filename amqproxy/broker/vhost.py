@@ -260,9 +260,12 @@ class VirtualHost:
         destination = self.queues.get(name) if kind == "queue" else self.exchanges.get(name)
         if exchange is None or destination is None:
             return
+        binding = Binding(destination, key, arguments)
+        if not exchange.has(binding):
+            return
         if isinstance(destination, Queue):
             self._check_owner(destination, connection)
-        if exchange.unbind(Binding(destination, key, arguments)):
+        if exchange.unbind(binding):
             self.counter.topology += 1
             self._remove_exchanges(_unused([exchange]))
 
