@@ -126,10 +126,8 @@ class Queue:
 
     def pump(self) -> None:
         """Give waiting messages to consumers, as long as there are both."""
-        while len(self.ready) and (consumer := self.consumers.next()) is not None:
-            entry = self.fetch()
-            if entry is None:
-                return
+        while self._has_fresh() and (consumer := self.consumers.next()) is not None:
+            entry = self._take()
             if consumer.no_ack:
                 self.vhost.memory.free(entry.message.share)
             else:
@@ -138,14 +136,16 @@ class Queue:
 
     def fetch(self) -> Entry | None:
         """Take the next message that has not expired; None without any."""
-        while len(self.ready):
-            entry = self._take()
-            if entry.expires_at is None or entry.expires_at > self.vhost.clock():
-                if (head := self.ready.head()) is not None and head.expires_at is not None:
-                    self._expire()
-                return entry
-            self._let_go(entry, "expired")
-        return None
+        entry = self._take() if self._has_fresh() else None
+        self._has_fresh()  # what comes behind it may not stay either
+        return entry
+
+    def _has_fresh(self) -> bool:
+        """Let go of what has expired at the head, and say whether anything is left."""
+        head = self.ready.head()
+        if head is not None and head.expires_at is not None:
+            self._expire()
+        return len(self.ready) > 0
 
     def _take(self) -> Entry:
         entry = self.ready.pop()
