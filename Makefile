@@ -14,11 +14,10 @@ BIN := .venv/bin
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: $(BIN)/.runtime  ## calls over RabbitMQ, seen to survive the loss of a worker
-	@[ -n "$${AMQPROXY_URL:-}" ] || sh tests/apt-install.sh rabbitmq-server
+demo: $(BIN)/.runtime  ## calls between processes, seen to survive the loss of a worker
 	@$(BIN)/amqproxy demo $(ARGS)
 
-test: $(BIN)/.dev rabbitmq lint  ## lint, types and all tests, against a real RabbitMQ
+test: $(BIN)/.dev rabbitmq lint  ## lint, types and all tests, on the embedded broker and on RabbitMQ
 	$(BIN)/pytest $(ARGS)
 
 lint: $(BIN)/.dev  ## ruff and mypy

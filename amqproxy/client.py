@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from .caller import Caller
 from .contract import contract_of
+from .embedded import shared
 from .errors import Closed
 from .options import ConnectOptions, changed
 from .proxy import Proxy
@@ -27,15 +28,17 @@ URL_VARIABLE = "AMQPROXY_URL"
 
 
 def broker_url(url: str | None = None) -> BrokerURL:
-    """The broker to use: `url`, else AMQPROXY_URL, else guest at localhost; ValueError if it is no AMQP URL."""
+    """The broker to use: `url`, else AMQPROXY_URL, else guest at localhost; ValueError if it is no broker's URL."""
     return BrokerURL.parse(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
 
 
 def connect(url: str | None = None, **options: Any) -> Client:
     """A connection to the broker: `async with amqproxy.connect() as mq:`, or `mq = await amqproxy.connect()`.
 
-    Without a URL, AMQPROXY_URL is taken, else amqp://guest:guest@localhost/. Options are those of `ConnectOptions`.
-    Opening it raises BrokerUnavailable or AccessRefused; afterwards it is kept up until it is closed.
+    Without a URL, AMQPROXY_URL is taken, else amqp://guest:guest@localhost/. The URL "embedded:" is that of a broker
+    inside of this process, for all its threads and event loops and for nobody else: it comes with the first client and
+    goes with the last, and all it holds is in memory. Options are those of `ConnectOptions`. Opening the connection
+    raises BrokerUnavailable or AccessRefused; afterwards it is kept up until it is closed.
     """
     return Client(broker_url(url), changed(ConnectOptions(), "connect", options))
 
@@ -44,7 +47,9 @@ class Client:
     """Makes proxies and workers that share one connection to the broker."""
 
     def __init__(self, url: BrokerURL, options: ConnectOptions) -> None:
-        self.url = url
+        self.url: BrokerURL = url
+        """Where the broker is; once this is open, also that of "embedded:", for clients of other kinds."""
+        self._given = url
         self._options = options
         self._connection: Connection | None = None
         self._caller: Caller | None = None
@@ -57,20 +62,35 @@ class Client:
         if self._opened or self._closed:
             raise Closed(f"{self!r} was opened before; make another with amqproxy.connect()")
         self._opened = True
+        try:
+            if self._given.embedded:
+                self.url = BrokerURL.parse(shared.join())
+            connection = await self._connect()
+        except BaseException:
+            self._opened = False
+            raise
+        self._connection = connection
+        self._caller = Caller(connection)
+        return self
+
+    async def _connect(self) -> Connection:
         from .connection import Connection  # imports aio-pika, which costs more than all the rest of us
 
         connection = Connection(self.url, self._options)
         try:
             await connection.open()
+            if self._closed:
+                await connection.close()
+                raise Closed(f"{self!r} was closed while it was opened")
         except BaseException:
-            self._opened = False
+            await self._leave()
             raise
-        if self._closed:
-            await connection.close()
-            raise Closed(f"{self!r} was closed while it was opened")
-        self._connection = connection
-        self._caller = Caller(connection)
-        return self
+        return connection
+
+    async def _leave(self) -> None:
+        """Let the broker inside of this process end, if nobody else uses it."""
+        if self._given.embedded:
+            await shared.leave()
 
     async def close(self) -> None:
         """Drain the workers, let calls that are still out fail, and close the connection; safe to call twice."""
@@ -82,7 +102,10 @@ class Client:
         if caller is not None:
             caller.close(Closed("the connection was closed while the call was out"))
         if connection is not None:
-            await connection.close()
+            try:
+                await connection.close()
+            finally:
+                await self._leave()
         for problem in stopped:
             if problem is not None:  # the served object could not be left, say: told when all else is closed
                 raise problem

@@ -440,7 +440,8 @@ def connect_error(error: Exception, said: str | None, url: BrokerURL, timeout: f
             )
         case ConnectionRefusedError():
             return BrokerUnavailable(
-                f"no broker listens at {url.address}: start RabbitMQ there, or give another URL (AMQPROXY_URL)"
+                f"no broker listens at {url.address}: start RabbitMQ there, or `amqproxy broker` for a try, or give "
+                "another URL (AMQPROXY_URL)"
             )
     return BrokerUnavailable(f"cannot connect to {url.address}: {text}")
 

@@ -7,6 +7,8 @@ from ipaddress import ip_address
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 DEFAULT_URL = "amqp://guest:guest@localhost/"
+EMBEDDED = "embedded:"
+"""In place of a URL: the broker that all of this process shares, and nobody else."""
 _PORTS = {"amqp": 5672, "amqps": 5671}
 _ALLOWED_QUERY = frozenset(("heartbeat", "name", "cafile", "capath", "cadata", "certfile", "keyfile", "auth"))
 
@@ -25,11 +27,15 @@ class BrokerURL:
 
     @classmethod
     def parse(cls, text: str) -> BrokerURL:
-        """Read `amqp://user:password@host:port/vhost`; ValueError says what is wrong, without the password."""
+        """Read `amqp://user:password@host:port/vhost` or `embedded:`; ValueError says why not, without the password."""
+        if text.lower() == EMBEDDED:
+            return cls(scheme="embedded", host="", port=0, user="", password="", virtual_host="/")
         try:
             parts = urlsplit(text)
         except ValueError:  # its text quotes the URL, password and all
             raise ValueError("the broker URL does not parse; it is like amqp://user:password@host:5672/vhost") from None
+        if parts.scheme == "embedded":
+            raise ValueError("embedded: is the whole URL of the broker inside of this process; nothing comes behind it")
         if parts.scheme not in _PORTS:
             raise ValueError("a broker URL starts with amqp:// or amqps://, like amqp://user:password@host:5672/vhost")
         try:
@@ -60,11 +66,18 @@ class BrokerURL:
         )
 
     @property
+    def embedded(self) -> bool:
+        """Whether it is the broker inside of this process, which has an address only while it runs."""
+        return self.scheme == "embedded"
+
+    @property
     def address(self) -> str:
         """Host and port, as people write them."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
+        if self.embedded:
+            return EMBEDDED
         return f"{self.scheme}://{quote(self.user, safe='')}@{self.address}/{quote(self.virtual_host, safe='')}"
 
 

@@ -1,4 +1,4 @@
-"""The broker that the tests run on, the line at the end that says which one it was, and a limit of time."""
+"""The brokers that the tests run on, the line at the end that says which they were, and a limit of time."""
 
 from __future__ import annotations
 
@@ -16,18 +16,30 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from amqproxy.testing import START_TIMEOUT, RabbitMQ, RabbitMQNotInstalled, broker_product, rabbitmq
+from amqproxy.testing import (
+    START_TIMEOUT,
+    BrokerThread,
+    RabbitMQ,
+    RabbitMQNotInstalled,
+    broker_product,
+    broker_thread,
+    rabbitmq,
+)
+
+pytest_plugins = ["pytester"]  # for the tests of our own plugin
 
 AMQP_PORT = 5672
 TEST_TIMEOUT = 120
 """Seconds that a test, and its setup and its teardown, may take each; longer than any wait inside them."""
 CONTAINER_IMAGE = "rabbitmq:4"
-BROKER = pytest.StashKey[str]()
+EMBEDDED, RABBITMQ = "embedded", "rabbitmq"
+BROKERS = pytest.StashKey[list[str]]()
+"""The brokers that were used, as the last line is to name them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where the tests find their broker."""
+    """Where the tests find their RabbitMQ."""
 
     url: str
     name: str
@@ -37,21 +49,43 @@ class Broker:
 
 @pytest.fixture(scope="session")
 def broker(pytestconfig: pytest.Config) -> Iterator[Broker]:
-    """The broker of AMQPROXY_TEST_URL, else a private node, else a container, else a skipped test."""
+    """The RabbitMQ of AMQPROXY_TEST_URL, else a private node, else a container, else a skipped test."""
     with ExitStack() as stack:
         try:
             found = find_broker(stack)
         except pytest.skip.Exception as skipped:
-            pytestconfig.stash[BROKER] = f"none, so the tests that need one were skipped: {skipped.msg}"
+            used(pytestconfig, f"no RabbitMQ, so what it would have been asked was skipped: {skipped.msg}")
             raise
-        pytestconfig.stash[BROKER] = found.name
+        used(pytestconfig, found.name)
         yield found
 
 
 @pytest.fixture(scope="session")
-def amqp_url(broker: Broker) -> str:
-    """The URL of a real RabbitMQ that all tests share: names of queues are to be random or the test's own."""
+def embedded_broker(pytestconfig: pytest.Config) -> Iterator[BrokerThread]:
+    """The embedded broker that tests share as they share RabbitMQ."""
+    used(pytestconfig, "embedded")
+    with broker_thread() as thread:
+        yield thread
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(broker: Broker) -> str:
+    """The URL of RabbitMQ alone, for tests that have brokers of their own beside it."""
     return broker.url
+
+
+@pytest.fixture
+def embedded_url(embedded_broker: BrokerThread) -> str:
+    """The URL of the embedded broker alone: for tests of processes, which take their time and leave the broker cold."""
+    return embedded_broker.url
+
+
+@pytest.fixture(params=[EMBEDDED, RABBITMQ])
+def amqp_url(request: pytest.FixtureRequest) -> str:
+    """The URL of each broker in turn, which all tests share: names of queues are to be random or the test's own."""
+    shared = request.getfixturevalue("embedded_broker" if request.param == EMBEDDED else "broker")
+    url: str = shared.url
+    return url
 
 
 @pytest.fixture
@@ -63,8 +97,13 @@ def rabbitmq_node(broker: Broker) -> Iterator[RabbitMQ]:
     broker.node.start()
 
 
+def used(config: pytest.Config, name: str) -> None:
+    """Let the last line name a broker."""
+    config.stash.setdefault(BROKERS, []).append(name)
+
+
 def find_broker(stack: ExitStack) -> Broker:
-    """Return the broker to use, and end it with `stack`; skip the test, or fail it in CI, without one."""
+    """Return the RabbitMQ to use, and end it with `stack`; skip the test, or fail it in CI, without one."""
     if url := os.environ.get("AMQPROXY_TEST_URL"):
         return Broker(url, f"{product_at(url)}, AMQPROXY_TEST_URL")
     try:
@@ -123,7 +162,7 @@ def product_at(url: str) -> str:
 def missing(reason: str) -> NoReturn:
     """Skip the test, or fail it where a missing broker must not go unseen."""
     if os.environ.get("CI") == "true":
-        pytest.fail(f"with CI=true a broker must be there: {reason}", pytrace=False)
+        pytest.fail(f"with CI=true a RabbitMQ must be there: {reason}", pytrace=False)
     pytest.skip(reason)
 
 
@@ -163,5 +202,5 @@ def pytest_runtest_teardown() -> Generator[None, None, None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if name := config.stash.get(BROKER, None):
-        terminalreporter.write_line(f"broker: {name}")
+    if names := config.stash.get(BROKERS, None):
+        terminalreporter.write_line(f"brokers: {'; '.join(names)}")

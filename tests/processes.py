@@ -29,7 +29,8 @@ class Running:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._heard = ""
+        self.heard = ""
+        """What it has said so far, as far as somebody waited for it."""
 
     @property
     def pid(self) -> int:
@@ -37,12 +38,12 @@ class Running:
 
     async def says(self, text: str, times: int = 1) -> None:
         """Wait until stdout or stderr has had a text so many times."""
-        await self._listen(lambda: self._heard.count(text) >= times, f"{text!r} {times} times")
+        await self._listen(lambda: self.heard.count(text) >= times, f"{text!r} {times} times")
 
     async def falls_silent(self) -> str:
         """Wait until it and all that it has started have ended, which share its output; return that."""
         await self._listen(lambda: False, None)
-        return self._heard
+        return self.heard
 
     async def _listen(self, enough: object, what: str | None) -> None:
         assert self._process.stdout is not None
@@ -51,9 +52,9 @@ class Running:
             while not enough():
                 line = await self._process.stdout.readline()
                 if not line:
-                    assert what is None, f"it ended without saying {what}:\n{self._heard}"
+                    assert what is None, f"it ended without saying {what}:\n{self.heard}"
                     return
-                self._heard += line.decode()
+                self.heard += line.decode()
 
     def send(self, number: int) -> None:
         if self._process.returncode is None:

@@ -34,15 +34,17 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
     ("pure machines", {"acks", "calls", "flow", "frames", "scaling"}),
     ("the link", {"connection", "lane"}),
     ("what users call", {"answer", "broadcast", "caller", "handler", "middleware", "proxy", "server", "stream"}),
-    ("what connect() returns", {"client", "sync"}),
+    ("what connect() returns", {"client", "embedded", "sync"}),
     ("edges", {"cli", "pytest_plugin", "runner", "supervisor", "testing"}),
     ("the top", {TOP, "__main__"}),
 )
 LAYER_OF = {module: number for number, (_, modules) in enumerate(LAYERS) for module in modules}
 PURE = LAYER_OF["calls"]
+CLIENT = LAYER_OF["client"]
 EDGES = LAYER_OF["cli"]
 
-# The embedded broker stands beside the layers: it is built on values and pure machines alone.
+# The embedded broker stands beside the layers: it is built on values and pure machines alone. Who connects to RabbitMQ
+# shall not pay for it: what may import it at all does so when it is needed, types excepted.
 ISLAND = "broker"
 KNOWN = LAYER_OF.keys() | {ISLAND}
 
@@ -65,7 +67,8 @@ class Import:
     imported: str
     """A module of ours, or the top-level name of somebody else's."""
     ours: bool
-    at_module_level: bool
+    at_once: bool
+    """Whether importing the file imports it too: not so in a function, or for types only."""
 
 
 def imports(path: str, source: str, modules: frozenset[str]) -> Iterator[Import]:
@@ -77,6 +80,12 @@ def imports(path: str, source: str, modules: frozenset[str]) -> Iterator[Import]
         id(inner)
         for outer in ast.walk(tree)
         if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for inner in ast.walk(outer)
+    }
+    for_types = {
+        id(inner)
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.If) and ast.unparse(outer.test) == "TYPE_CHECKING"
         for inner in ast.walk(outer)
     }
     for node in ast.walk(tree):
@@ -91,7 +100,8 @@ def imports(path: str, source: str, modules: frozenset[str]) -> Iterator[Import]
             imported = own_module(target, modules) if ours else target[0]
             if imported == TOP and path in AS_USERS_DO:
                 continue
-            yield Import(f"amqproxy/{path}:{node.lineno}", importer, imported, ours, id(node) not in in_functions)
+            at_once = id(node) not in in_functions | for_types
+            yield Import(f"amqproxy/{path}:{node.lineno}", importer, imported, ours, at_once)
 
 
 def from_targets(node: ast.ImportFrom, package: list[str]) -> Iterator[list[str]]:
@@ -145,8 +155,8 @@ def breach_inside(one: Import) -> str | None:
         above = LAYER_OF[imported] > PURE
         return f"imports {imported}: the broker imports values and pure machines only" if above else None
     if imported == ISLAND:
-        allowed = LAYER_OF[importer] >= EDGES and not one.at_module_level
-        return None if allowed else "imports broker: only edges do, inside a function"
+        allowed = LAYER_OF[importer] >= CLIENT and not one.at_once
+        return None if allowed else "imports broker: only connect() and edges do, inside a function"
     if (importer in CALLING and imported in SERVING) or (importer in SERVING and imported in CALLING):
         return f"imports {imported}: the calling and the serving half never import each other"
     if LAYER_OF[imported] > LAYER_OF[importer]:
@@ -205,7 +215,7 @@ def test_imports_go_down_only() -> None:
         ("proxy.py", "import amqproxy", "imports __init__ of a higher layer"),
         ("client.py", "from .cli import main", "imports cli of a higher layer"),
         ("cli/demo.py", "import amqproxy", "imports __init__ of a higher layer"),
-        ("cli/demo_service.py", "from ..broker import Broker", "imports broker: only edges do"),
+        ("cli/demo_service.py", "from ..broker import Broker", "imports broker: only connect() and edges do"),
         (
             "proxy.py",
             "from .server import Worker",
@@ -223,8 +233,13 @@ def test_imports_go_down_only() -> None:
         ("lane.py", "import aiormq.abc", "imports aiormq: only connection.py does"),
         ("cli/demo.py", "def f():\n    import aio_pika", "imports aio_pika: only connection.py does"),
         ("broker/server.py", "from ..lane import Lane", "the broker imports values and pure machines only"),
-        ("cli/demo.py", "from ..broker import Broker", "imports broker: only edges do, inside a function"),
-        ("client.py", "def f():\n    from .broker import Broker", "imports broker: only edges do"),
+        (
+            "cli/demo.py",
+            "from ..broker import Broker",
+            "imports broker: only connect() and edges do, inside a function",
+        ),
+        ("embedded.py", "from .broker import Broker", "imports broker: only connect() and edges do"),
+        ("server.py", "def f():\n    from .broker import Broker", "imports broker: only connect() and edges do"),
         ("utils.py", "", "utils is in no layer: name it in LAYERS of tests/test_layers.py"),
         ("proxy.py", "from .nonsense import x", "imports nonsense, which is in no layer"),
     ],
@@ -253,6 +268,9 @@ def test_circle_within_a_layer_is_found() -> None:
         ("codecs/json.py", "import json\nfrom . import Codec\nfrom ..contract import Method"),
         ("client.py", "from .proxy import Proxy\nfrom .server import Worker\nfrom . import errors"),
         ("cli/demo.py", "from ..testing import rabbitmq\ndef f():\n    from ..broker import Broker"),
+        ("client.py", "from .embedded import shared\ndef f():\n    from .broker import Broker"),
+        ("embedded.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .broker import Broker"),
+        ("testing/embedded.py", "from ..embedded import BrokerThread\ndef f():\n    from ..broker import Server"),
         ("cli/demo_service.py", "import amqproxy"),
         ("broker/server.py", "import asyncio, time, pamqp\nfrom ..frames import a\nfrom .queue import b"),
         ("__main__.py", "from amqproxy.cli import main\nimport amqproxy"),

@@ -58,8 +58,10 @@ async def calling(process: Running, call: Any, word: str) -> AsyncIterator[async
 
 
 @BOTH
-async def test_signal_lets_a_running_call_finish(amqp_url: str, name: str, fifo: Path, number: signal.Signals) -> None:
-    async with worker(amqp_url, name) as (process, served):
+async def test_signal_lets_a_running_call_finish(
+    embedded_url: str, name: str, fifo: Path, number: signal.Signals
+) -> None:
+    async with worker(embedded_url, name) as (process, served):
         async with calling(process, served.hold(str(fifo)), "holding") as call:
             process.send(number)
             await process.says("finishing 1 running calls")
@@ -77,9 +79,9 @@ async def test_signal_lets_a_running_call_finish(amqp_url: str, name: str, fifo:
     ],
 )
 async def test_second_signal_ends_at_once(
-    amqp_url: str, name: str, fifo: Path, number: signal.Signals, method: str, word: str
+    embedded_url: str, name: str, fifo: Path, number: signal.Signals, method: str, word: str
 ) -> None:
-    async with worker(amqp_url, name) as (process, served):
+    async with worker(embedded_url, name) as (process, served):
         arguments = (str(fifo),) if method == "hold" else ()
         async with calling(process, getattr(served, method)(*arguments), word):
             process.send(number)
@@ -88,11 +90,11 @@ async def test_second_signal_ends_at_once(
             assert await process.ends() == 128 + number
 
 
-async def test_call_that_was_given_back_goes_to_another_worker(amqp_url: str, name: str, fifo: Path) -> None:
+async def test_call_that_was_given_back_goes_to_another_worker(embedded_url: str, name: str, fifo: Path) -> None:
     async with (
-        worker(amqp_url, name) as (first, served),
+        worker(embedded_url, name) as (first, served),
         calling(first, served.hold(str(fifo)), "holding") as call,
-        worker(amqp_url, name) as (second, _),
+        worker(embedded_url, name) as (second, _),
     ):
         first.send(signal.SIGTERM)
         await first.says("finishing 1 running calls")
@@ -103,18 +105,18 @@ async def test_call_that_was_given_back_goes_to_another_worker(amqp_url: str, na
         assert await call == "done"
 
 
-async def test_process_ends_after_its_grace_though_a_thread_runs_on(amqp_url: str, name: str, fifo: Path) -> None:
+async def test_process_ends_after_its_grace_though_a_thread_runs_on(embedded_url: str, name: str, fifo: Path) -> None:
     async with (
-        worker(amqp_url, name, "--grace", "0.1") as (process, served),
+        worker(embedded_url, name, "--grace", "0.1") as (process, served),
         calling(process, served.hold(str(fifo)), "holding"),
     ):
         process.send(signal.SIGTERM)
         assert await process.ends() == 0
 
 
-async def test_repeated_signals_end_a_process_whose_loop_is_blocked(amqp_url: str, name: str) -> None:
+async def test_repeated_signals_end_a_process_whose_loop_is_blocked(embedded_url: str, name: str) -> None:
     async with (
-        worker(amqp_url, name) as (process, served),
+        worker(embedded_url, name) as (process, served),
         calling(process, served.block(), "blocking"),
     ):
         sent = 0
@@ -125,10 +127,10 @@ async def test_repeated_signals_end_a_process_whose_loop_is_blocked(amqp_url: st
         assert await process.ends() == -signal.SIGTERM
 
 
-async def test_run_serves_a_script_until_a_signal(amqp_url: str, name: str) -> None:
+async def test_run_serves_a_script_until_a_signal(embedded_url: str, name: str) -> None:
     async with (
-        running(str(TESTS / "served.py"), amqp_url, name) as process,
-        amqproxy.connect(amqp_url) as mq,
+        running(str(TESTS / "served.py"), embedded_url, name) as process,
+        amqproxy.connect(embedded_url) as mq,
     ):
         await process.says(f"serving {name}")
         assert await mq.proxy(name).add(1, 2) == 3
@@ -136,10 +138,10 @@ async def test_run_serves_a_script_until_a_signal(amqp_url: str, name: str) -> N
         assert await process.ends() == 0
 
 
-async def test_run_ends_with_a_shells_code_after_a_second_signal(amqp_url: str, name: str) -> None:
+async def test_run_ends_with_a_shells_code_after_a_second_signal(embedded_url: str, name: str) -> None:
     async with (
-        running(str(TESTS / "served.py"), amqp_url, name) as process,
-        amqproxy.connect(amqp_url) as mq,
+        running(str(TESTS / "served.py"), embedded_url, name) as process,
+        amqproxy.connect(embedded_url) as mq,
     ):
         await process.says(f"serving {name}")
         async with calling(process, mq.proxy(name).never(), "waiting"):
@@ -158,16 +160,16 @@ async def test_signal_while_connecting_ends_it() -> None:
             assert await process.ends() == 0
 
 
-async def test_all_services_are_served_on_one_connection(amqp_url: str, name: str) -> None:
+async def test_all_services_are_served_on_one_connection(embedded_url: str, name: str) -> None:
     services = [Service(Patient, f"{name}.{n}") for n in range(2)]
     started: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
         serve_until_stopped(
-            services, amqp_url, started=lambda workers: started.set_result([w.contract.name for w in workers])
+            services, embedded_url, started=lambda workers: started.set_result([w.contract.name for w in workers])
         )
     )
     assert await asyncio.wait_for(started, PATIENCE) == [f"{name}.0", f"{name}.1"]
-    async with amqproxy.connect(amqp_url) as mq:
+    async with amqproxy.connect(embedded_url) as mq:
         assert await mq.proxy(f"{name}.0").add(1, 2) == 3
         assert await mq.proxy(f"{name}.1").add(3, 4) == 7
     signal.raise_signal(signal.SIGTERM)
@@ -194,7 +196,7 @@ def test_run_raises_what_is_in_the_way() -> None:
         run(Patient(), f"amqp://127.0.0.1:{free_port()}/")
 
 
-async def test_signal_handlers_are_put_back(amqp_url: str) -> None:
+async def test_signal_handlers_are_put_back(embedded_url: str) -> None:
     before = [signal.getsignal(number) for number in Signals.NUMBERS]
     with Signals():
         assert [signal.getsignal(number) for number in Signals.NUMBERS] != before

@@ -36,16 +36,16 @@ async def pids(served: Any, count: int) -> set[int]:
     return set(await asyncio.gather(*(served.pid() for _ in range(count))))
 
 
-async def test_calls_spread_over_the_processes_and_one_signal_ends_all(amqp_url: str) -> None:
-    async with pool(amqp_url) as (supervisor, served):
+async def test_calls_spread_over_the_processes_and_one_signal_ends_all(embedded_url: str) -> None:
+    async with pool(embedded_url) as (supervisor, served):
         assert len(await pids(served, 2)) == 2
         supervisor.send(signal.SIGTERM)
         assert await supervisor.ends() == 0
     assert (await supervisor.falls_silent()).count("stopped serving") == 2
 
 
-async def test_worker_that_was_killed_is_replaced(amqp_url: str) -> None:
-    async with pool(amqp_url) as (supervisor, served):
+async def test_worker_that_was_killed_is_replaced(embedded_url: str) -> None:
+    async with pool(embedded_url) as (supervisor, served):
         victim = await served.pid()
         os.kill(victim, signal.SIGKILL)
         await supervisor.says(f"worker process {victim} was killed by SIGKILL; starting another")
@@ -57,10 +57,10 @@ async def test_worker_that_was_killed_is_replaced(amqp_url: str) -> None:
         assert await supervisor.ends() == 0
 
 
-async def test_workers_finish_their_calls_before_the_supervisor_ends(amqp_url: str, tmp_path: Path) -> None:
+async def test_workers_finish_their_calls_before_the_supervisor_ends(embedded_url: str, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    async with pool(amqp_url) as (supervisor, served):
+    async with pool(embedded_url) as (supervisor, served):
         call = asyncio.create_task(served.hold(str(fifo)))
         await supervisor.says("holding")
         supervisor.send(signal.SIGTERM)
@@ -70,8 +70,8 @@ async def test_workers_finish_their_calls_before_the_supervisor_ends(amqp_url: s
         assert await supervisor.ends() == 0
 
 
-async def test_second_signal_ends_workers_at_once(amqp_url: str) -> None:
-    async with pool(amqp_url) as (supervisor, served):
+async def test_second_signal_ends_workers_at_once(embedded_url: str) -> None:
+    async with pool(embedded_url) as (supervisor, served):
         call = asyncio.create_task(served.never())
         await supervisor.says("waiting")
         supervisor.send(signal.SIGINT)
@@ -81,8 +81,8 @@ async def test_second_signal_ends_workers_at_once(amqp_url: str) -> None:
         call.cancel()
 
 
-async def test_workers_end_when_the_supervisor_is_killed(amqp_url: str) -> None:
-    async with pool(amqp_url) as (supervisor, _):
+async def test_workers_end_when_the_supervisor_is_killed(embedded_url: str) -> None:
+    async with pool(embedded_url) as (supervisor, _):
         supervisor.send(signal.SIGKILL)
         said = await asyncio.wait_for(supervisor.falls_silent(), PATIENCE)  # all that have its output are gone
         assert said.count("the supervisor is gone, stopping") == 2
@@ -113,15 +113,15 @@ async def test_signal_while_workers_start_ends_all() -> None:
         assert await supervisor.ends() == 0
 
 
-async def test_password_is_not_among_a_workers_arguments(amqp_url: str) -> None:
+async def test_password_is_not_among_a_workers_arguments(embedded_url: str) -> None:
     name = f"tests.{secrets.token_hex(4)}"
-    command = ("serve", "served:Patient", "--name", name, "--processes", "2", "--url", amqp_url)
-    async with running("-m", "amqproxy", *command) as supervisor, amqproxy.connect(amqp_url) as mq:
+    command = ("serve", "served:Patient", "--name", name, "--processes", "2", "--url", embedded_url)
+    async with running("-m", "amqproxy", *command) as supervisor, amqproxy.connect(embedded_url) as mq:
         await supervisor.says(f"serving {name}", times=2)
         worker = await mq.proxy(name).pid()
         arguments = await asyncio.to_thread(arguments_of, worker)
         assert name in arguments
-        assert amqp_url not in arguments
+        assert embedded_url not in arguments
         supervisor.send(signal.SIGTERM)
         assert await supervisor.ends() == 0
 
@@ -130,10 +130,10 @@ def arguments_of(pid: int) -> str:
     return subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
 
 
-async def test_child_is_ready_or_has_ended(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_child_is_ready_or_has_ended(embedded_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parent)
     name = f"tests.{secrets.token_hex(4)}"
-    variables = environment(AMQPROXY_URL=amqp_url)
+    variables = environment(AMQPROXY_URL=embedded_url)
     with tempfile.TemporaryFile() as log:
         good = await Child.start((f"--name={name}", "served:Patient"), variables, stderr=log)
         bad = await Child.start(("served:Nobody",), variables, stderr=log)

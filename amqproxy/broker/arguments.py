@@ -129,7 +129,7 @@ def _one_of(allowed: Iterable[str], otherwise: str) -> Check:
 
 
 _TYPE = _one_of((CLASSIC, QUORUM), "\"unsupported queue type '{}'\"")
-_COMMON: dict[str, Check] = {
+_ANY: dict[str, Check] = {
     "x-expires": _expires,
     "x-message-ttl": _time,
     "x-dead-letter-exchange": _text,
@@ -150,16 +150,25 @@ _CLASSIC: dict[str, Check] = {
     "x-queue-master-locator": _text,
 }
 _QUORUM: dict[str, Check] = {
-    "x-delivery-limit": _integer,
     "x-dead-letter-strategy": _one_of(("at-most-once", "at-least-once"), "invalid_dlx_strategy"),
     "x-max-in-memory-length": _natural,
     "x-max-in-memory-bytes": _natural,
     "x-quorum-initial-group-size": _natural,
     "x-quorum-target-group-size": _natural,
     "x-initial-cluster-size": _natural,
+    "x-delivery-limit": _integer,
 }
 _STREAM = ("x-max-age", "x-stream-max-segment-size-bytes", "x-stream-filter-size-bytes")
-_KNOWN = {CLASSIC: {**_COMMON, **_CLASSIC}, QUORUM: {**_COMMON, **_QUORUM}}
+_FIRST = (*tuple(_ANY)[:6], "x-max-priority", "x-overflow", "x-queue-mode", "x-queue-version")
+"""RabbitMQ's order, in which the first argument that is wrong is told; the rest follows."""
+
+
+def _in_order(*checks: dict[str, Check]) -> dict[str, Check]:
+    known = {name: check for group in checks for name, check in group.items()}
+    return {name: known[name] for name in (*_FIRST, *known) if name in known}
+
+
+_KNOWN = {CLASSIC: _in_order(_ANY, _CLASSIC), QUORUM: _in_order(_ANY, _QUORUM)}
 _OF_OTHER_TYPES = {CLASSIC: (*_QUORUM, *_STREAM), QUORUM: (*_CLASSIC, *_STREAM)}
 
 

@@ -26,7 +26,11 @@ class Broker:
         self.limits = limits or Limits()
         self.clock = clock
         self.timers = Timers()
-        self.memory = Memory(self.limits.memory_bytes, self._memory_alarm)
+        self.memory = Memory(
+            self.limits.memory_bytes,
+            self._memory_alarm,
+            unfinished_limit=max(self.limits.memory_bytes, self.limits.max_message_bytes),
+        )
         self.users: dict[str, User] = {}
         self.vhosts: dict[str, VirtualHost] = {}
         self.sessions: set[Session] = set()

@@ -13,11 +13,11 @@ from pamqp import commands
 
 from ..fields import Malformed, encode_short_string
 from ..frames import METHOD
-from ..properties import HEADERS, REPLY_TO, USER_ID
+from ..properties import DELIVERY_MODE, EXPIRATION, HEADERS, REPLY_TO, USER_ID
 from .consumers import Consumer
 from .direct import PSEUDO_QUEUE, DirectReply
 from .errors import ProtocolError, precondition_failed, unexpected_frame
-from .message import Entry, Message, headers_of, scan, split
+from .message import Entry, Message, headers_of, milliseconds, scan, split
 from .methods import encode
 from .queue import Queue, counted
 from .routes import Route, Routes
@@ -161,7 +161,7 @@ class Channel:
         missing = self._missing - len(body)
         if missing == 0:
             if self._part:
-                self.vhost.memory.free(len(self._part))
+                self.vhost.memory.unfinished -= len(self._part)
                 self._part += body
                 body = bytes(self._part)
                 self._part = bytearray()
@@ -171,9 +171,7 @@ class Channel:
         else:
             self._missing = missing
             self._part += body
-            self.vhost.memory.take(len(body))
-            if self.session.broker.blocked is not None:
-                self.session.block()
+            self.vhost.memory.begin(len(body))
 
     def _finish(self, header: bytes, body: bytes) -> None:
         arguments = self._arguments
@@ -236,15 +234,17 @@ class Channel:
             self.session.send(encode(self.number, commands.Basic.Ack, delivery_tag=last, multiple=multiple))
 
     def _examine(self, message: Message) -> None:
-        """Act on the properties that concern the broker."""
+        """Act on the properties that concern the broker, in RabbitMQ's order."""
         parts = split(message.header)
-        if (user := parts.get(USER_ID)) is not None:
-            self._check_user(user[1:])
         if parts.get(REPLY_TO, b"")[1:] == _PSEUDO:
             if self.reply is None:
                 raise precondition_failed("fast reply consumer does not exist")
             parts[REPLY_TO] = encode_short_string(self.reply.name.encode())
             message.changed(parts)
+        if (user := parts.get(USER_ID)) is not None:
+            self._check_user(user[1:])
+        if (expiration := parts.get(EXPIRATION)) is not None:
+            message.ttl = milliseconds(expiration[1:])
         headers = headers_of(parts)
         if "CC" in headers or "BCC" in headers:
             for name in ("CC", "BCC"):
@@ -257,6 +257,9 @@ class Channel:
             if headers.fields.pop("BCC", None) is not None:
                 parts[HEADERS] = headers.encode()
                 message.changed(parts)
+        mode = parts.get(DELIVERY_MODE, b"\x01")[0]
+        if not 0 < mode < 3:
+            raise precondition_failed(f"invalid message: {{delivery_mode_unknown,{mode}}}")
 
     def _check_user(self, raw: bytes) -> None:
         user, claimed = self.session.user, raw.decode(errors="surrogateescape")
@@ -458,7 +461,7 @@ class Channel:
             self.forget_reply()
         if self.transaction is not None:
             self.restore(self.roll_back())
-        self.vhost.memory.free(len(self._part))
+        self.vhost.memory.unfinished -= len(self._part)
         held, self.unacked = self.unacked, {}
         self.requeue(list(held.values()))
         self.vhost.bury()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .errors import ProtocolError
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -39,11 +41,14 @@ FRAME_MIN = 4096
 class Memory:
     """The bytes of the messages that a broker holds, and an alarm when they are too many."""
 
-    __slots__ = ("_on_alarm", "alarm", "limit", "used")
+    __slots__ = ("_on_alarm", "alarm", "limit", "unfinished", "unfinished_limit", "used")
 
-    def __init__(self, limit: int, on_alarm: Callable[[bool], None]) -> None:
+    def __init__(self, limit: int, on_alarm: Callable[[bool], None], *, unfinished_limit: int | None = None) -> None:
         self.limit = limit
         self.used = 0
+        self.unfinished = 0
+        """Bytes of bodies that have not come whole. No alarm for them: blocked, their senders could not end them."""
+        self.unfinished_limit = limit if unfinished_limit is None else unfinished_limit
         self.alarm = False
         self._on_alarm = on_alarm
 
@@ -53,6 +58,12 @@ class Memory:
         if self.used > self.limit and not self.alarm:
             self.alarm = True
             self._on_alarm(True)
+
+    def begin(self, size: int) -> None:
+        """Hold so much more of a body that is not complete; a 506 for the connection with which that is too much."""
+        self.unfinished += size
+        if self.unfinished > self.unfinished_limit:
+            raise ProtocolError(506, f"unfinished messages of more than {self.unfinished_limit} bytes")
 
     def free(self, size: int) -> None:
         """Hold so much less; the alarm ends well below the limit, not to be raised again at once."""

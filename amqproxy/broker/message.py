@@ -170,7 +170,7 @@ def _plan(raw: bytes) -> tuple[int, ...]:
 def scan(message: Message) -> bool:
     """See that the properties of a message are whole, and take its expiration; on the path of each message.
 
-    True if there may be more in it that concerns the broker, which is then to `examine` it.
+    True if there may be more in it that concerns the broker, or something wrong: its channel is to look closer then.
     """
     header = message.header
     if len(header) < FIXED + 2:
@@ -189,15 +189,18 @@ def scan(message: Message) -> bool:
             elif kind == _TTL:
                 start = at + 1
                 at = start + header[at]
-                message.ttl = milliseconds(header[start:at])
+                digits = header[start:at]
+                if digits.isdigit() and len(digits) < 10:
+                    message.ttl = int(digits)
+                else:
+                    more = True
             elif kind == _TABLE:
                 start = at + 4
                 at = start + _LENGTH.unpack_from(header, at)[0]
                 check(header[start:at])
                 more = more or b"CC" in header[start:at]
             elif kind == _MODE:
-                if not 0 < header[at] < 3:
-                    raise precondition_failed(f"invalid message: {{delivery_mode_unknown,{header[at]}}}")
+                more = more or not 0 < header[at] < 3
                 at += 1
             elif kind == _PRIORITY:
                 message.priority = header[at]
@@ -219,8 +222,6 @@ def headers_of(parts: dict[int, bytes]) -> Table:
 
 def milliseconds(raw: bytes) -> int:
     """The property expiration, in RabbitMQ's reading of it; precondition_failed if it is none."""
-    if raw.isdigit() and len(raw) < 10:
-        return int(raw)
     text = raw.decode(errors="surrogateescape")
     digits = text.lstrip("+-") if text[:2] not in ("++", "--", "+-", "-+") else ""
     end = 0

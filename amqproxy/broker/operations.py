@@ -6,6 +6,7 @@ Each operation takes the channel and the method, and returns the frame that answ
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pamqp import base, commands
@@ -26,6 +27,7 @@ from .errors import (
 )
 from .exchange import TYPES
 from .methods import encode
+from .tables import Table
 from .transaction import Transaction
 from .vhost import generated_name
 
@@ -157,19 +159,14 @@ def _declare_queue(channel: Channel, method: commands.Queue.Declare) -> bytes:
         queue = vhost.queue(name, channel.session)
         queue.touch()
     else:
-        if name:
-            _check(channel, "configure", "queue", name)
         arguments: Any = method.arguments
-        letters = arguments.text("x-dead-letter-exchange")
-        if letters is not None and name not in vhost.queues:
-            _check(channel, "read", "queue", name)
-            _check(channel, "write", "exchange", letters)
         queue = vhost.declare_queue(
             name,
             durable=method.durable,
             auto_delete=method.auto_delete,
             exclusive_to=channel.session if method.exclusive else None,
             arguments=arguments,
+            permit=partial(_permit_queue, channel, arguments),
         )
     channel.last_queue = queue.name
     return encode(
@@ -179,6 +176,14 @@ def _declare_queue(channel: Channel, method: commands.Queue.Declare) -> bytes:
         message_count=len(queue.ready),
         consumer_count=len(queue.consumers),
     )
+
+
+def _permit_queue(channel: Channel, arguments: Table, name: str) -> None:
+    _check(channel, "configure", "queue", name)
+    letters = arguments.text("x-dead-letter-exchange")
+    if letters is not None and name not in channel.vhost.queues:
+        _check(channel, "read", "queue", name)
+        _check(channel, "write", "exchange", letters)
 
 
 def _declare_reply(channel: Channel, name: str) -> bytes:

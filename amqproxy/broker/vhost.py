@@ -158,8 +158,12 @@ class VirtualHost:
         auto_delete: bool = False,
         exclusive_to: Connection | None = None,
         arguments: Table | None = None,
+        permit: Callable[[str], None] = lambda name: None,
     ) -> Queue:
-        """Make a queue, or see that the one there is the same; a name is made for one without."""
+        """Make a queue, or see that the one there is the same; a name is made for one without.
+
+        `permit` is asked about the name, whoever gave it.
+        """
         arguments = self._with_default_type(arguments or Table(), durable, exclusive_to is not None, auto_delete)
         if not name:
             if arguments.text("x-queue-type") == QUORUM:
@@ -167,6 +171,7 @@ class VirtualHost:
             name = generated_name("amq.gen")
         elif name.startswith("amq."):
             raise refused(f"queue name '{name}' contains reserved prefix 'amq.*'")
+        permit(name)
         found = self.queues.get(name)
         if found is None:
             return self._new_queue(name, durable, auto_delete, exclusive_to, arguments)

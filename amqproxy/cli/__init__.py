@@ -10,13 +10,14 @@ from typing import Annotated
 
 import typer
 
-from . import call, demo, serve
+from . import broker, call, demo, serve
 from .help import prose
 
 HELP = prose("""
 Call an object that lives in another process, over RabbitMQ, as if it were local.
 
 \bA first minute, with a calculator.py that has a class Calculator in it:
+  amqproxy broker                          [dim]without RabbitMQ: a broker in memory, for a start[/dim]
   amqproxy serve calculator:Calculator     [dim]start it as often as you like[/dim]
   amqproxy call calculator add 1 2         [dim]from anywhere else[/dim]
   amqproxy demo                            [dim]see a worker die and no call lost[/dim]
@@ -43,6 +44,7 @@ app.command(
     no_args_is_help=True,
     context_settings={"ignore_unknown_options": True},  # -2 is a number, see arguments.py
 )(call.command)
+app.command("broker", help=broker.HELP, epilog=broker.EPILOG)(broker.command)
 app.command("demo", help=demo.HELP, epilog=demo.EPILOG)(demo.command)
 
 

@@ -13,6 +13,7 @@ import typer
 
 from .failure import UsageError, exit_code, fail, usage_of
 from .help import prose
+from .url import reachable
 
 HELP = prose("""
 Call a method of a service and print its result as JSON.
@@ -64,6 +65,7 @@ class Request:
         """Connect, call, and return the result."""
         from ..client import connect
 
+        reachable(url)
         with usage_of(ValueError):
             connect_timeout = min(self.options["timeout"], MAX_CONNECT_SECONDS)
             client = connect(url, connect_timeout=connect_timeout)

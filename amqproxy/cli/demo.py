@@ -1,4 +1,4 @@
-"""`amqproxy demo`: calls over a real broker, seen to survive the loss of a worker."""
+"""`amqproxy demo`: calls between processes, seen to survive the loss of a worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .failure import FAILED, NO_BROKER, fail, failures, usage_of
+from .failure import FAILED, NO_BROKER, UsageError, fail, failures, usage_of
 from .help import prose
 
 if TYPE_CHECKING:
@@ -30,12 +30,13 @@ Three worker processes add up a grid of numbers; then calls keep coming while on
 and another joins. The table at the end says what became of them. All of it runs on a queue of its own, which
 is gone afterwards.
 
-The broker is --url, else AMQPROXY_URL, else a private RabbitMQ node that is started for this, if RabbitMQ is
-installed.
+The broker is --url, else AMQPROXY_URL, else one in memory that is started for this: nothing needs to be
+installed. With --rabbitmq it is a private RabbitMQ node, if there is a RabbitMQ on this machine.
 
 \bExamples:
   amqproxy demo
-  amqproxy demo --url amqp://user:password@broker/ --seconds 20
+  amqproxy demo --rabbitmq --seconds 20
+  amqproxy demo --url amqp://user:password@broker/
   amqproxy demo --json
 """)
 EPILOG = prose("""
@@ -96,8 +97,9 @@ class Outcome:
 def command(
     url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="The broker; default: AMQPROXY_URL, else a private node."),
+        typer.Option(metavar="URL", help="The broker; default: AMQPROXY_URL, else one in memory."),
     ] = None,
+    rabbitmq: Annotated[bool, typer.Option("--rabbitmq", help="On a private RabbitMQ node.")] = False,
     seconds: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long to keep calling.")] = 5.0,
     in_flight: Annotated[int, typer.Option(metavar="N", min=1, max=10000, help="Calls in flight at once.")] = 64,
     json: Annotated[bool, typer.Option("--json", help="Print only the figures, as one line of JSON.")] = False,
@@ -110,7 +112,7 @@ def command(
     logs.configure(verbose=False)
     logs.hide_progress()
     screen = Screen(quiet=json)
-    with failures(), _interruptible(), _broker(url, screen) as broker:
+    with failures(), _interruptible(), _broker(url, rabbitmq, screen) as broker:
         try:
             outcome = asyncio.run(_run(broker, seconds, in_flight, screen))
         except NoWorker as error:
@@ -136,25 +138,38 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _broker(url: str | None, screen: Screen) -> Iterator[str]:
+def _broker(url: str | None, rabbitmq: bool, screen: Screen) -> Iterator[str]:
     """The URL of a broker to use, which is there for as long as the block runs."""
+    from .. import testing
+
+    if rabbitmq:
+        if url:
+            raise UsageError("--url names a broker, and --rabbitmq starts one: give one of them")
+        with ExitStack() as stack:
+            try:
+                with screen.waiting("starting a private RabbitMQ node"):
+                    node = stack.enter_context(testing.rabbitmq())
+            except RuntimeError as error:
+                fail(str(error), NO_BROKER)
+            yield node.url
+    elif given := _given(url):
+        yield given
+    else:
+        # In a thread: measured as fast as in a process of its own, and it ends with us, however that happens.
+        with testing.broker_thread() as broker:
+            screen.say("started a broker in memory")
+            yield broker.url
+
+
+def _given(url: str | None) -> str | None:
+    """The URL that was given, here or in the environment, unless it is that of the embedded broker."""
     from ..client import URL_VARIABLE, broker_url
 
     given = url or os.environ.get(URL_VARIABLE)
-    if given:
-        with usage_of(ValueError):
-            broker_url(given)
-        yield given
-        return
-    from .. import testing
-
-    with ExitStack() as stack:
-        try:
-            with screen.waiting("starting a private RabbitMQ node"):
-                node = stack.enter_context(testing.rabbitmq())
-        except RuntimeError as error:
-            fail(str(error), NO_BROKER)
-        yield node.url
+    if not given:
+        return None
+    with usage_of(ValueError):
+        return None if broker_url(given).embedded else given
 
 
 async def _run(url: str, seconds: float, in_flight: int, screen: Screen) -> Outcome:

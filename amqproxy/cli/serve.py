@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from .failure import UsageError, failures, usage_of
+from .failure import UsageError, failures
 from .help import prose
+from .url import reachable
 
 if TYPE_CHECKING:
     from ..runner import Service
@@ -95,11 +96,10 @@ def _arguments(targets: Sequence[str], name: str | None, options: dict[str, Any]
 
 
 def _supervise(processes: int, arguments: Sequence[str], url: str | None) -> int:
-    from ..client import URL_VARIABLE, broker_url
+    from ..client import URL_VARIABLE
     from ..supervisor import Supervisor
 
-    with usage_of(ValueError):
-        broker_url(url)
+    reachable(url)
 
     async def run() -> int:
         # In the environment, and not among the arguments, where everybody on the machine could read the
@@ -118,13 +118,11 @@ def _serve(
     verbose: bool,
     supervised: bool,
 ) -> None:
-    from ..client import broker_url
     from ..runner import Service
 
     tell_ready = _nobody if not supervised else _parent()
     services = [Service(_load(target, verbose), name, options) for target in targets]
-    with usage_of(ValueError):
-        broker_url(url)
+    reachable(url)
     for target, service in zip(targets, services, strict=True):
         try:
             service.check()

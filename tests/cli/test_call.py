@@ -18,15 +18,15 @@ Call = Callable[..., Awaitable[Ended]]
 
 
 @pytest.fixture
-async def call(amqp_url: str) -> AsyncIterator[Call]:
+async def call(embedded_url: str) -> AsyncIterator[Call]:
     """`amqproxy call SERVICE`, with the service in front of the other arguments."""
     name = f"tests.{secrets.token_hex(4)}"
     serve = ("-m", "amqproxy", "serve", "served:Patient", "--name", name)
-    async with running(*serve, AMQPROXY_URL=amqp_url) as worker:
+    async with running(*serve, AMQPROXY_URL=embedded_url) as worker:
         await worker.says(f"serving {name}")
 
         async def call(*arguments: str, stdin: str = "") -> Ended:
-            return await command("call", name, *arguments, stdin=stdin, AMQPROXY_URL=amqp_url)
+            return await command("call", name, *arguments, stdin=stdin, AMQPROXY_URL=embedded_url)
 
         yield call
 
@@ -77,8 +77,8 @@ async def test_call_without_an_answer_in_time_says_that_it_may_have_run(call: Ca
     assert "whether the handler ran is not known" in ended.err
 
 
-def test_unknown_service_fails_at_once(invoke: Invoke, amqp_url: str) -> None:
-    ended = invoke("call", "tests.nobody", "add", "--json", "--url", amqp_url)
+def test_unknown_service_fails_at_once(invoke: Invoke, embedded_url: str) -> None:
+    ended = invoke("call", "tests.nobody", "add", "--json", "--url", embedded_url)
     assert ended.code == 1
     failure = json.loads(ended.err)
     assert (failure["type"], failure["code"], failure["executed"]) == ("Unroutable", "unavailable", "no")
@@ -104,6 +104,7 @@ def test_refused_connection_is_exit_code_3(invoke: Invoke) -> None:
         (("calculator", "add", "--timeout", "inf"), "--timeout is a number of seconds above 0"),
         (("calculator", "add", "--header", "x"), "--header x is not NAME=VALUE"),
         (("calculator", "add", "--url", "x"), "a broker URL starts with"),
+        (("calculator", "add", "--url", "embedded:"), "no other can reach it: start one for all of them with"),
         (("calculator", "--message", "Add", "1"), "the fields of a message are given by name"),
     ],
 )

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+from pathlib import Path
 
 import pika
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from amqproxy.cli.demo_load import Figures, Latencies, keep_calling
 from amqproxy.cli.demo_service import AddRequest, AddResponse
 from amqproxy.errors import Unroutable
+from amqproxy.testing import RabbitMQ
 from tests.cli.conftest import Invoke
 from tests.processes import amqproxy, running
 
@@ -44,8 +46,38 @@ async def test_no_call_is_lost_and_nothing_is_left(amqp_url: str) -> None:
     assert not await asyncio.to_thread(queue_exists, amqp_url, figures["queue"])
 
 
-async def test_ctrl_c_ends_it_and_leaves_nothing(amqp_url: str) -> None:
-    async with running("-m", "amqproxy", "demo", "--seconds", "60", AMQPROXY_URL=amqp_url) as demo:
+@pytest.mark.parametrize("url", ["", "embedded:"])
+async def test_nothing_but_python_is_needed(tmp_path: Path, url: str) -> None:
+    """With a PATH on which there is no RabbitMQ, nor anything else."""
+    ended = await amqproxy("demo", "--seconds", "0.5", AMQPROXY_URL=url, PATH=str(tmp_path))
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("started a broker in memory\nstarting three worker processes\n")
+    assert "Every sum was right, and no call was lost." in ended.out
+    assert ended.err == ""
+
+
+async def test_private_rabbitmq_may_be_asked_for(rabbitmq_node: RabbitMQ) -> None:
+    ended = await amqproxy("demo", "--rabbitmq", "--seconds", "0.5")
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("starting a private RabbitMQ node\n")
+    assert "no call was lost" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--rabbitmq", "--url", "amqp://localhost/"), "--url names a broker, and --rabbitmq starts one"),
+        (("--url", "x"), "a broker URL starts with amqp://"),
+    ],
+)
+def test_usage_errors_are_sentences(invoke: Invoke, arguments: tuple[str, ...], why: str) -> None:
+    ended = invoke("demo", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert why in ended.err
+
+
+async def test_ctrl_c_ends_it_and_leaves_nothing(embedded_url: str) -> None:
+    async with running("-m", "amqproxy", "demo", "--seconds", "60", AMQPROXY_URL=embedded_url) as demo:
         await demo.says("64 calls in flight")
         demo.send(signal.SIGINT)
         assert await demo.ends() == 130
@@ -56,7 +88,7 @@ async def test_ctrl_c_ends_it_and_leaves_nothing(amqp_url: str) -> None:
     assert "Traceback" not in said
     queue = re.search(r"serve the queue (\S+)", said)
     assert queue
-    assert not await asyncio.to_thread(queue_exists, amqp_url, queue[1])
+    assert not await asyncio.to_thread(queue_exists, embedded_url, queue[1])
 
 
 def test_broker_that_is_not_there_is_exit_code_3(invoke: Invoke) -> None:

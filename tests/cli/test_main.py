@@ -12,6 +12,7 @@ def test_help_names_the_commands_and_teaches_by_example(invoke: Invoke) -> None:
     ended = invoke("--help")
     assert ended.code == 0
     for text in (
+        "broker",
         "serve",
         "call",
         "demo",
@@ -22,7 +23,7 @@ def test_help_names_the_commands_and_teaches_by_example(invoke: Invoke) -> None:
         assert text in ended.out
 
 
-@pytest.mark.parametrize("command", ["serve", "call", "demo"])
+@pytest.mark.parametrize("command", ["serve", "call", "broker", "demo"])
 def test_each_command_has_examples_and_exit_codes(invoke: Invoke, command: str) -> None:
     ended = invoke(command, "--help")
     assert ended.code == 0
@@ -56,7 +57,8 @@ async def test_help_is_quick_because_it_imports_little() -> None:
         assert await process.ends() == 0
         imported = (await process.falls_silent()).split()
     assert "typer" in imported
-    assert not {"aio_pika", "aiormq", "rich.console", "amqproxy.testing", "amqproxy.supervisor"} & set(imported)
+    heavy = {"aio_pika", "aiormq", "rich.console", "amqproxy.broker", "amqproxy.testing", "amqproxy.supervisor"}
+    assert not heavy & set(imported)
 
 
 async def test_module_is_the_same_as_the_command() -> None:

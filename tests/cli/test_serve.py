@@ -20,6 +20,8 @@ from tests.processes import running
         (("nowhere:Patient",), "error: there is no module 'nowhere'"),
         (("served:Unservable",), "error: served:Unservable: Unservable.add takes *numbers"),
         (("served:Patient", "--url", "http://x"), "error: a broker URL starts with amqp://"),
+        (("served:Patient", "--url", "embedded:"), "no other can reach it: start one for all of them with"),
+        (("served:Patient", "--url", "embedded:", "--processes", "2"), "no other can reach it"),
         (("served:Patient", "served:shout", "--queue", "q"), "error: --queue is for one object"),
         (("served:Patient", "--concurrency", "0"), "--concurrency"),
         (("served:Patient", "--colour", "red"), "--colour"),
@@ -42,20 +44,20 @@ def test_refused_connection_names_host_and_port_and_the_cure(invoke: Invoke) -> 
     assert "hush" not in ended.err
 
 
-def test_refused_credentials_name_the_user(invoke: Invoke, amqp_url: str) -> None:
+def test_refused_credentials_name_the_user(invoke: Invoke, embedded_url: str) -> None:
     user = f"nobody-{secrets.token_hex(4)}"
-    url = amqp_url.replace("guest:guest", f"{user}:hush")
+    url = embedded_url.replace("guest:guest", f"{user}:hush")
     ended = invoke("serve", "served:Patient", "--url", url)
     assert ended.code == 3
     assert f"refused the user '{user}'" in ended.err
     assert "hush" not in ended.err
 
 
-async def test_several_objects_of_all_kinds_are_served(amqp_url: str) -> None:
+async def test_several_objects_of_all_kinds_are_served(embedded_url: str) -> None:
     arguments = ("serve", "served:Patient", "served:shout", "--concurrency", "2", "--debug")
     async with (
-        running("-m", "amqproxy", *arguments, AMQPROXY_URL=amqp_url) as worker,
-        amqproxy.connect(amqp_url) as mq,
+        running("-m", "amqproxy", *arguments, AMQPROXY_URL=embedded_url) as worker,
+        amqproxy.connect(embedded_url) as mq,
     ):
         await worker.says("amqproxy.server: serving", times=2)
         assert await mq.proxy("tests.served").add(1, 2) == 3

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 import amqproxy
+from amqproxy.testing import BrokerThread, RabbitMQ, broker_thread
+from tests.conftest import EMBEDDED, RABBITMQ
 from tests.contract.raw import Raw
 
 
@@ -20,6 +22,16 @@ def service() -> str:
 async def mq(amqp_url: str) -> AsyncIterator[amqproxy.Client]:
     async with amqproxy.connect(amqp_url) as client:
         yield client
+
+
+@pytest.fixture(params=[EMBEDDED, RABBITMQ])
+def mortal(request: pytest.FixtureRequest) -> Iterator[BrokerThread | RabbitMQ]:
+    """A broker that may be stopped, killed and started."""
+    if request.param == RABBITMQ:
+        yield request.getfixturevalue("rabbitmq_node")
+    else:
+        with broker_thread() as broker:
+            yield broker
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ import amqproxy
 from amqproxy.properties import Properties
 from amqproxy.server import Worker
 from amqproxy.testing import RabbitMQNotInstalled, rabbitmq
-from tests.conftest import missing
+from amqproxy.testing import broker as embedded_broker
+from tests.conftest import EMBEDDED, RABBITMQ, missing
 from tests.contract.raw import Message, Raw
 
 FAILURE = b"com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
@@ -589,7 +590,8 @@ async def keeps_to_the_limit(url: str, big: Any, service: str) -> None:
         assert await proxy.take("x" * 1000) == 1000
 
 
-async def test_a_limit_that_the_broker_tells_is_kept_from_then_on(service: str) -> None:
+@pytest.mark.parametrize("broker", [EMBEDDED, RABBITMQ])
+async def test_a_limit_that_the_broker_tells_is_kept_from_then_on(broker: str, service: str) -> None:
     class Big:
         def __init__(self) -> None:
             self.runs = 0
@@ -602,6 +604,10 @@ async def test_a_limit_that_the_broker_tells_is_kept_from_then_on(service: str) 
             return len(text)
 
     big = Big()
+    if broker == EMBEDDED:
+        async with embedded_broker(max_message_bytes=100_000) as url:
+            await keeps_to_the_limit(url, big, service)
+        return
     try:
         with rabbitmq(config={"max_message_size": 100_000}) as node:
             await keeps_to_the_limit(node.url, big, service)

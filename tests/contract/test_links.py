@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import amqproxy
-from amqproxy.testing import RabbitMQ
+from amqproxy.testing import BrokerThread, RabbitMQ
 from tests.contract.test_deadlines import Gate, gate
 
 
@@ -179,15 +179,18 @@ async def test_a_reply_queue_that_is_deleted_fails_its_calls_and_is_replaced(mq:
         assert await proxy.ping() == "pong"
 
 
-async def test_a_broker_that_is_restarted_is_found_again(rabbitmq_node: RabbitMQ, amqp_url: str, service: str) -> None:
-    async with two(amqp_url) as (mq, server), server.serve(Gate(), name=service):
+async def test_a_broker_that_is_restarted_is_found_again(mortal: BrokerThread | RabbitMQ, service: str) -> None:
+    async with two(mortal.url) as (mq, server), server.serve(Gate(), name=service):
         proxy = mq.proxy(Gate, name=service)
         assert await proxy.ping() == "pong"
-        await asyncio.to_thread(rabbitmq_node.kill)
+        link = mq._live_connection().current_link
+        assert link is not None
+        await asyncio.to_thread(mortal.kill)
+        await asyncio.wait((link.closed,))
         with pytest.raises(amqproxy.CallTimeout, match="the call was not sent") as caught:
             await amqproxy.options(proxy, timeout=0.2).ping()
         assert caught.value.executed == "no"
-        await asyncio.to_thread(rabbitmq_node.start)
+        await asyncio.to_thread(mortal.start)
 
         await until_it_serves(proxy)
         await delete_queue(mq, service)

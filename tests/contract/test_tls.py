@@ -10,8 +10,8 @@ import pytest
 import trustme
 
 import amqproxy
-from amqproxy.testing import RabbitMQNotInstalled, free_port, rabbitmq
-from tests.conftest import missing
+from amqproxy.testing import RabbitMQNotInstalled, broker_thread, free_port, rabbitmq
+from tests.conftest import EMBEDDED, RABBITMQ, missing
 from tests.contract.test_deadlines import Gate
 
 
@@ -20,12 +20,26 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-@pytest.fixture(scope="module")
-def tls_port(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A node with a certificate for localhost, and not for 127.0.0.1."""
+@pytest.fixture(scope="module", params=[EMBEDDED, RABBITMQ])
+def tls_port(
+    request: pytest.FixtureRequest, authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
+    """A broker with a certificate for localhost, and not for 127.0.0.1."""
+    certificate = authority.issue_cert("localhost")
+    if request.param == RABBITMQ:
+        yield from rabbitmq_over_tls(authority, certificate, tmp_path_factory)
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    with broker_thread(tls=context) as broker:
+        yield broker.port
+
+
+def rabbitmq_over_tls(
+    authority: trustme.CA, certificate: trustme.LeafCert, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
     folder = tmp_path_factory.mktemp("tls")
     folder.chmod(0o755)
-    certificate = authority.issue_cert("localhost")
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
     certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))

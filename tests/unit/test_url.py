@@ -38,6 +38,22 @@ def test_the_port_is_the_schemes_unless_one_is_named(text: str, port: int) -> No
     assert BrokerURL.parse(text).port == port
 
 
+@pytest.mark.parametrize("text", ["embedded:", "EMBEDDED:"])
+def test_the_broker_inside_of_this_process_has_a_url_of_one_word(text: str) -> None:
+    url = BrokerURL.parse(text)
+    assert url.embedded
+    assert str(url) == "embedded:"
+    assert not BrokerURL.parse(DEFAULT_URL).embedded
+
+
+@pytest.mark.parametrize(
+    "text", ["embedded:x", "embedded://", "embedded://host/v", "embedded:?heartbeat=3", "embedded:#"]
+)
+def test_nothing_comes_behind_the_word(text: str) -> None:
+    with pytest.raises(ValueError, match="embedded: is the whole URL"):
+        BrokerURL.parse(text)
+
+
 @pytest.mark.parametrize(
     ("path", "virtual_host"),
     [
