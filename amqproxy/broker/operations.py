@@ -231,10 +231,10 @@ def _delete_queue(channel: Channel, method: commands.Queue.Delete) -> None:
                     f"cannot delete {vhost.queue_text(name)}. queue.delete operations with {flag} flag set are not "
                     "supported by quorum queues"
                 )
-        if method.if_unused and len(queue.consumers):
-            raise precondition_failed(f"{vhost.queue_text(name)} in use")
         if method.if_empty and len(queue.ready):
             raise precondition_failed(f"{vhost.queue_text(name)} not empty")
+        if method.if_unused and len(queue.consumers):
+            raise precondition_failed(f"{vhost.queue_text(name)} in use")
     if not method.nowait:
         count = len(queue.ready) if queue is not None else 0
         channel.session.send(encode(channel.number, commands.Queue.DeleteOk, message_count=count))

@@ -237,7 +237,7 @@ class VirtualHost:
         if queue.exclusive_to is not None:
             queue.exclusive_to.exclusive.pop(queue, None)
         self._remove_exchanges(self._unbind_all(queue))
-        for consumer in list(queue.consumers.all):
+        for consumer in sorted(queue.consumers.all, key=lambda one: one.tag):
             consumer.channel.cancelled(consumer)
         return count
 
