@@ -290,7 +290,7 @@ class Session:
                     self.fail(error)
             if not self._listening:
                 break
-        self._needed = FRAME_OVERHEAD
+        self._needed = _FRAME.size
         return at
 
     def _too_large(self, kind: int, length: int) -> ProtocolError:
@@ -301,8 +301,7 @@ class Session:
         return frame_error(erlang_pair(f"type {kind}, {_snippet(payload)}: ", "invalid_frame_end_marker", mark))
 
     def _unexpected(self, kind: int, payload: bytes) -> ProtocolError:
-        whole = {METHOD: len(payload) >= 4, HEADER: len(payload) >= FIXED, BODY: True, HEARTBEAT: not payload}
-        if not whole.get(kind):
+        if not _is_whole(kind, payload):
             error = frame_error(f"type {kind}, {_snippet(payload)}: unknown_frame")
         else:
             error = unexpected_frame(f"type {kind}, {_snippet(payload)}")
@@ -342,7 +341,7 @@ class Session:
                 self._take_connection_method(payload)
             elif kind != HEARTBEAT or payload:
                 raise self._unexpected(kind, payload)
-        elif self.state is not State.RUNNING or kind not in (METHOD, HEADER, BODY):
+        elif self.state is not State.RUNNING or kind == HEARTBEAT or not _is_whole(kind, payload):
             raise self._unexpected(kind, payload)
         elif number in self._closing:
             self._take_closing(kind, number, payload)
@@ -574,6 +573,12 @@ class Session:
 
     def __str__(self) -> str:
         return f"connection {self.peer}"
+
+
+def _is_whole(kind: int, payload: bytes) -> bool:
+    """Whether that is a frame at all: of a type that there is, and long enough for it."""
+    least = {METHOD: 4, HEADER: FIXED, BODY: 0, HEARTBEAT: 0}.get(kind)
+    return least is not None and len(payload) >= least and not (kind == HEARTBEAT and payload)
 
 
 def _snippet(payload: bytes) -> str:
