@@ -9,7 +9,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format cover bench clean rabbitmq
+.PHONY: help demo test lint format cover bench clean rabbitmq clients
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -17,7 +17,7 @@ help:
 demo: $(BIN)/.runtime  ## calls between processes, seen to survive the loss of a worker
 	@$(BIN)/amqproxy demo $(ARGS)
 
-test: $(BIN)/.dev rabbitmq lint  ## lint, types and all tests, on the embedded broker and on RabbitMQ
+test: $(BIN)/.dev rabbitmq clients lint  ## lint, types and all tests, on the embedded broker and on RabbitMQ
 	$(BIN)/pytest $(ARGS)
 
 lint: $(BIN)/.dev  ## ruff and mypy
@@ -35,6 +35,10 @@ cover: $(BIN)/.dev  ## whether each pure module is covered by its own tests alon
 bench: $(BIN)/.dev rabbitmq  ## calls per second, beside aio-pika, pika and C
 	@sh tests/apt-install.sh gcc libc6-dev librabbitmq-dev || true  # without them, it leaves C out
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# Clients in other languages, for the tests that run them against the embedded broker.
+clients:
+	@sh tests/clients/install.sh || true
 
 clean:  ## remove all that make made
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist htmlcov .coverage .coverage.*

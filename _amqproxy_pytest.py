@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
 
@@ -41,8 +41,11 @@ def chosen(config: pytest.Config) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell at once when there is no such broker."""
+    """Tell at once when there is no such broker, or no such scope."""
     chosen(config)
+    scope = _scope("amqp_broker", config)
+    if scope not in get_args(Scope):
+        raise pytest.UsageError(f"amqp_broker_scope is one of {', '.join(get_args(Scope))}, not {scope!r}")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -52,7 +55,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def _scope(fixture_name: str, config: pytest.Config) -> Scope:
-    scope: Scope = config.getini("amqp_broker_scope") or "function"  # pytest refuses what is none
+    scope: Scope = config.getini("amqp_broker_scope") or "function"
     return scope
 
 

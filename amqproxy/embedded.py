@@ -52,6 +52,10 @@ def new_broker(
     from .broker import Broker, Limits
     from .broker.definitions import load
 
+    if isinstance(vhosts, str):
+        raise TypeError(f"vhosts is a list of names, not the text {vhosts!r}")
+    if not all((*vhosts, *(users or {}))):
+        raise ValueError("the name of a user or a virtual host is empty")
     known = [field.name for field in fields(Limits)]
     for name, value in limits.items():
         if name not in known:
@@ -137,6 +141,8 @@ class BrokerThread:
         self._options = options
         self._url = ""
         self._running: _Running | None = None
+        self._changing = threading.Lock()
+        """Held by whoever starts it or ends it: of two threads that start it, one would leave a broker behind."""
 
     def __repr__(self) -> str:
         """Return the address and the state, as in ``<BrokerThread 127.0.0.1:25672 running>``."""
@@ -157,15 +163,16 @@ class BrokerThread:
 
         Raises OSError if the port is taken, and what `new_broker` raises.
         """
-        if self._running is not None:
-            return
-        running = _Running(new_broker(**self._options))
-        running.thread = threading.Thread(target=self._run, args=(running,), name="amqproxy broker", daemon=True)
-        running.thread.start()
-        running.started.result()
-        self.port = running.server.port
-        self._url = url_of(running.server, self._options.get("users"))
-        self._running = running
+        with self._changing:
+            if self._running is not None:
+                return
+            running = _Running(new_broker(**self._options))
+            running.thread = threading.Thread(target=self._run, args=(running,), name="amqproxy broker", daemon=True)
+            running.thread.start()
+            running.started.result()
+            self.port = running.server.port
+            self._url = url_of(running.server, self._options.get("users"))
+            self._running = running
 
     def stop(self) -> None:
         """End the broker in order: connections end with 320 CONNECTION_FORCED. Nothing happens if it does not run."""
@@ -184,7 +191,8 @@ class BrokerThread:
             running.thread.join()
 
     def _ask_to_end(self, *, orderly: bool) -> _Running | None:
-        running, self._running = self._running, None
+        with self._changing:
+            running, self._running = self._running, None
         if running is not None:
             running.loop.call_soon_threadsafe(running.end.set_result, orderly)
         return running
@@ -192,6 +200,10 @@ class BrokerThread:
     def _run(self, running: _Running) -> None:
         try:
             asyncio.run(self._serve(running))
+        except Exception as error:  # the event loop itself cannot be made, for want of files
+            if running.started.done():
+                raise
+            running.started.set_exception(error)
         finally:
             running.ended.set_result(None)
 
@@ -266,7 +278,10 @@ class BrokerThread:
         self.call(lambda broker: broker.set_permissions(user, vhost, configure, write, read))
 
     def load_definitions(self, definitions: Definitions) -> None:
-        """Add what RabbitMQ's definitions hold; ValueError names the JSON path to what is wrong in them."""
+        """Add what RabbitMQ's definitions hold; ValueError names the JSON path to what is wrong in them.
+
+        What comes before the error is loaded then.
+        """
         from .broker.definitions import load
 
         loaded = read_definitions(definitions)

@@ -2,7 +2,7 @@
 
     def test_orders_are_counted(amqp_url: str) -> None: ...
 
-    async def test_publisher_waits(amqp_broker: amqproxy.testing.BrokerThread) -> None:
+    async def test_publisher_waits(amqp_broker: BrokerThread) -> None:  # from amqproxy.testing
         amqp_broker.block()
 
 Each test has an embedded broker of its own, in a thread, so that tests with and without an event loop can use it. The

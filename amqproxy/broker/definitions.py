@@ -41,7 +41,7 @@ class DefinitionsError(ValueError):
 # The sections, as far as they have a meaning here; msgspec checks types and names the path to what is wrong.
 
 
-class _User(msgspec.Struct):
+class _User(msgspec.Struct, kw_only=True):
     name: str
     tags: list[str] | str
     password: str | None = None
@@ -49,29 +49,29 @@ class _User(msgspec.Struct):
     hashing_algorithm: str = "rabbit_password_hashing_sha256"
 
 
-class _VirtualHost(msgspec.Struct):
+class _VirtualHost(msgspec.Struct, kw_only=True):
     name: str
     default_queue_type: str | None = None
     metadata: dict[str, Any] = {}
 
 
-class _Permissions(msgspec.Struct):
+class _Permissions(msgspec.Struct, kw_only=True):
     user: str
-    vhost: str
+    vhost: str = "/"
     configure: str
     write: str
     read: str
 
 
-class _TopicPermissions(msgspec.Struct):
+class _TopicPermissions(msgspec.Struct, kw_only=True):
     user: str
-    vhost: str
+    vhost: str = "/"
     exchange: str
     write: str
     read: str
 
 
-class _PolicyRule(msgspec.Struct, rename={"apply_to": "apply-to"}):
+class _PolicyRule(msgspec.Struct, rename={"apply_to": "apply-to"}, kw_only=True):
     pattern: str
     definition: dict[str, Any] | list[tuple[str, Any]]  # rabbitmqctl writes those of operator policies as pairs
     priority: int = 0
@@ -80,19 +80,19 @@ class _PolicyRule(msgspec.Struct, rename={"apply_to": "apply-to"}):
 
 class _Policy(_PolicyRule, kw_only=True):
     name: str
-    vhost: str
+    vhost: str = "/"
 
 
-class _Parameter(msgspec.Struct):
+class _Parameter(msgspec.Struct, kw_only=True):
     component: str
     name: str = ""
     vhost: str = "/"
     value: Any = None
 
 
-class _Exchange(msgspec.Struct):
+class _Exchange(msgspec.Struct, kw_only=True):
     name: str
-    vhost: str
+    vhost: str = "/"
     type: str
     durable: bool
     auto_delete: bool
@@ -100,25 +100,25 @@ class _Exchange(msgspec.Struct):
     arguments: dict[str, Any] = {}
 
 
-class _Queue(msgspec.Struct):
+class _Queue(msgspec.Struct, kw_only=True):
     name: str
-    vhost: str
+    vhost: str = "/"
     durable: bool
     auto_delete: bool
     type: str | None = None
     arguments: dict[str, Any] = {}
 
 
-class _Binding(msgspec.Struct):
+class _Binding(msgspec.Struct, kw_only=True):
     source: str
-    vhost: str
+    vhost: str = "/"
     destination: str
     destination_type: str
     routing_key: str
     arguments: dict[str, Any] = {}
 
 
-class _Definitions(msgspec.Struct):
+class _Definitions(msgspec.Struct, kw_only=True):
     users: list[_User] = []
     vhosts: list[_VirtualHost] = []
     permissions: list[_Permissions] = []

@@ -10,7 +10,7 @@ from .errors import ProtocolError
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds with RabbitMQ's defaults where it has them; each is answered as RabbitMQ answers it."""
+    """Bounds, with RabbitMQ's defaults and answers where it has them."""
 
     frame_max: int = 131072
     """Bytes of a frame; larger ones end the connection with 501."""
@@ -19,7 +19,7 @@ class Limits:
     heartbeat: int = 60
     """Seconds proposed to clients; 0 for none."""
     max_message_bytes: int = 128 * 1024 * 1024
-    """Body of a message; a larger one is refused with 406."""
+    """Body of a message; a larger one is refused with 406. As in RabbitMQ before 4.0, where it is 16 MiB since."""
     max_connections: int = 10_000
     """Connections at once, those that have not said anything yet included; more are closed unanswered."""
     max_queues: int = 100_000
@@ -35,7 +35,7 @@ class Limits:
 INITIAL_FRAME_MAX = 8192
 """Bytes of a frame before a connection is tuned."""
 FRAME_MIN = 4096
-"""What frame-max is at least, by the specification."""
+"""What frame-max is at least, by the specification; RabbitMQ 4.1 wants twice as much."""
 
 
 class Memory:

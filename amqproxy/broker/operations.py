@@ -16,9 +16,9 @@ from .channel import Channel
 from .consumers import Consumer
 from .direct import PSEUDO_QUEUE, DirectReply
 from .errors import (
-    ProtocolError,
     channel_error,
     command_invalid,
+    locked,
     not_allowed,
     not_found,
     not_implemented,
@@ -324,8 +324,7 @@ def _get(channel: Channel, method: commands.Basic.Get) -> bytes | None:
     _check(channel, "read", "queue", name)
     queue = channel.vhost.queue(name, channel.session)
     if queue.quorum and queue.settings.single_active_consumer:
-        raise ProtocolError(
-            405,
+        raise locked(
             f"cannot obtain access to locked {channel.vhost.queue_text(name)}. basic.get operations are not supported "
             "by quorum queues with single active consumer",
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import ssl as tls
+import ssl
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
+from ..url import is_loopback
 from .broker import Broker
 from .session import Session
 
@@ -114,7 +114,7 @@ class Server:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        tls: tls.SSLContext | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.broker = broker or Broker()
         self.host = host
@@ -125,15 +125,16 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._gone: asyncio.Future[None] | None = None
-        if not _is_loopback(host) and any(user.knows("guest") for user in self.broker.users.values()):
+        users = self.broker.users
+        if not is_loopback(host) and ("guest" in users or any(user.knows("guest") for user in users.values())):
             raise ValueError(
-                f"{host} can be reached from other machines, and guest's password is known to all: give the broker "
-                "users of its own (add_user, or a definitions file), or listen on 127.0.0.1"
+                f"{host} can be reached from other machines, and guest is not for those: give the broker users of its "
+                "own instead, with passwords of their own (add_user, or a definitions file), or listen on 127.0.0.1"
             )
 
     @property
     def url(self) -> str:
-        """Where clients find it, with the first user's name; the password is there only if it is guest's."""
+        """Where clients find it; with guest's name and password while these are valid, else with neither."""
         users = self.broker.users
         credentials = "guest:guest@" if "guest" in users and users["guest"].knows("guest") else ""
         scheme = "amqps" if self._tls else "amqp"
@@ -202,10 +203,3 @@ def _peer(transport: asyncio.Transport) -> str:
 
 def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else quote(host)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -43,6 +43,8 @@ log = logging.getLogger("amqproxy.broker")
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+PROTOCOL_HEADER_0_9 = b"AMQP\x01\x01\x00\x09"
+"""Of AMQP 0-9, which old clients begin with; RabbitMQ takes it for 0-9-1."""
 DEAF_SECONDS = 1.0
 """From an error after which nothing can be understood any more to the end of the connection."""
 JOIN_BYTES = 8192
@@ -224,7 +226,8 @@ class Session:
         size = len(PROTOCOL_HEADER)
         if len(data) < size and PROTOCOL_HEADER.startswith(data[:4]):
             return 0
-        if data[:size] not in (PROTOCOL_HEADER, b"AMQP\x01\x01\x00\x09"):
+        if data[:size] not in (PROTOCOL_HEADER, PROTOCOL_HEADER_0_9):
+            log.warning("%s: closed: it begins with %r, which is not AMQP 0-9-1", self, data[:size])
             self.send(PROTOCOL_HEADER)  # as the specification wants it: what we speak
             self.close()
             return len(data)
@@ -249,14 +252,12 @@ class Session:
         while size - at >= _FRAME.size:
             kind, number, length = _FRAME.unpack_from(data, at)
             end = at + length + FRAME_OVERHEAD
+            if length > self.frame_max:
+                raise self._too_large(kind, length)
             if end > size:
-                if length > self.frame_max:
-                    raise self._too_large(kind, length)
                 self._needed = end - at
                 return at
             start, last = at + 7, end - 1
-            if length > self.frame_max:
-                raise self._too_large(kind, length)
             if data[last] != 0xCE:
                 raise self._bad_end(kind, data[start:last], data[last])
             at = end
@@ -311,7 +312,7 @@ class Session:
     def _take_method(self, channel: Channel, payload: bytes) -> None:
         if channel.expects_content:
             raise channel.interrupted()
-        if payload == _ACCESS_REQUEST or payload[:4] == _ACCESS_REQUEST:
+        if payload[:4] == _ACCESS_REQUEST:
             self.send(_FRAME.pack(METHOD, channel.number, len(_ACCESS_OK)) + _ACCESS_OK + b"\xce")
             return
         method = self._decode(payload)
@@ -417,12 +418,10 @@ class Session:
             self._open(method)
         elif isinstance(method, commands.Connection.UpdateSecret) and state is State.RUNNING:
             self.send(encode(0, commands.Connection.UpdateSecretOk))
+        elif state is State.RUNNING:
+            raise channel_error("unexpected method in connection state running")
         else:
-            raise (
-                channel_error("unexpected method in connection state running")
-                if state is State.RUNNING
-                else (command_invalid("unexpected method"))
-            )
+            raise command_invalid("unexpected method")
 
     def _authenticate(self, method: commands.Connection.StartOk) -> None:
         client: object = method.client_properties
@@ -479,10 +478,11 @@ class Session:
         log.info("%s: open, user %r, virtual host %r", self, self.user.name, name)
 
     def fail(self, error: ProtocolError) -> None:
-        """End the connection for what its client did."""
+        """End the connection with an error: its client's, or 320 when the broker ends."""
         if self.state in (State.CLOSING, State.CLOSED):
             return
-        log.warning("%s: closed while %s: %d %s", self, self.state.value, error.code, error.text)
+        level = logging.INFO if error.code == 320 else logging.WARNING  # 320 is our own end, nobody's fault
+        log.log(level, "%s: closed while %s: %d %s", self, self.state.value, error.code, error.text)
         if self.state in (State.HEADER, State.STARTING):
             told = error.code == 403 and self.wants("authentication_failure_close")
             if not told:
@@ -541,6 +541,7 @@ class Session:
         self._timer.cancel()
         if self.state is State.CLOSED:
             return
+        log.info("%s: closed", self)
         self._dismantle()
         self.state = State.CLOSED
         self._output.clear()

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from . import arguments as checks
 from .arguments import CLASSIC, QUORUM, Settings
 from .deadletter import buried, is_cycle
-from .errors import locked, not_found, precondition_failed, refused
+from .errors import ProtocolError, locked, not_found, precondition_failed, refused
 from .exchange import Binding, Destination, Exchange
 from .limits import Memory
 from .message import Message
 from .policies import Policies
 from .queue import Connection, Queue
-from .tables import Table
+from .tables import Table, long_string
 from .timers import Timers
 
 log = logging.getLogger("amqproxy.broker")
@@ -42,7 +42,7 @@ def generated_name(prefix: str) -> str:
 
 
 class Counter:
-    """Counts the queues of all virtual hosts."""
+    """What all virtual hosts share: how many queues there are, and in which state the ways to them."""
 
     __slots__ = ("count", "limit", "topology")
 
@@ -144,7 +144,7 @@ class VirtualHost:
         if queue.exclusive_to is not None and queue.exclusive_to is not connection:
             raise self._locked(queue.name)
 
-    def _locked(self, name: str) -> Exception:
+    def _locked(self, name: str) -> ProtocolError:
         return locked(
             f"cannot obtain exclusive access to locked {self.queue_text(name)}. It could be originally declared on "
             "another connection or the exclusive property value does not match that of the original declaration."
@@ -185,11 +185,9 @@ class VirtualHost:
         return found
 
     def _with_default_type(self, arguments: Table, durable: bool, exclusive: bool, auto_delete: bool) -> Table:
-        fits = self.default_queue_type == CLASSIC or (durable and not exclusive and not auto_delete)
+        fits = durable and not exclusive and not auto_delete
         if "x-queue-type" in arguments or self.default_queue_type == CLASSIC or not fits:
             return arguments
-        from .tables import long_string
-
         return Table({**arguments.fields, "x-queue-type": long_string(self.default_queue_type)})
 
     def _new_queue(

@@ -73,7 +73,8 @@ def command(
         typer.Option(metavar="SIZE", help="Above it, who publishes has to wait; like 512MiB, default: 1GiB."),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="For programs: one line with url, host, port and pid when it is ready.")
+        bool,
+        typer.Option("--json", help="For programs: one line with url, port, users and pid when it is ready."),
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log a line for each connection.")] = False,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
@@ -156,6 +157,11 @@ def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(certificate, key, no_password)
     except ssl.SSLError as error:
+        if key is None:
+            raise UsageError(
+                f"{certificate} does not hold a certificate and its key, both in PEM: give a key of its own file with "
+                "--tls-key"
+            ) from error
         reason = error.reason.replace("_", " ").lower() if error.reason else "no PEM in it"
         raise UsageError(
             f"{certificate} and its key cannot be used ({reason}): both are in PEM, and the key is the certificate's"
@@ -167,11 +173,13 @@ def _server(broker: Broker, host: str, port: int | None, context: ssl.SSLContext
     from ..broker import Server
     from ..url import is_loopback
 
+    if not host:
+        raise UsageError("--host is empty: give an address of this machine, like 127.0.0.1, or leave it out")
     if not is_loopback(host):
-        if any(user.knows("guest") for user in broker.users.values()):
+        if "guest" in broker.users or any(user.knows("guest") for user in broker.users.values()):
             raise UsageError(
-                f"--host {host} lets other machines in, and everybody knows the password guest: add users of your own "
-                "with --user NAME:PASSWORD or --definitions, or leave --host out"
+                f"--host {host} lets other machines in, and guest is not for those: name users of your own, with "
+                "passwords of their own, by --user NAME:PASSWORD or --definitions, or leave --host out"
             )
         clear = "" if context else ", and passwords travel in the clear: consider --tls-cert"
         typer.echo(f"{typer.style('warning:', fg='yellow', bold=True)} {host} lets other machines in{clear}", err=True)
@@ -231,11 +239,13 @@ def _cannot_listen(server: Server, error: OSError) -> None:
 def _tell(server: Server, *, as_json: bool) -> None:
     from ..embedded import url_of
 
+    users = list(server.broker.users)
     if as_json:
         import msgspec
 
-        told = {"url": url_of(server), "host": server.host, "port": server.port, "pid": os.getpid()}
+        told = {"url": url_of(server), "host": server.host, "port": server.port, "users": users, "pid": os.getpid()}
         typer.echo(msgspec.json.encode(told).decode())
         return
-    typer.echo(f"listening at {typer.style(url_of(server), fg='green', bold=True)} until Ctrl-C")
+    named = "" if users == ["guest"] else f", for {', '.join(users)}"
+    typer.echo(f"listening at {typer.style(url_of(server), fg='green', bold=True)}{named} until Ctrl-C")
     typer.echo("All it holds is in memory only, and gone when it ends. Production belongs on RabbitMQ.")

@@ -58,7 +58,8 @@ async def test_json_line_tells_programs_all_they_need() -> None:
     async with running(*COMMAND, "--port", "0", "--json") as process:
         told = await ready(process)
         assert told["pid"] == process.pid
-        assert told == {"url": f"amqp://guest:guest@127.0.0.1:{told['port']}/", "host": "127.0.0.1"} | {
+        url = f"amqp://guest:guest@127.0.0.1:{told['port']}/"
+        assert told == {"url": url, "host": "127.0.0.1", "users": ["guest"]} | {
             name: told[name] for name in ("port", "pid")
         }
         await asyncio.to_thread(connect, told["url"])
@@ -224,11 +225,13 @@ def test_port_that_is_taken_is_named_with_the_cure(invoke: Invoke) -> None:
         (("--memory", "0MB"), "--memory 0MB leaves no room"),
         (("--tls-key", "key.pem"), "give that too, with --tls-cert"),
         (("--tls-cert", "missing.pem"), "cannot read missing.pem: No such file"),
-        (("--tls-cert", "served.py"), "served.py and its key cannot be used (no PEM in it)"),
+        (("--tls-cert", "served.py"), "served.py does not hold a certificate and its key, both in PEM"),
         (("--definitions", "missing.json"), "cannot read the definitions missing.json: No such file"),
         (("--definitions", "served.py"), "served.py is no JSON"),
-        (("--host", "0.0.0.0"), "everybody knows the password guest: add users of your own with --user"),
-        (("--host", "::", "--user", "guest:guest"), "everybody knows the password guest"),
+        (("--host", "0.0.0.0"), "guest is not for those: name users of your own"),
+        (("--host", "::", "--user", "guest:guest"), "guest is not for those"),
+        (("--host", "::", "--user", "guest:other"), "guest is not for those"),
+        (("--host", ""), "--host is empty"),
         (("--host", "192.0.2.1", "--user", "ann:a"), "--host 192.0.2.1 is no address of this machine"),
         (("--host", "nowhere.invalid", "--user", "ann:a"), "--host nowhere.invalid is not known"),
     ],
