@@ -1,12 +1,19 @@
-"""Which RabbitMQ the bench runs on: the one that is named, else a private node for the occasion."""
+"""Which brokers the bench runs on.
+
+RabbitMQ is the one that is named, else a private node for the occasion. The embedded broker gets a process of its own.
+"""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from amqproxy import testing
+
+from .control import version_of
+from .peer import Peer
 
 AMQP_PORT = 5672
 
@@ -42,6 +49,23 @@ def broker(url: str | None, pid: int | None) -> Iterator[Broker]:
             yield Broker(node.url, product(node.url), node.pid, private=True)
     except testing.RabbitMQNotInstalled as error:
         raise NoBrokerError(str(error)) from None
+
+
+@contextmanager
+def embedded() -> Iterator[Broker]:
+    """Give an embedded broker in a process of its own, which ends with the block."""
+    with embedded_peer() as (peer, url):
+        yield Broker(url, f"embedded broker of amqproxy {version_of('amqproxy')}", peer.pid, private=True)
+
+
+@contextmanager
+def embedded_peer() -> Iterator[tuple[Peer, str]]:
+    """Give an embedded broker as the process that it is, and its URL."""
+    peer = Peer("embedded broker", [sys.executable, "-m", f"{__package__}.embedded"], "")
+    try:
+        yield peer, peer.wait_ready()
+    finally:
+        peer.stop()
 
 
 def product(url: str) -> str:

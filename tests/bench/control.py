@@ -5,6 +5,8 @@ The bench starts each peer with pipes for standard input and output, and the bro
     peer -> bench    {"ready":"VERSION"}                      connected; a worker is consuming
     bench -> caller  {"size":0,"window":64,"count":1000}      in this order, no blanks: C uses sscanf
     caller -> bench  {"seconds":0.0671}                       all answers are in and all were right
+    bench -> broker  {}                                       the embedded one, which is a peer too
+    broker -> bench  {"state":{"objects":31415,...}}          what it holds now
     peer -> bench    {"error":"WrongAnswer: 3 + 2 is not 6"}  and the process ends
 
 The end of standard input is the order to stop, so that no peer outlives the bench.
@@ -68,6 +70,17 @@ async def async_runs() -> AsyncIterator[Run]:
     """Yield the bench's orders to a caller whose event loop goes on meanwhile."""
     async for line in await _stdin():
         yield _order(line)
+
+
+async def questions() -> AsyncIterator[None]:
+    """Yield whenever the bench asks a broker what it holds; `tell` answers."""
+    async for _ in await _stdin():
+        yield
+
+
+def tell(state: dict[str, int]) -> None:
+    """Tell the bench what this broker holds."""
+    _say({"state": state})
 
 
 async def closed() -> None:

@@ -31,6 +31,8 @@ class Pair:
     name: str
     caller: Peer
     worker: Peer
+    broker_pid: int | None = None
+    """The process of the broker between them, None when it is not known."""
     counts: dict[Cell, int] = field(default_factory=dict)
     """Calls per measurement, found by `calibrate`."""
 
@@ -70,16 +72,16 @@ def calibrate(pair: Pair, cell: Cell, seconds: float) -> None:
     pair.counts[cell] = max(round(count / took * seconds), FULL_WINDOWS * cell.window, 1)
 
 
-def measure(pair: Pair, cell: Cell, number: int, others: Iterable[Pair], broker_pid: int | None) -> Sample:
+def measure(pair: Pair, cell: Cell, number: int, others: Iterable[Pair]) -> Sample:
     """Warm up, then measure once, in round `number`. Raises PeerFailedError."""
     count = pair.counts[cell]
     _run(pair, cell, max(count // WARM_UP_SHARE, cell.window))
     time.sleep(SETTLE_SECONDS)
     waiting = [peer.pid for other in others if other is not pair for peer in (other.caller, other.worker)]
-    before = _Clocks(pair, broker_pid, waiting)
+    before = _Clocks(pair, waiting)
     seconds = _run(pair, cell, count)
     time.sleep(SETTLE_SECONDS)
-    after = _Clocks(pair, broker_pid, waiting)
+    after = _Clocks(pair, waiting)
     return Sample(
         contender=pair.name,
         round=number,
@@ -100,11 +102,11 @@ class _Clocks:
 
     __slots__ = ("broker", "caller", "machine", "waiting", "worker")
 
-    def __init__(self, pair: Pair, broker_pid: int | None, waiting: list[int]) -> None:
+    def __init__(self, pair: Pair, waiting: list[int]) -> None:
         try:
             self.caller = cpu_seconds(pair.caller.pid)
             self.worker = cpu_seconds(pair.worker.pid)
-            self.broker = None if broker_pid is None else cpu_seconds(broker_pid)
+            self.broker = None if pair.broker_pid is None else cpu_seconds(pair.broker_pid)
             self.waiting = sum(map(cpu_seconds, waiting))
             self.machine = machine_cpu_seconds()
         except ProcessLookupError as error:

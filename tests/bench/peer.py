@@ -1,4 +1,4 @@
-"""One process of a contender, seen from the bench: start it, give it orders, stop it.
+"""One process of a contender, or the embedded broker, seen from the bench: start it, give it orders, stop it.
 
 `control` is the other end of the pipe.
 """
@@ -19,6 +19,9 @@ ROOT = Path(__file__).parents[2]
 
 START_TIMEOUT = 30.0
 """Seconds until a peer must have connected."""
+
+STATE_TIMEOUT = 60.0
+"""Seconds that a broker has to count what it holds, behind all that it does meanwhile."""
 
 STOP_TIMEOUT = 5.0
 """Seconds that a peer has to end by itself."""
@@ -59,12 +62,15 @@ class Peer:
 
         Raises PeerFailedError when a call failed, after `timeout` seconds, or at once when the worker ends.
         """
-        order = json.dumps(asdict(run), separators=(",", ":"))
-        try:
-            self._stdin().write(order.encode() + b"\n")
-        except BrokenPipeError:
-            raise PeerFailedError(f"{self.name} has ended") from None
+        self._order(asdict(run))
         return float(str(self._answer("seconds", timeout, worker)))
+
+    def state(self) -> dict[str, int]:
+        """Return what this embedded broker says that it holds. Raises PeerFailedError."""
+        self._order({})
+        state = self._answer("state", STATE_TIMEOUT, None)
+        assert isinstance(state, dict)
+        return state
 
     def stop(self) -> None:
         """End the process: politely by the end of its input, then by force."""
@@ -76,6 +82,12 @@ class Peer:
             self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+    def _order(self, words: dict[str, object]) -> None:
+        try:
+            self._stdin().write(json.dumps(words, separators=(",", ":")).encode() + b"\n")
+        except BrokenPipeError:
+            raise PeerFailedError(f"{self.name} has ended") from None
 
     def _answer(self, key: str, timeout: float, worker: "Peer | None") -> object:
         words = json.loads(self._line(timeout, worker))

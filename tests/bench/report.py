@@ -16,7 +16,7 @@ WAITING_BOUND = 0.02
 STRANGERS_BOUND = 0.25
 """More of a core than the rest of the machine may use before even the ratios scatter."""
 
-HEADINGS = ("calls/s", "+-", "of\naio-pika", "of\nC", "CPU us:\ncaller", "per\nworker", "call\nbroker")
+HEADINGS = ("calls/s", "+-", "of\naio-pika", "of\nC", "of\nRMQ", "CPU us:\ncaller", "per\nworker", "call\nbroker")
 
 
 def print_tables(console: Console, table: list[Row]) -> None:
@@ -27,10 +27,11 @@ def print_tables(console: Console, table: list[Row]) -> None:
 
 def print_goals(console: Console, reached: Iterable[tuple[Goal, float]]) -> None:
     """One line for each promise."""
-    for goal, ratio in reached:
-        verdict = "[green]met[/]" if ratio >= goal.ratio else "[red]not met[/]"
-        asked = f"small bodies, window {goal.window}: at least {goal.ratio:g} of {goal.peer}"
-        console.print(f"{verdict}: {asked}: [bold]{ratio:.2f}[/]", highlight=False)
+    for goal, value in reached:
+        verdict = "[green]met[/]" if value >= goal.ratio else "[red]not met[/]"
+        cell = f"{size_name(goal.size)} bodies, window {goal.window}"
+        asked = f"{cell}: {goal.contender}: at least {goal.ratio:g} of {goal.peer}"
+        console.print(f"{verdict}: {asked}: [bold]{value:.2f}[/]", highlight=False)
 
 
 def print_legend(console: Console, field: Field) -> None:
@@ -56,10 +57,31 @@ def print_disturbance(console: Console, waiting: float, strangers: float | None)
         console.print(f"the rest of the machine used {strangers:.0%} of a core", style=style, highlight=False)
 
 
-def _table(size: int, block: list[Row]) -> Table:
-    # One blank between columns and no edges: 80 columns are enough for every contender.
-    table = Table(title=f"{size_name(size)} bodies", title_justify="left", title_style="bold", padding=0)
+def bare_table(title: str) -> Table:
+    """A table with one blank between columns and no edges: 80 columns are enough for every contender."""
+    table = Table(title=title, title_justify="left", title_style="bold", padding=0)
     table.box, table.show_edge, table.pad_edge = SIMPLE_HEAD, False, False
+    return table
+
+
+def spread(row: Row) -> str:
+    """By how much the rounds differ, up or down."""
+    return f"{(row.fastest - row.slowest) / 2 / row.rate:.0%}"
+
+
+def ratio(value: float | None) -> str:
+    """A ratio, or a dash."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def processor_times(row: Row) -> list[str]:
+    """Microseconds of caller, worker and broker."""
+    times = (row.caller_us, row.worker_us, row.broker_us)
+    return ["-" if time is None else f"{time:,.0f}" for time in times]
+
+
+def _table(size: int, block: list[Row]) -> Table:
+    table = bare_table(f"{size_name(size)} bodies")
     table.add_column("window", justify="right")
     table.add_column("caller, worker", no_wrap=True)
     for heading in HEADINGS:
@@ -78,14 +100,9 @@ def _cells(row: Row) -> list[str]:
     return [
         row.contender,
         f"{row.rate:,.0f}",
-        f"{(row.fastest - row.slowest) / 2 / row.rate:.0%}",
-        _ratio(row.to_aio_pika),
-        _ratio(row.to_c),
-        f"{row.caller_us:,.0f}",
-        f"{row.worker_us:,.0f}",
-        "-" if row.broker_us is None else f"{row.broker_us:,.0f}",
+        spread(row),
+        ratio(row.to_aio_pika),
+        ratio(row.to_c),
+        ratio(row.to_rabbitmq),
+        *processor_times(row),
     ]
-
-
-def _ratio(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{ratio:.2f}"

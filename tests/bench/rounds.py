@@ -25,6 +25,8 @@ class Field:
     """All contenders of one bench and what became of them."""
 
     broker: Broker
+    embedded: Broker | None = None
+    """For those contenders that run on it."""
     running: list[Pair] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -41,9 +43,13 @@ class Field:
             return
         if not contender.python:
             flags = {}
-        worker = Peer(f"{contender.name} worker", [*commands.worker, *flags.get("worker", [])], self.broker.url)
-        caller = Peer(f"{contender.name} caller", [*commands.caller, *flags.get("caller", [])], self.broker.url)
-        pair = Pair(contender.name, caller, worker)
+        node = self.broker
+        if contender.embedded:
+            assert self.embedded is not None
+            node = self.embedded
+        worker = Peer(f"{contender.name} worker", [*commands.worker, *flags.get("worker", [])], node.url)
+        caller = Peer(f"{contender.name} caller", [*commands.caller, *flags.get("caller", [])], node.url)
+        pair = Pair(contender.name, caller, worker, node.pid)
         self.running.append(pair)
         try:
             self.about[contender.name] = f"{worker.wait_ready()}: {contender.about}"
@@ -78,7 +84,7 @@ class Field:
         for pair in self.running[first:] + self.running[:first]:
             progress(f"round {number + 1}, {cell}, {pair.name}")
             try:
-                sample = measure(pair, cell, number, self.running, self.broker.pid)
+                sample = measure(pair, cell, number, self.running)
             except PeerFailedError as error:
                 self._drop(pair, error)
             else:

@@ -3,7 +3,7 @@
 One proxy of one connection makes a million calls, 500 in flight, against one worker process. Memory of both
 processes, tasks and futures of the caller are printed every 100,000 calls. The first block is the warm-up:
 what is there after it must do for all the others. Then 10,000 calls are in flight at once, and all must come
-back right.
+back right. With ``--embedded`` all this goes over an embedded broker, whose memory is watched too.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 import amqproxy
 from amqproxy.answer import Answer
 
-from .broker import NoBrokerError, broker
+from .broker import Broker, NoBrokerError, broker, embedded
 from .contenders import AMQPROXY, CONTENDERS
 from .contenders.amqproxy_peer import Calculator
 from .load import Service, drive
@@ -40,18 +40,23 @@ class Reading:
 
     caller_rss: int
     worker_rss: int
+    broker_rss: int
+    """0 for a broker that is not ours."""
     tasks: int
     futures: int
     """Futures and answers alive anywhere in the caller, tasks included: a call that any structure kept shows here."""
 
     def __str__(self) -> str:
         """Read as the end of a line of the table."""
-        caller, worker = self.caller_rss / MEBIBYTE, self.worker_rss / MEBIBYTE
-        return f"{caller:11.2f} {worker:11.2f} {self.tasks:6} {self.futures:8}"
+        sizes = " ".join(f"{size / MEBIBYTE:11.2f}" for size in self._sizes())
+        return f"{sizes} {self.tasks:6} {self.futures:8}"
+
+    def _sizes(self) -> tuple[int, int, int]:
+        return self.caller_rss, self.worker_rss, self.broker_rss
 
     def growth(self, baseline: "Reading") -> int:
-        """Bytes by which the worse of the two processes has grown."""
-        return max(self.caller_rss - baseline.caller_rss, self.worker_rss - baseline.worker_rss)
+        """Bytes by which the worst of the processes has grown."""
+        return max(now - before for now, before in zip(self._sizes(), baseline._sizes(), strict=True))
 
     def left_behind(self, baseline: "Reading") -> int:
         """Tasks and futures that were not there before."""
@@ -60,7 +65,8 @@ class Reading:
 
 async def soak(service: Service, read: Callable[[], Reading], args: argparse.Namespace) -> list[str]:
     """Make the calls block by block; return what went wrong."""
-    print(f"{'calls':>10} {'calls/s':>8} {'caller MiB':>11} {'worker MiB':>11} {'tasks':>6} {'futures':>8}")
+    headings = " ".join(f"{name + ' MiB':>11}" for name in ("caller", "worker", "broker"))
+    print(f"{'calls':>10} {'calls/s':>8} {headings} {'tasks':>6} {'futures':>8}")
     baseline = None
     now = None
     for done in range(args.every, args.calls + 1, args.every):
@@ -92,19 +98,20 @@ def _complaints(now: Reading, baseline: Reading, bound: float) -> list[str]:
     return complaints
 
 
-def _reading(worker_pid: int) -> Reading:
+def _reading(worker_pid: int, broker_pid: int | None) -> Reading:
     return Reading(
         caller_rss=rss_bytes(os.getpid()),
         worker_rss=rss_bytes(worker_pid),
+        broker_rss=rss_bytes(broker_pid) if broker_pid is not None else 0,
         tasks=len(asyncio.all_tasks()),
         futures=sum(isinstance(thing, (asyncio.Future, Answer)) for thing in gc.get_objects()),
     )
 
 
-async def _everything(url: str, worker_pid: int, args: argparse.Namespace) -> list[str]:
-    async with amqproxy.connect(url) as mq:
+async def _everything(node: Broker, worker_pid: int, args: argparse.Namespace) -> list[str]:
+    async with amqproxy.connect(node.url) as mq:
         service = mq.proxy(Calculator)
-        complaints = await soak(service, lambda: _reading(worker_pid), args)
+        complaints = await soak(service, lambda: _reading(worker_pid, node.pid if args.embedded else None), args)
         if args.inflight:
             complaints += await crowd(service, args.inflight)
         return complaints
@@ -114,8 +121,8 @@ def main() -> int:
     """Return 0 when nothing was left behind and every answer was right, 1 if not, 3 without a broker."""
     args = _arguments()
     try:
-        with broker(args.url, None) as node:
-            complaints = _with_worker(node.url, args)
+        with embedded() if args.embedded else broker(args.url, None) as node:
+            complaints = _with_worker(node, args)
     except NoBrokerError as error:
         print(f"no broker: {error}")
         return NO_BROKER
@@ -124,12 +131,12 @@ def main() -> int:
     return 1 if complaints else 0
 
 
-def _with_worker(url: str, args: argparse.Namespace) -> list[str]:
+def _with_worker(node: Broker, args: argparse.Namespace) -> list[str]:
     contender = next(contender for contender in CONTENDERS if contender.name == AMQPROXY)
-    worker = Peer("worker", contender.prepare(Path(), "").worker, url)
+    worker = Peer("worker", contender.prepare(Path(), "").worker, node.url)
     try:
         worker.wait_ready()
-        return asyncio.run(_everything(url, worker.pid, args))
+        return asyncio.run(_everything(node, worker.pid, args))
     except PeerFailedError as error:
         return [str(error)]
     finally:
@@ -139,6 +146,7 @@ def _with_worker(url: str, args: argparse.Namespace) -> list[str]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.soak", description=__doc__)
     parser.add_argument("--url", help="the broker; default AMQPROXY_URL, else a private RabbitMQ node")
+    parser.add_argument("--embedded", action="store_true", help="over an embedded broker of its own")
     parser.add_argument("--calls", type=int, default=1_000_000, help="0 skips this part (default 1000000)")
     parser.add_argument("--every", type=int, default=100_000, help="calls between two readings (default 100000)")
     parser.add_argument("--window", type=int, default=500, help="calls in flight (default 500)")

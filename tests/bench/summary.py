@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from .contenders import AIO_PIKA, AMQPROXY, C_PAIR
+from .contenders import AIO_PIKA, AMQPROXY, AMQPROXY_EMBEDDED, C_PAIR, EMBEDDED
 from .measure import Sample
-from .plan import SMALL, Cell
+from .plan import SMALL, WINDOWS, Cell
 
 MICROSECONDS = 1e6
 
@@ -24,6 +24,8 @@ class Row:
     to_aio_pika: float | None
     """Median over the rounds of this rate divided by aio-pika's of the same round."""
     to_c: float | None
+    to_rabbitmq: float | None
+    """For a contender on the embedded broker: the ratio to the same programs on RabbitMQ."""
     caller_us: float
     """Median CPU microseconds per call."""
     worker_us: float
@@ -32,12 +34,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What amqproxy promises: with small bodies, at `window`, at least `ratio` of `peer`'s rate."""
+    """What amqproxy promises: with bodies of `size`, at `window`, at least `ratio` of `peer`'s rate."""
 
     window: int
     peer: str
     ratio: float
+    size: int = SMALL
+    contender: str = AMQPROXY
 
+
+RABBITMQ = "RabbitMQ"
+"""The peer of those that run on the embedded broker: the same programs on RabbitMQ."""
 
 GOALS = (
     Goal(64, AIO_PIKA, 12.0),
@@ -45,6 +52,7 @@ GOALS = (
     Goal(1, C_PAIR, 0.6),
     Goal(64, C_PAIR, 0.8),
     Goal(500, C_PAIR, 0.8),
+    *(Goal(window, RABBITMQ, 1.0, size, AMQPROXY_EMBEDDED) for size in (SMALL, 1024) for window in WINDOWS),
 )
 
 
@@ -58,11 +66,13 @@ def rows(samples: Iterable[Sample]) -> list[Row]:
 
 def goals(table: Iterable[Row]) -> list[tuple[Goal, float]]:
     """Return what the goals came to, as far as both sides were measured."""
-    ours = {row.cell.window: row for row in table if row.contender == AMQPROXY and row.cell.size == SMALL}
+    ours = {(row.contender, row.cell): row for row in table}
     reached = []
     for goal in GOALS:
-        row = ours.get(goal.window)
-        ratio = None if row is None else row.to_aio_pika if goal.peer == AIO_PIKA else row.to_c
+        row = ours.get((goal.contender, Cell(goal.size, goal.window)))
+        if row is None:
+            continue
+        ratio = {AIO_PIKA: row.to_aio_pika, C_PAIR: row.to_c, RABBITMQ: row.to_rabbitmq}[goal.peer]
         if ratio is not None:
             reached.append((goal, ratio))
     return reached
@@ -86,14 +96,17 @@ def strangers_share(samples: Iterable[Sample]) -> float | None:
 
 def _row(cell: Cell, group: list[Sample], groups: dict[tuple[Cell, str], list[Sample]]) -> Row:
     rates = [rate(sample) for sample in group]
+    name = group[0].contender
+    twin = name.removesuffix(EMBEDDED) if name.endswith(EMBEDDED) else None
     return Row(
-        contender=group[0].contender,
+        contender=name,
         cell=cell,
         rate=median(rates),
         slowest=min(rates),
         fastest=max(rates),
         to_aio_pika=_ratio(group, groups.get((cell, AIO_PIKA), [])),
         to_c=_ratio(group, groups.get((cell, C_PAIR), [])),
+        to_rabbitmq=None if twin is None else _ratio(group, groups.get((cell, twin), [])),
         caller_us=median(sample.caller_cpu / sample.calls for sample in group) * MICROSECONDS,
         worker_us=median(sample.worker_cpu / sample.calls for sample in group) * MICROSECONDS,
         broker_us=_broker_us(group),

@@ -6,11 +6,17 @@ import random
 
 import pytest
 
+from amqproxy.frames import encode_ack, encode_nack, encode_publish
+
+from .broker_soak import Reading, growth
+from .contenders import CONTENDERS
 from .control import WrongAnswerError
 from .load import drive, filler_for, numbered
 from .measure import Sample
-from .plan import SMALL, Cell, Run, parse_size, size_name
-from .summary import goals, rows, strangers_share, waiting_share
+from .plan import SHORTEST, SMALL, Cell, Run, parse_size, size_name
+from .raw import CHANNEL, DIGITS, FRAME_MAX, Confirms, Incoming, Outgoing, acks, frames
+from .summary import RABBITMQ, goals, rows, strangers_share, waiting_share
+from .traffic import contenders
 from .usage import cpu_seconds, machine_cpu_seconds, rss_bytes
 
 
@@ -112,6 +118,27 @@ def test_goals_are_judged_where_both_sides_were_measured() -> None:
     assert ratio == pytest.approx(13)
 
 
+def test_the_embedded_broker_is_measured_by_the_same_programs_on_rabbitmq() -> None:
+    samples = [
+        sample("amqproxy", 0, 1000), sample("amqproxy, embedded", 0, 1500),
+        sample("amqproxy", 1, 4000), sample("amqproxy, embedded", 1, 6000),
+    ]  # fmt: skip
+    table = rows(samples)
+    assert [row.to_rabbitmq for row in table] == [None, pytest.approx(1.5)]
+    ((goal, ratio),) = goals(table)
+    assert (goal.contender, goal.window, goal.peer) == ("amqproxy, embedded", 64, RABBITMQ)
+    assert ratio == pytest.approx(1.5)
+
+
+def test_each_contender_on_the_embedded_broker_has_one_on_rabbitmq_beside_it() -> None:
+    for field in (CONTENDERS, tuple(contenders())):
+        names = [contender.name for contender in field]
+        embedded = [contender.name for contender in field if contender.embedded]
+        assert embedded
+        for name in embedded:
+            assert names[names.index(name) - 1] == name.removesuffix(", embedded")
+
+
 def test_waiting_peers_are_watched() -> None:
     assert waiting_share([sample("pika", 0, 1000)]) == pytest.approx(0.001)
     assert waiting_share([]) == 0
@@ -143,3 +170,76 @@ def test_sizes_have_names() -> None:
 def test_a_size_that_is_none_is_refused(word: str) -> None:
     with pytest.raises(ValueError, match="a number of bytes from 16 on"):
         parse_size(word)
+
+
+def deliveries(first_tag: int, numbers: range, size: int = SHORTEST, key: bytes = b"key") -> bytes:
+    """What a broker makes of a batch."""
+    delivered = []
+    for tag, number in enumerate(numbers, first_tag):
+        arguments = b"\x03tag" + tag.to_bytes(8, "big") + b"\0" + b"\0" + bytes((len(key),)) + key
+        payload = b"\x00\x3c\x00\x3c" + arguments
+        method = b"\x01" + CHANNEL.to_bytes(2, "big") + len(payload).to_bytes(4, "big") + payload + b"\xce"
+        body = b"%012d" % number + b"a" * (size - DIGITS)
+        delivered.append(encode_publish(method, CHANNEL, b"\0\0", body, FRAME_MAX))
+    return b"".join(delivered)
+
+
+@pytest.mark.parametrize("step", [1, 7, 100, 100_000])
+def test_deliveries_are_counted_however_they_are_cut(step: int) -> None:
+    data = deliveries(1, range(9, -1, -1)) + deliveries(11, range(4, -1, -1), size=1024)
+    incoming = Incoming()
+    taken = [tag for at in range(0, len(data), step) for tag in incoming.feed(data[at : at + step])]
+    assert taken == list(range(1, 16))
+    assert incoming.runs == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(deliveries(3, range(6, 5, -1)), id="a message is missing"),
+        pytest.param(deliveries(4, range(7, 6, -1)), id="a tag is missing"),
+        pytest.param(deliveries(3, range(7, 6, -1), key=b"kex"), id="from elsewhere"),
+        pytest.param(deliveries(3, range(7, 6, -1)).replace(b"a\xce", b"b\xce"), id="another body"),
+    ],
+)
+def test_a_wrong_delivery_ends_the_run_of_messages(wrong: bytes) -> None:
+    incoming = Incoming()
+    assert incoming.feed(deliveries(1, range(9, 7, -1))) == range(1, 3)
+    with pytest.raises(WrongAnswerError, match="delivery 3 is not message 7"):
+        incoming.feed(wrong)
+
+
+def test_what_is_no_delivery_is_no_message() -> None:
+    with pytest.raises(WrongAnswerError, match="no delivery"):
+        Incoming().feed(encode_ack(CHANNEL, 1) * 3)
+
+
+def test_a_batch_holds_a_message_for_each_number() -> None:
+    batch = Outgoing("exchange", "key", b"\0\0", 1024).batch(range(2, -1, -1))
+    bodies = [batch[start + 7 : end - 1] for kind, start, end in frames(batch) if kind == 3]
+    assert [len(body) for body in bodies] == [1024] * 3
+    assert [int(body[:DIGITS]) for body in bodies] == [2, 1, 0]
+
+
+def test_confirms_are_counted_in_any_order_and_form() -> None:
+    confirms = Confirms()
+    data = (
+        encode_ack(CHANNEL, 2) + encode_ack(CHANNEL, 4) + encode_ack(CHANNEL, 1) + encode_ack(CHANNEL, 5, multiple=True)
+    )
+    assert [confirms.feed(data[at : at + 21]) for at in range(0, len(data), 21)] == [1, 2, 3, 5]
+    cut = encode_ack(CHANNEL, 6)
+    assert [confirms.feed(cut[:5]), confirms.feed(cut[5:])] == [5, 6]
+
+
+def test_a_message_that_is_refused_ends_the_run() -> None:
+    with pytest.raises(WrongAnswerError, match="no confirmation"):
+        Confirms().feed(encode_nack(CHANNEL, 1, requeue=False))
+
+
+def test_every_delivery_gets_its_acknowledgement() -> None:
+    assert acks(range(7, 9)) == encode_ack(CHANNEL, 7) + encode_ack(CHANNEL, 8)
+
+
+def test_growth_is_a_line_through_all_readings() -> None:
+    noisy = [Reading(number * 100_000, (30 << 20) + number * 1000 + (-1) ** number * 50) for number in range(10)]
+    assert growth(noisy) == pytest.approx(10_000 / (1 << 20), rel=0.05)

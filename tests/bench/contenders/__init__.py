@@ -40,14 +40,21 @@ class Contender:
     """Whether ``--profile`` and ``--uvloop`` mean anything to it."""
     on_request: bool = False
     """Runs only when ``--only`` names it."""
+    embedded: bool = False
+    """Runs on the embedded broker; all others on RabbitMQ."""
 
+
+EMBEDDED = ", embedded"
+"""What the name of a contender ends with that is another one on the embedded broker."""
 
 AMQPROXY = "amqproxy"
+AMQPROXY_EMBEDDED = f"{AMQPROXY}{EMBEDDED}"
 AIO_PIKA = "aio-pika"
 C_PAIR = "librabbitmq (C)"
 
 
-def _python(module: str, directory: Path, queue: str) -> Commands:
+def python(module: str, directory: Path, queue: str) -> Commands:
+    """The two processes of a contender that is a module of this package."""
     command = [sys.executable, "-m", f"{__name__}.{module}"]
     return Commands(caller=[*command, "caller", queue], worker=[*command, "worker", queue])
 
@@ -58,22 +65,28 @@ def _c(directory: Path, queue: str) -> Commands:
 
 
 CONTENDERS = (
-    Contender(AMQPROXY, "typed contract as in the README", partial(_python, "amqproxy_peer")),
+    Contender(AMQPROXY, "typed contract as in the README", partial(python, "amqproxy_peer")),
+    Contender(
+        AMQPROXY_EMBEDDED,
+        "the same caller and worker on the embedded broker",
+        partial(python, "amqproxy_peer"),
+        embedded=True,
+    ),
     Contender(
         AIO_PIKA,
         "patterns.JsonRPC as documented: robust connection, publisher confirms; json",
-        partial(_python, "aio_pika_peer"),
+        partial(python, "aio_pika_peer"),
     ),
     Contender(
         "aio-pika, no confirms",
         "the same with publisher_confirms=False",
-        partial(_python, "aio_pika_unconfirmed_peer"),
+        partial(python, "aio_pika_unconfirmed_peer"),
         on_request=True,
     ),
     Contender(
         "pika",
         "BlockingConnection, exclusive reply queue, window = requests published ahead; json",
-        partial(_python, "pika_peer"),
+        partial(python, "pika_peer"),
     ),
     Contender(
         C_PAIR,
