@@ -116,7 +116,7 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
 
 _FIXED = {
     kind: struct.Struct(">" + form)
-    for kind, form in zip(b"tbBsuIilfdT", "?bBhHiIqfdQ", strict=True)  # in RabbitMQ's dialect l is signed
+    for kind, form in zip(b"tbBsuIilLfdT", "?bBhHiIqqfdQ", strict=True)  # in RabbitMQ's dialect l and L are signed
 }
 
 

@@ -25,6 +25,7 @@ KINDS = {
     "d": "double",
     "f": "float",
     "l": "long",
+    "L": "long",
     "s": "short",
     "u": "unsignedshort",
     "t": "bool",
@@ -35,7 +36,7 @@ KINDS = {
 INTEGERS = frozenset({"byte", "short", "signedint", "long", "unsignedbyte", "unsignedshort", "unsignedint"})
 
 _FIXED = {ord("t"): 1, ord("b"): 1, ord("B"): 1, ord("s"): 2, ord("u"): 2, ord("I"): 4, ord("i"): 4, ord("f"): 4}
-_FIXED |= {ord("l"): 8, ord("d"): 8, ord("T"): 8, ord("D"): 5, ord("V"): 0}
+_FIXED |= {ord("l"): 8, ord("L"): 8, ord("d"): 8, ord("T"): 8, ord("D"): 5, ord("V"): 0}
 _SIZED = frozenset(b"SxFA")
 _NESTED = frozenset(b"FA")
 _LENGTH = struct.Struct(">I")

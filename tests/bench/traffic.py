@@ -44,10 +44,10 @@ def main() -> int:
     arguments.add_common(parser, windows=WINDOWS, sizes=SIZES, file="bench-traffic.json")
     args = parser.parse_args()
     console = Console()
-    field_of = tuple(contenders())
+    everyone = tuple(contenders())
     try:
-        with course.field_of(field_of, args) as field:
-            samples = course.compete(field, field_of, {}, arguments.plan(args), console)
+        with course.field_of(everyone, args) as field:
+            samples = course.compete(field, everyone, {}, arguments.plan(args), console)
     except NoBrokerError as error:
         console.print(f"no broker: {error}", style="red", highlight=False)
         return NO_BROKER
