@@ -36,7 +36,8 @@ def chosen(config: pytest.Config) -> str:
     given = config.getoption("--amqp-broker") or os.environ.get(URL_VARIABLE) or config.getini("amqp_broker")
     choice = str(given or EMBEDDED)
     if choice not in (EMBEDDED, RABBITMQ) and not choice.startswith(("amqp://", "amqps://")):
-        raise pytest.UsageError(f"--amqp-broker is {EMBEDDED}, {RABBITMQ} or a URL like amqp://host/, not {choice!r}")
+        shown = choice.rpartition("@")[2]  # what stands before it may be a password
+        raise pytest.UsageError(f"--amqp-broker is {EMBEDDED}, {RABBITMQ} or a URL like amqp://host/, not {shown!r}")
     return choice
 
 

@@ -50,7 +50,7 @@ class User:
     """One who may connect."""
 
     name: str
-    password_hash: bytes
+    password_hash: bytes = field(repr=False)
     """Four bytes of salt, then the digest of salt and password."""
     algorithm: str = "rabbit_password_hashing_sha256"
     tags: tuple[str, ...] = ()

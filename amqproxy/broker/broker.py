@@ -41,6 +41,8 @@ class Broker:
         self.blocked: str | None = None
         """Why connections that publish are not listened to; None while they are."""
         self._blocked_by_user: str | None = None
+        self.served = False
+        """Whether a `Server` has it."""
         self._counter = Counter(self.limits.max_queues)
         self.add_vhost("/")
         self.add_user("guest", "guest", tags=("administrator",))
@@ -119,11 +121,11 @@ class Broker:
 
     def run_timers(self) -> float | None:
         """Do all that is due, and return when something will be again."""
-        due = self.timers.run(self.clock())
+        self.timers.run(self.clock())
         for vhost in self.vhosts.values():
             vhost.bury()
         self.flush()
-        return due
+        return self.timers.next_due
 
     def close(self, reason: str = "broker forced connection closure with reason 'shutdown'") -> None:
         """Tell all clients that the broker ends, and close their connections."""

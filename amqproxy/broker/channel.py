@@ -63,6 +63,7 @@ class Channel:
         "_tag",
         "_uncertain",
         "_uncertain_tag",
+        "closed",
         "confirming",
         "consumed_unacked",
         "consumers",
@@ -89,6 +90,7 @@ class Channel:
         """What all consumers together may hold."""
         self.consumed_unacked = 0
         self.confirming = False
+        self.closed = False
         self.transaction: Transaction | None = None
         self.last_queue = ""
         """The queue that was declared last, for which an empty name stands."""
@@ -191,6 +193,9 @@ class Channel:
             raise _internal_error() from error
         if message.keys is not None:
             targets = None
+            if route.exchange.type == "topic":
+                for key in message.keys:
+                    self.session.user.check_topic("write", self.vhost.name, route.exchange.name, key)
         if targets is None:
             targets = tuple(self.vhost.route(route.exchange, message.routing_keys, message)[0])
         if self.transaction is not None:
@@ -407,13 +412,17 @@ class Channel:
 
     def requeue(self, held: list[Held]) -> None:
         """Put deliveries back into their queues."""
+        queues = self._put_back(held)
+        self._unpark(self._uncount(held), queues)
+        self.vhost.bury()
+
+    def _put_back(self, held: Iterable[Held]) -> Iterable[Queue]:
         queues: dict[Queue, list[Entry]] = {}
         for entry, queue, _ in held:
             queues.setdefault(queue, []).append(entry)
         for queue, entries in queues.items():
             queue.put_back(entries)
-        self._unpark(self._uncount(held), queues)
-        self.vhost.bury()
+        return queues
 
     def _uncount(self, held: list[Held]) -> Iterable[Consumer]:
         """Give consumers the credit back that deliveries had taken; return them."""
@@ -454,16 +463,19 @@ class Channel:
 
     def close(self) -> None:
         """Give everything back, as the channel or its connection is closed."""
-        consumers, self.consumers = list(self.consumers.values()), {}
-        for consumer in consumers:
-            consumer.queue.remove_consumer(consumer)
+        self.closed = True  # what is given back is not for other consumers of this channel
         if self.reply is not None:
             self.forget_reply()
         if self.transaction is not None:
             self.restore(self.roll_back())
         self.vhost.memory.unfinished -= len(self._part)
         held, self.unacked = self.unacked, {}
-        self.requeue(list(held.values()))
+        queues = self._put_back(held.values())  # first of all, so that whoever comes next finds it
+        consumers, self.consumers = list(self.consumers.values()), {}
+        for consumer in consumers:
+            consumer.queue.remove_consumer(consumer)
+        for queue in queues:
+            queue.pump()
         self.vhost.bury()
 
     def roll_back(self) -> dict[int, Held]:

@@ -69,7 +69,7 @@ class Consumer:
     def can_take(self) -> bool:
         """Whether it may be given a message now."""
         channel = self.channel
-        if not channel.session.writable:
+        if channel.closed or not channel.session.writable:
             return False
         if channel.prefetch_shared and channel.consumed_unacked >= channel.prefetch_shared:
             return False  # as in RabbitMQ, even if it does not acknowledge

@@ -5,7 +5,6 @@ https://www.rabbitmq.com/docs/dlx#effects and, for cycles, https://www.rabbitmq.
 
 from __future__ import annotations
 
-from ..fields import Malformed
 from ..properties import EXPIRATION, HEADERS
 from .message import Message, address, headers_of, split
 from .tables import Table, array, items, long_integer, long_string, nested, timestamp
@@ -74,8 +73,5 @@ def _deaths(headers: Table) -> list[Table]:
     field = headers.fields.get("x-death", b"")
     if field[:1] != b"A":
         return []
-    try:
-        tables = [Table.parse(item[5:]) for item in items(field) if item[:1] == b"F"]
-    except Malformed:
-        return []
+    tables = [Table.parse(item[5:]) for item in items(field) if item[:1] == b"F"]
     return [death for death in tables if death.kind("count") == "long"]

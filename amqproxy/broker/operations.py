@@ -278,7 +278,7 @@ def _consume(channel: Channel, method: commands.Basic.Consume) -> None:
             raise not_implemented(f"{vhost.queue_text(name)} does not support global qos")
         checks.check_consumer(vhost.queue_text(name), arguments)
         alone = method.exclusive and (len(queue.consumers) or queue.settings.single_active_consumer)
-        if alone or any(one.exclusive for one in queue.consumers.all):
+        if alone or (queue.consumers.all and queue.consumers.all[0].exclusive):
             raise refused(f"{vhost.queue_text(name)} in exclusive use")
         consumer = Consumer(
             channel,
@@ -339,11 +339,6 @@ def _get(channel: Channel, method: commands.Basic.Get) -> bytes | None:
 # Settling, where it is not on the path of each message.
 
 
-@_operation(commands.Basic.Ack)
-def _ack(channel: Channel, method: commands.Basic.Ack) -> None:
-    channel.ack(method.delivery_tag, method.multiple)
-
-
 @_operation(commands.Basic.Nack)
 def _nack(channel: Channel, method: commands.Basic.Nack) -> None:
     channel.reject(method.delivery_tag, method.multiple, method.requeue)
@@ -397,7 +392,8 @@ def _transaction(channel: Channel) -> Transaction:
 @_operation(commands.Tx.Commit)
 def _commit(channel: Channel, method: commands.Tx.Commit) -> bytes:
     """Return what has no route, publish the rest, settle, and answer."""
-    messages, settled = _transaction(channel).take()
+    published, settled = _transaction(channel).take()
+    messages = [(message, route, tuple(one for one in to if not one.deleted)) for message, route, to in published]
     for message, route, targets in messages:
         if not targets and route.mandatory:
             channel.give_back(message)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .exchange import Exchange
 
 
+PUMPED_AT_ONCE = 500
+"""Messages given out before other connections get their turn."""
+
+
 class Owner(Protocol):
     """What a queue wants of its virtual host."""
 
@@ -28,6 +32,9 @@ class Owner(Protocol):
 
     def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
         """A message leaves the queue, not acknowledged; `reason` as in the header x-death."""
+
+    def bury(self) -> None:
+        """Send on what has died."""
 
     def delete_queue(self, queue: Queue) -> int:
         """The queue has no more use."""
@@ -78,6 +85,7 @@ class Queue:
         self._rejects = self._bounded and self.settings.overflow != "drop-head"
         self._sequence = 0
         self._expiry: Timer | None = None
+        self._going_on: Timer | None = None
         self._disuse: Timer | None = None
         self._used_at = vhost.clock()
         self.touch()
@@ -126,13 +134,21 @@ class Queue:
 
     def pump(self) -> None:
         """Give waiting messages to consumers, as long as there are both."""
-        while self._has_fresh() and (consumer := self.consumers.next()) is not None:
+        for _ in range(PUMPED_AT_ONCE):
+            if not self._has_fresh() or (consumer := self.consumers.next()) is None:
+                return
             entry = self._take()
             if consumer.no_ack:
                 self.vhost.memory.free(entry.message.share)
             else:
                 self.unacked += 1
             consumer.deliver(entry)
+        if self._going_on is None:
+            self._going_on = self.vhost.timers.at(self.vhost.clock(), self._go_on)
+
+    def _go_on(self) -> None:
+        self._going_on = None
+        self.pump()
 
     def fetch(self) -> Entry | None:
         """Take the next message that has not expired; None without any."""
@@ -266,7 +282,7 @@ class Queue:
         """Forget all messages, as the queue is deleted."""
         self.deleted = True
         self.purge()
-        for timer in (self._expiry, self._disuse):
+        for timer in (self._expiry, self._disuse, self._going_on):
             if timer is not None:
                 timer.cancel()
 

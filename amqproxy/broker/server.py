@@ -141,12 +141,20 @@ class Server:
         return f"{scheme}://{credentials}{_in_url(self.host)}:{self.port}/"
 
     async def start(self) -> None:
-        """Listen; OSError if the port is taken."""
+        """Listen; OSError if the port is taken, RuntimeError if another server has this broker."""
         self.loop = asyncio.get_running_loop()
+        if self.broker.served:
+            raise RuntimeError("this broker is served already: two ports are two brokers")
         self._listener = await self.loop.create_server(
-            lambda: Connection(self), self.host, self.port, ssl=self._tls, backlog=BACKLOG
+            lambda: Connection(self),
+            self.host,
+            self.port,
+            ssl=self._tls,
+            ssl_handshake_timeout=self.broker.limits.handshake_seconds if self._tls else None,
+            backlog=BACKLOG,
         )
         self.port = self._listener.sockets[0].getsockname()[1]
+        self.broker.served = True
         self.broker.timers.wake = self._wake
         self._run_timers()
 
@@ -177,14 +185,17 @@ class Server:
         await asyncio.sleep(0)  # what was written to the clients goes out before the sockets go
         for connection in list(self.connections):
             connection.close()
-        if self.connections:
-            self._gone = self.loop.create_future()
-            await asyncio.wait((self._gone,), timeout=1)
-        for connection in list(self.connections):
-            connection.abort()
-        self.broker.timers.wake = lambda when: None
-        if self._timer is not None:
-            self._timer.cancel()
+        try:
+            if self.connections:
+                self._gone = self.loop.create_future()
+                await asyncio.wait((self._gone,), timeout=1)
+        finally:  # cancelled too
+            for connection in list(self.connections):
+                connection.abort()
+            self.broker.served = False
+            self.broker.timers.wake = lambda when: None
+            if self._timer is not None:
+                self._timer.cancel()
 
     async def __aenter__(self) -> Self:
         await self.start()

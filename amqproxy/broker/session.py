@@ -16,6 +16,7 @@ from ..fields import Malformed, encode_table
 from ..frames import FRAME_OVERHEAD, HEARTBEAT_FRAME
 from .access import User
 from .channel import Channel
+from .consumers import Consumer
 from .errors import (
     ProtocolError,
     channel_error,
@@ -47,6 +48,8 @@ PROTOCOL_HEADER_0_9 = b"AMQP\x01\x01\x00\x09"
 """Of AMQP 0-9, which old clients begin with; RabbitMQ takes it for 0-9-1."""
 DEAF_SECONDS = 1.0
 """From an error after which nothing can be understood any more to the end of the connection."""
+OWED_BYTES = 4 * 1024 * 1024
+"""Answers that may wait behind a full socket before its client is listened to no more."""
 JOIN_BYTES = 8192
 """What gathers for a client in one turn is written when it is so much, and the rest at the end of the turn."""
 
@@ -115,6 +118,7 @@ class Session:
         self._output: list[bytes] = []
         self._output_size = 0
         self._blocked = False
+        self._owed = 0
         self._listening = True
         self._deaf = False
         self._heard = self._said = True
@@ -143,22 +147,44 @@ class Session:
             self._output_size = 0
             self._said = True
             self._socket.write(data)
+            if not self.writable and self._listening:
+                self._owed += len(data)
+                if self._owed > OWED_BYTES:
+                    self._throttle()
 
     def pause(self) -> None:
         """The socket is full: nothing is delivered, and nothing more is asked for, until it is not."""
         self.writable = False
-        self._throttle()
 
     def resume(self) -> None:
         """The socket takes more."""
         self.writable = True
+        self._owed = 0
         self._throttle()
-        for channel in list(self.channels.values()):
-            channel.resume()
+        self._deliver_again()
         self.broker.flush()
 
+    def _deliver_again(self) -> None:
+        """Let consumers go on, who waited longest first; once the socket is full again, the others keep their place."""
+        parked: list[Consumer] = []
+        for channel in list(self.channels.values()):
+            if channel.reply is not None:
+                channel.reply.resume()
+            parked += (one for one in channel.consumers.values() if one.parked)
+        queues: dict[Queue, list[Consumer]] = {}
+        for consumer in sorted(parked, key=lambda one: one.parked):
+            queues.setdefault(consumer.queue, []).append(consumer)
+        for queue, consumers in queues.items():
+            if not self.writable:
+                break
+            for consumer in consumers:
+                if consumer.parked and consumer.can_take():
+                    queue.consumers.unpark(consumer)
+            queue.pump()
+            queue.vhost.bury()
+
     def _throttle(self) -> None:
-        self._listening = self.writable and not self._blocked
+        self._listening = self._owed <= OWED_BYTES and not self._blocked
         if self._listening:
             self._socket.resume_reading()
             if self._gathered:
@@ -377,7 +403,7 @@ class Session:
 
     def _close_channel(self, channel: Channel, error: ProtocolError) -> None:
         """End a channel for what its client did; what it still sends is passed over."""
-        log.info("%s: channel %d closed: %d %s", self, channel.number, error.code, error.text)
+        log.info("%s: channel %d closed: %d %r", self, channel.number, error.code, error.text)
         self._drop_channel(channel)
         self._closing.add(channel.number)
         class_id, method_id = _class_and_method(error.method)
@@ -482,7 +508,7 @@ class Session:
         if self.state in (State.CLOSING, State.CLOSED):
             return
         level = logging.INFO if error.code == 320 else logging.WARNING  # 320 is our own end, nobody's fault
-        log.log(level, "%s: closed while %s: %d %s", self, self.state.value, error.code, error.text)
+        log.log(level, "%s: closed while %s: %d %r", self, self.state.value, error.code, error.text)
         if self.state in (State.HEADER, State.STARTING):
             told = error.code == 403 and self.wants("authentication_failure_close")
             if not told:
@@ -560,7 +586,7 @@ class Session:
 
     def _beat(self) -> None:
         # A client that we do not listen to cannot be heard.
-        self._silent_ticks = 0 if self._heard or not self._listening else self._silent_ticks + 1
+        self._silent_ticks = 0 if self._heard or self._blocked else self._silent_ticks + 1
         self._heard = False
         if self._silent_ticks >= 4:
             log.warning("%s: closed: no heartbeat for %d s", self, self._heartbeat * 2)

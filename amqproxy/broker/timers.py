@@ -68,9 +68,9 @@ class Timers:
         while (due := self.next_due) is not None and due <= now:
             timer = heapq.heappop(self._heap)[2]
             callback, timer.callback = timer.callback, None
-            if callback is not None:
-                try:
-                    callback()
-                except Exception:  # one that fails must not stop all that come after it
-                    log.exception("a timer of the broker failed")
+            assert callback is not None  # cancelled ones are not due
+            try:
+                callback()
+            except Exception:  # one that fails must not stop all that come after it
+                log.exception("a timer of the broker failed")
         return self.next_due

@@ -32,6 +32,8 @@ PREDECLARED = (
     ("amq.topic", "topic"),
     ("amq.rabbitmq.trace", "topic"),
 )
+BURIED_AT_ONCE = 500
+"""Dead letters that are sent on before others get their turn."""
 WARNINGS = 100
 """Cycles of dead letters that are told of."""
 
@@ -75,6 +77,7 @@ class VirtualHost:
         self.default_queue_type = CLASSIC
         self.policies = Policies()
         """What is set for all queues and exchanges that are declared from now on."""
+        self._burying = False
         self._cycles: set[tuple[str, str]] = set()
         self.dead: deque[tuple[Queue, Message, str]] = deque()
         """Messages that have left their queues and are to go to the exchanges for dead letters: see `bury`."""
@@ -268,9 +271,9 @@ class VirtualHost:
             return
         if isinstance(destination, Queue):
             self._check_owner(destination, connection)
-        if exchange.unbind(binding):
-            self.counter.topology += 1
-            self._remove_exchanges(_unused([exchange]))
+        exchange.unbind(binding)
+        self.counter.topology += 1
+        self._remove_exchanges(_unused([exchange]))
 
     def _unbind_all(self, destination: Destination) -> list[Exchange]:
         """Remove all bindings to what is deleted; return the exchanges that are to go with their last binding."""
@@ -332,24 +335,40 @@ class VirtualHost:
     def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
         """Keep a message for `bury`, if its queue wants it buried."""
         if queue.settings.dead_letter_exchange is not None:
+            self.memory.take(message.share)
             self.dead.append((queue, message, reason))
 
     def bury(self) -> None:
-        """Send dead letters where they go; done when what killed them is complete."""
-        while self.dead:
-            queue, message, reason = self.dead.popleft()
-            settings = queue.settings
-            assert settings.dead_letter_exchange is not None
-            exchange = self.exchanges.get(settings.dead_letter_exchange)
-            if exchange is None:
-                continue
-            letter = buried(message, queue.name, reason, exchange.name, settings.dead_letter_key, int(time.time()))
-            targets, _ = self.route(exchange, letter.routing_keys, letter)
-            for target in targets:
-                if reason != "rejected" and is_cycle(letter, target.name):
-                    self._warn_of_cycle(queue.name, target.name)
-                elif not target.publish(letter):
-                    log.debug("%r refused a dead letter", target)
+        """Send dead letters where they go; done when what killed them is complete.
+
+        Letters may cause letters, in some topologies without a visible end: others get their turn in between.
+        """
+        for _ in range(BURIED_AT_ONCE):
+            if not self.dead:
+                return
+            self._send_on(*self.dead.popleft())
+        if self.dead and not self._burying:
+            self._burying = True
+            self.timers.at(self.clock(), self._go_on_burying)
+
+    def _go_on_burying(self) -> None:
+        self._burying = False
+        self.bury()
+
+    def _send_on(self, queue: Queue, message: Message, reason: str) -> None:
+        self.memory.free(message.share)
+        settings = queue.settings
+        assert settings.dead_letter_exchange is not None
+        exchange = self.exchanges.get(settings.dead_letter_exchange)
+        if exchange is None:
+            return
+        letter = buried(message, queue.name, reason, exchange.name, settings.dead_letter_key, int(time.time()))
+        targets, _ = self.route(exchange, letter.routing_keys, letter)
+        for target in targets:
+            if reason != "rejected" and is_cycle(letter, target.name):
+                self._warn_of_cycle(queue.name, target.name)
+            elif not target.publish(letter):
+                log.debug("%r refused a dead letter", target)
 
     def _warn_of_cycle(self, source: str, target: str) -> None:
         """Say once for each pair of queues that dead letters between them are dropped."""

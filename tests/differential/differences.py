@@ -40,6 +40,8 @@ VERSION_4 = "as RabbitMQ 4 does"
 TUNING = "the refusal is told, where RabbitMQ only ends the TCP connection after three seconds"
 LARGE = "a message above the limit is refused at its header, where RabbitMQ 3.10 waits for all of it"
 QUORUM = "a requeued message returns to the head, as in RabbitMQ 4, where queues have a delivery limit of 20"
+DEATHS = "the latest death comes first in x-death, as in RabbitMQ 4; 3.10 puts those in the same queue together"
+CONTENT = "a method that only brokers send is refused at once, where RabbitMQ waits for its content"
 LOCATORS = "there is one node: where a queue's leader is placed has no effect, and RabbitMQ 4 takes it for any queue"
 DIFFERENCES: dict[str, str] = {
     "exchange_of_an_unknown_type_is_declared": VERSION_4,
@@ -52,6 +54,8 @@ DIFFERENCES: dict[str, str] = {
     "quorum_queue_delivers,_requeues_and_counts_deliveries": QUORUM,
     "quorum_queue_gives_requeued_messages_to_its_consumer": QUORUM,
     "quorum_queue_puts_requeued_messages_where": QUORUM,
+    "dead_letter_for_two_reasons_in_one_queue": DEATHS,
+    "basic.deliver_from_a_client": CONTENT,
     "stream_is_declared_and_refused": "there are no streams",
     "tuning_to_a_small_frame": TUNING,
     "tuning_to_a_frame_of_1_byte": TUNING,

@@ -87,9 +87,9 @@ def test_fanout_leads_everywhere_until_the_last_binding_is_gone() -> None:
     exchange, (one,) = bound("fanout", ("a", {}))
     assert exchange.bind(Binding(one, "b", Table()))
     assert found(exchange, "whatever") == {one}
-    assert exchange.unbind(Binding(one, "a", Table()))
+    exchange.unbind(Binding(one, "a", Table()))
     assert found(exchange, "whatever") == {one}
-    assert exchange.unbind(Binding(one, "b", Table()))
+    exchange.unbind(Binding(one, "b", Table()))
     assert found(exchange, "whatever") == set()
 
 
@@ -149,7 +149,7 @@ def test_a_topic_pattern_that_was_unbound_leaves_nothing_behind(given: list[str]
     left = list(pairs)
     for one in data.draw(st.permutations(pairs)):
         left.remove(one)
-        assert exchange.unbind(Binding(one[0], one[1], Table()))
+        exchange.unbind(Binding(one[0], one[1], Table()))
         key = data.draw(words)
         assert found(exchange, key) == {
             place for place, pattern in left if topic_fits(in_words(pattern), in_words(key))
@@ -259,11 +259,12 @@ def test_a_binding_is_there_once_and_is_gone_once(kind: str) -> None:
     assert not exchange.bind(Binding(one, "a", table({"a": 1})))
     assert exchange.bind(Binding(one, "a", table({"a": 2})))
     assert list(one.bound) == [exchange]
-    assert not exchange.unbind(Binding(one, "b", Table()))
-    assert exchange.unbind(Binding(one, "a", table({"a": 1})))
-    assert not exchange.unbind(Binding(one, "a", table({"a": 1})))
+    assert not exchange.has(Binding(one, "b", Table()))
+    exchange.unbind(Binding(one, "a", table({"a": 1})))
+    assert not exchange.has(Binding(one, "a", table({"a": 1})))
+    assert exchange.has(Binding(one, "a", table({"a": 2})))
     assert list(one.bound) == [exchange]
-    assert exchange.unbind(Binding(one, "a", table({"a": 2})))
+    exchange.unbind(Binding(one, "a", table({"a": 2})))
     assert not one.bound
     assert not exchange.bindings
     assert found(exchange, "a", {"a": 1}) == set()
@@ -301,7 +302,7 @@ def test_an_exchange_may_be_bound_to_itself() -> None:
     exchange = Exchange("e", "fanout")
     exchange.bind(Binding(exchange, "", Table()))
     assert found(exchange, "") == {exchange}
-    assert exchange.unbind(Binding(exchange, "", Table()))
+    exchange.unbind(Binding(exchange, "", Table()))
     assert not exchange.bound
 
 
