@@ -9,10 +9,10 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format cover bench clean rabbitmq clients
+.PHONY: help demo test lint format cover bench conformance fuzz clean rabbitmq clients
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(BIN)/.runtime  ## calls between processes, seen to survive the loss of a worker
 	@$(BIN)/amqproxy demo $(ARGS)
@@ -40,7 +40,14 @@ bench: $(BIN)/.dev rabbitmq  ## calls per second, beside aio-pika, pika and C
 clients:
 	@sh tests/clients/install.sh || true
 
+conformance: $(BIN)/.dev rabbitmq  ## the embedded broker against RabbitMQ, at length; writes docs/conformance.md
+	$(BIN)/python -m tests.differential --sequences 2000 --write docs/conformance.md $(ARGS)
+
+fuzz: $(BIN)/.dev  ## the embedded broker against ten minutes of nonsense
+	$(BIN)/python -m tests.fuzz --seconds 600 $(ARGS)
+
 clean:  ## remove all that make made
+	rm -rf tests/clients/go/client tests/clients/java/lib tests/clients/node/node_modules
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist htmlcov .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pamqp import commands
 
 from ..fields import Malformed, encode_short_string
-from ..frames import METHOD
+from ..frames import BODY, HEADER, METHOD
 from ..properties import DELIVERY_MODE, EXPIRATION, HEADERS, REPLY_TO, USER_ID
 from .consumers import Consumer
 from .direct import PSEUDO_QUEUE, DirectReply
@@ -35,7 +35,6 @@ _NEXT = struct.Struct(">BBHI")
 _TAG = struct.Struct(">Q?")
 _SIZE = struct.Struct(">HHQ")
 _END = b"\xce"
-_BODY = 3
 _BASIC = 60
 
 
@@ -274,7 +273,7 @@ class Channel:
     def give_back(self, message: Message) -> None:
         """Return a mandatory message that no queue takes."""
         method = b"\x00\x3c\x00\x32" + (312).to_bytes(2, "big") + b"\x08NO_ROUTE" + message.address
-        self.session.send(_HEAD.pack(METHOD, self.number, len(method)) + method + _END + self._content(message))
+        self._send(method, message)
 
     # Deliveries.
 
@@ -295,9 +294,7 @@ class Channel:
             self._tag -= 1  # as in RabbitMQ, the number of a direct reply is not used up
         prefix = consumer.prefix
         if not 0 < len(body) <= self.session.body_max:
-            method = b"".join((prefix, _TAG.pack(tag, entry.redelivered), address))
-            frame = b"".join((_HEAD.pack(METHOD, number, len(method)), method, _END, self._content(message)))
-            self.session.send(frame)
+            self._send(b"".join((prefix, _TAG.pack(tag, entry.redelivered), address)), message)
             return
         self.session.send(
             b"".join(
@@ -306,23 +303,29 @@ class Channel:
                     prefix,
                     _TAG.pack(tag, entry.redelivered),
                     address,
-                    _NEXT.pack(0xCE, 2, number, len(header)),
+                    _NEXT.pack(0xCE, HEADER, number, len(header)),
                     header,
-                    _NEXT.pack(0xCE, _BODY, number, len(body)),
+                    _NEXT.pack(0xCE, BODY, number, len(body)),
                     body,
                     _END,
                 )
             )
         )
 
-    def _content(self, message: Message) -> bytes:
-        """The frames of header and body, the body in as many as it takes."""
-        number, body, most = self.number, message.body, self.session.body_max
-        parts = [_HEAD.pack(2, number, len(message.header)), message.header, _END]
+    def _send(self, method: bytes, message: Message) -> None:
+        """Send a method with its content, the body in as many frames as it takes and never copied as a whole."""
+        number, header, body, most = self.number, message.header, message.body, self.session.body_max
+        start = (
+            _HEAD.pack(METHOD, number, len(method)),
+            method,
+            _NEXT.pack(0xCE, HEADER, number, len(header)),
+            header,
+            _END,
+        )
+        self.session.send(b"".join(start))
         for at in range(0, len(body), most):
             piece = body[at : at + most]
-            parts += (_HEAD.pack(_BODY, number, len(piece)), piece, _END)
-        return b"".join(parts)
+            self.session.send(b"".join((_HEAD.pack(BODY, number, len(piece)), piece, _END)))
 
     def got(self, entry: Entry, queue: Queue, *, no_ack: bool) -> None:
         """Answer a basic.get with a message."""
@@ -335,7 +338,7 @@ class Channel:
             self.unacked[tag] = (entry, queue, None)
         waiting = len(queue.ready).to_bytes(4, "big")
         method = b"".join((b"\x00\x3c\x00\x47", _TAG.pack(tag, entry.redelivered), message.address, waiting))
-        self.session.send(_HEAD.pack(METHOD, self.number, len(method)) + method + _END + self._content(message))
+        self._send(method, message)
 
     # Settling.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from pamqp import base, commands
 
 from ..fields import Malformed, encode_table
-from ..frames import FRAME_OVERHEAD, HEARTBEAT_FRAME
+from ..frames import BODY, FRAME_OVERHEAD, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD
 from .access import User
 from .channel import Channel
 from .consumers import Consumer
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amqproxy.broker")
 
-METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 PROTOCOL_HEADER_0_9 = b"AMQP\x01\x01\x00\x09"
 """Of AMQP 0-9, which old clients begin with; RabbitMQ takes it for 0-9-1."""

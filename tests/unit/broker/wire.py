@@ -171,11 +171,14 @@ class Client:
         self.wire.written.clear()
         if data.startswith(PROTOCOL_HEADER):
             data = data[len(PROTOCOL_HEADER) :]
-        while data:
-            size, channel, one = frame.unmarshal(data)
-            assert size, f"what the broker wrote ends in the middle of a frame: {data!r}"
+        at = 0
+        while at < len(data):
+            end = at + 8 + int.from_bytes(data[at + 3 : at + 7], "big")
+            assert end <= len(data), f"what the broker wrote ends in the middle of a frame: {data[at:]!r}"
+            size, channel, one = frame.unmarshal(data[at:end])
+            assert size == end - at
             assert not isinstance(one, header.ProtocolHeader)
-            data = data[size:]
+            at = end
             yield channel, one
 
     def _join(self, channel: int, one: Frame) -> Frame | Content | None:
