@@ -439,14 +439,16 @@ class Channel:
 
     def _unpark(self, consumers: Iterable[Consumer], queues: Iterable[Queue] = ()) -> None:
         """Let consumers have messages again that can take some, and with them those that share their prefetch."""
-        pumped = dict.fromkeys(queues)
+        waiting: dict[Queue, list[Consumer]] = {queue: [] for queue in queues}
         if self.prefetch_shared:
             consumers = self.consumers.values()
         for consumer in sorted(consumers, key=_when_parked):
-            if consumer.parked and consumer.can_take():
-                consumer.queue.consumers.unpark(consumer)
-                pumped[consumer.queue] = None
-        for queue in pumped:
+            if consumer.parked:
+                waiting.setdefault(consumer.queue, []).append(consumer)
+        for queue, parked in waiting.items():  # whom those before leave nothing keeps its place
+            for consumer in parked:
+                if consumer.can_take():
+                    queue.consumers.unpark(consumer)
             queue.pump()
 
     def resume(self) -> None:

@@ -121,6 +121,7 @@ def check_books(of: Broker) -> None:
                 assert consumer.unacked == settling[consumer]
                 assert consumer in consumer.queue.consumers.all
     for vhost in of.vhosts.values():
+        held += sum(message.share for _, message, _ in vhost.dead)
         for queue in vhost.queues.values():
             waiting = list(queue.ready)
             held += sum(entry.message.share for entry in waiting)

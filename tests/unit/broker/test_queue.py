@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from amqproxy.broker.consumers import Consumer
 from amqproxy.broker.limits import Memory
 from amqproxy.broker.message import Entry, Message
-from amqproxy.broker.queue import Queue, counted
+from amqproxy.broker.queue import PUMPED_AT_ONCE, Queue, counted
 from amqproxy.broker.tables import Table
 from amqproxy.broker.timers import Timers
 from amqproxy.fields import encode_table
@@ -45,6 +45,9 @@ class Host:
 
     def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
         self.dead.append((message.body, reason))
+
+    def bury(self) -> None:
+        """Dead letters are looked at, not sent on."""
 
     def delete_queue(self, queue: Queue) -> int:
         count = len(queue.ready)
@@ -207,6 +210,30 @@ def test_when_a_consumer_goes_others_get_what_it_would_have_got() -> None:
     assert unacked(reader) == [b"1", b"2"]
     one.remove_consumer(first)
     assert len(one.consumers) == 1
+
+
+def test_who_has_much_to_give_lets_others_have_their_turn_in_between() -> None:
+    host, reader = Host(), client()
+    one = queue(host)
+    publish(one, *(b"%d" % number for number in range(2 * PUMPED_AT_ONCE + 5)))
+    consumer(one, reader)
+    assert len(unacked(reader)) == PUMPED_AT_ONCE
+    publish(one, b"last")
+    one.pump()
+    host.timers.run(host.clock())
+    assert unacked(reader) == [b"%d" % number for number in range(2 * PUMPED_AT_ONCE + 5)] + [b"last"]
+    assert host.timers.next_due is None
+
+
+def test_a_queue_that_is_deleted_in_between_gives_nothing_more() -> None:
+    host, reader = Host(), client()
+    one = queue(host)
+    publish(one, *(b"%d" % number for number in range(PUMPED_AT_ONCE + 5)))
+    consumer(one, reader)
+    host.delete_queue(one)
+    host.timers.run(host.clock())
+    assert len(unacked(reader)) == PUMPED_AT_ONCE
+    assert len(one.ready) == 0
 
 
 # Time to live.

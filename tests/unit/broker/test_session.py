@@ -814,6 +814,46 @@ def test_while_its_socket_is_full_a_client_is_read_but_not_delivered_to() -> Non
     assert talk.bodies() == [b"0", b"1", b"2", b"3", b"4"]
 
 
+def test_what_is_given_when_the_socket_has_room_stops_when_it_is_full_again() -> None:
+    of = broker()
+    client, other = Client(of), Client(of)
+    talk, publisher = client.channel(), other.channel()
+    for name in "abc":
+        talk.declare(name)
+        talk.consume(name, no_ack=True)
+    client.session.pause()
+    for name in "abc":
+        publisher.publish(name, name.encode() * JOIN_BYTES)
+    write = client.wire.write
+
+    def full(data: bytes) -> None:
+        write(data)
+        client.session.pause()
+
+    client.wire.write = full  # type: ignore[method-assign]  # a socket that is full at once
+    for name in "abc":
+        client.session.resume()
+        assert talk.bodies() == [name.encode() * JOIN_BYTES]
+    client.session.resume()
+    assert not talk.take()
+
+
+def test_whose_prefetch_is_used_up_is_given_nothing_when_the_socket_has_room() -> None:
+    client = Client(broker())
+    talk = client.channel()
+    talk.declare("q")
+    talk.qos(1)
+    talk.consume("q")
+    talk.publish("q", b"1")
+    talk.publish("q", b"2")
+    assert talk.bodies() == [b"1"]
+    client.session.pause()
+    client.session.resume()
+    assert not talk.take()
+    talk.ack(1)
+    assert talk.bodies() == [b"2"]
+
+
 def test_a_client_that_does_not_read_cannot_make_the_broker_write() -> None:
     client = Client(broker())
     talk = client.channel()

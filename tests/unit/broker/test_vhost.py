@@ -14,12 +14,12 @@ from pamqp import commands
 from amqproxy.broker.errors import ProtocolError
 from amqproxy.broker.exchange import Exchange
 from amqproxy.broker.limits import Memory
-from amqproxy.broker.message import Message, address
+from amqproxy.broker.message import OVERHEAD, Message, address
 from amqproxy.broker.policies import Policies, Policy
 from amqproxy.broker.queue import Queue
 from amqproxy.broker.tables import Table
 from amqproxy.broker.timers import Timers
-from amqproxy.broker.vhost import PREDECLARED, Counter, VirtualHost, generated_name
+from amqproxy.broker.vhost import BURIED_AT_ONCE, PREDECLARED, Counter, VirtualHost, generated_name
 from amqproxy.fields import encode_table
 from amqproxy.properties import HEADERS
 from tests.unit.broker.wire import Client, Clock, broker
@@ -659,6 +659,22 @@ def test_that_a_letter_went_in_a_circle_is_said_once(caplog: pytest.LogCaptureFi
         of.queues["q"].publish(message("q"))
         of.bury()
     assert len([record for record in caplog.records if "for ever" in record.getMessage()]) == 1
+
+
+def test_many_letters_leave_others_their_turn_in_between_and_count_as_memory() -> None:
+    of = host()
+    declare(of, "dead")
+    declare(of, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead", "x-max-length": 0})
+    count = 2 * BURIED_AT_ONCE + 5
+    for _ in range(count):
+        of.queues["q"].publish(message("q"))
+    of.bury()
+    assert (len(of.dead), len(of.queues["dead"].ready)) == (count - BURIED_AT_ONCE, BURIED_AT_ONCE)
+    assert of.memory.used > count * OVERHEAD
+    assert of.timers.run(of.clock()) is None
+    assert (len(of.dead), len(of.queues["dead"].ready)) == (0, count)
+    of.queues["dead"].purge()
+    assert of.memory.used == 0
 
 
 def test_a_letter_that_somebody_refuses_may_come_back() -> None:
