@@ -235,7 +235,7 @@ class Session:
             self._deaf = True
             self._close_after(DEAF_SECONDS)
         except Undecodable as error:
-            log.warning("%s: closed without a word, as RabbitMQ does: %s", self, error)
+            log.warning("connection %s: closed without a word, as RabbitMQ does: %s", self.peer, error)
             self.close()
         else:
             if at < len(data) and self in self.broker.sessions:
@@ -252,7 +252,7 @@ class Session:
         if len(data) < size and PROTOCOL_HEADER.startswith(data[:4]):
             return 0
         if data[:size] not in (PROTOCOL_HEADER, PROTOCOL_HEADER_0_9):
-            log.warning("%s: closed: it begins with %r, which is not AMQP 0-9-1", self, data[:size])
+            log.warning("connection %s: closed: it begins with %r, which is not AMQP 0-9-1", self.peer, data[:size])
             self.send(PROTOCOL_HEADER)  # as the specification wants it: what we speak
             self.close()
             return len(data)
@@ -402,7 +402,7 @@ class Session:
 
     def _close_channel(self, channel: Channel, error: ProtocolError) -> None:
         """End a channel for what its client did; what it still sends is passed over."""
-        log.info("%s: channel %d closed: %d %r", self, channel.number, error.code, error.text)
+        log.info("connection %s: channel %d closed: %d %r", self.peer, channel.number, error.code, error.text)
         self._drop_channel(channel)
         self._closing.add(channel.number)
         class_id, method_id = _class_and_method(error.method)
@@ -500,14 +500,14 @@ class Session:
         self._timer.cancel()
         if self._heartbeat:
             self._schedule_heartbeat()
-        log.info("%s: open, user %r, virtual host %r", self, self.user.name, name)
+        log.info("connection %s: open, user %r, virtual host %r", self.peer, self.user.name, name)
 
     def fail(self, error: ProtocolError) -> None:
         """End the connection with an error: its client's, or 320 when the broker ends."""
         if self.state in (State.CLOSING, State.CLOSED):
             return
         level = logging.INFO if error.code == 320 else logging.WARNING  # 320 is our own end, nobody's fault
-        log.log(level, "%s: closed while %s: %d %r", self, self.state.value, error.code, error.text)
+        log.log(level, "connection %s: closed while %s: %d %r", self.peer, self.state.value, error.code, error.text)
         if self.state in (State.HEADER, State.STARTING):
             told = error.code == 403 and self.wants("authentication_failure_close")
             if not told:
@@ -566,7 +566,7 @@ class Session:
         self._timer.cancel()
         if self.state is State.CLOSED:
             return
-        log.info("%s: closed", self)
+        log.info("connection %s: closed", self.peer)
         self._dismantle()
         self.state = State.CLOSED
         self._output.clear()
@@ -575,7 +575,7 @@ class Session:
         self.broker.flush()
 
     def _too_slow(self) -> None:
-        log.warning("%s: closed: the handshake takes too long, %s", self, self.state.value)
+        log.warning("connection %s: closed: the handshake takes too long, %s", self.peer, self.state.value)
         self.close()
 
     # Heartbeats: section 4.2.7.
@@ -588,7 +588,7 @@ class Session:
         self._silent_ticks = 0 if self._heard or self._blocked else self._silent_ticks + 1
         self._heard = False
         if self._silent_ticks >= 4:
-            log.warning("%s: closed: no heartbeat for %d s", self, self._heartbeat * 2)
+            log.warning("connection %s: closed: no heartbeat for %d s", self.peer, self._heartbeat * 2)
             self.close()
             return
         if not self._said:

@@ -100,7 +100,15 @@ class Scenarios:
         queue = f"{self.prefix}.more"
         options = {"auto_delete": True, "durable": False}
         self.app.control.add_consumer(queue, destination=[self.host], options=options, reply=True)
+        end = time.monotonic() + PATIENCE
+        while queue not in self.taken() and time.monotonic() < end:  # it answers before it has done it
+            pass
         return self.tasks.add.apply_async((2, 3), queue=queue, declare=[]).get(timeout=PATIENCE)
+
+    def taken(self) -> set[str]:
+        """The names of the queues that the worker takes tasks from."""
+        (queues,) = self.app.control.inspect([self.host]).active_queues().values()
+        return {queue["name"] for queue in queues}
 
     def events(self) -> Any:
         """What the worker tells those who watch it."""

@@ -431,6 +431,7 @@ class BrokerMachine(RuleBasedStateMachine):
             for channel in list(peer.channels.values()):
                 self.forget(channel)
             peer.client.hang_up()
+            self.after()
         for name, queue in self.queues.items():
             bodies = self.admin.drain(name)
             assert [int.from_bytes(body, "big") for body in bodies] == sorted(queue.waiting)

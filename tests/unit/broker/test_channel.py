@@ -798,6 +798,19 @@ def test_both_kinds_of_prefetch_hold() -> None:
     assert len(one.deliveries()) == 3
 
 
+def test_a_shared_prefetch_gives_nobody_more_than_its_own() -> None:
+    one = talk()
+    one.qos(1)
+    one.consume("q")
+    one.publish("q", b"1")
+    one.publish("q", b"2")
+    assert one.bodies() == [b"1"]
+    one.qos(3, shared=True)
+    assert not one.take()
+    one.ack(1)
+    assert one.bodies() == [b"2"]
+
+
 def test_getting_is_not_limited_by_any_prefetch_and_uses_none_up() -> None:
     one = shared(1)
     one.qos(1)

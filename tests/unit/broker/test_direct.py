@@ -178,6 +178,16 @@ def test_answers_that_waited_come_in_order_when_there_is_room() -> None:
     assert asking.client.broker.memory.used == 0
 
 
+def test_who_waits_for_answers_may_have_a_shared_prefetch_that_does_not_count_them() -> None:
+    asking, answering = pair()
+    wait(asking)
+    asking.qos(1, shared=True)
+    reply_to = ask(asking, answering)
+    for content in (b"1", b"2"):
+        answering.publish(reply_to, content)
+    assert asking.bodies() == [b"1", b"2"]
+
+
 def test_an_answer_to_one_that_waits_no_more_goes_nowhere() -> None:
     asking, _ = pair()
     wait(asking)

@@ -260,7 +260,8 @@ def test_a_binding_is_there_once_and_is_gone_once(kind: str) -> None:
     assert exchange.bind(Binding(one, "a", table({"a": 2})))
     assert list(one.bound) == [exchange]
     assert not exchange.has(Binding(one, "b", Table()))
-    exchange.unbind(Binding(one, "a", table({"a": 1})))
+    assert exchange.unbind(Binding(one, "a", table({"a": 1})))
+    assert not exchange.unbind(Binding(one, "a", table({"a": 1})))
     assert not exchange.has(Binding(one, "a", table({"a": 1})))
     assert exchange.has(Binding(one, "a", table({"a": 2})))
     assert list(one.bound) == [exchange]

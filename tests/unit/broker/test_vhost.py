@@ -671,6 +671,8 @@ def test_many_letters_leave_others_their_turn_in_between_and_count_as_memory() -
     of.bury()
     assert (len(of.dead), len(of.queues["dead"].ready)) == (count - BURIED_AT_ONCE, BURIED_AT_ONCE)
     assert of.memory.used > count * OVERHEAD
+    of.bury()
+    assert len(of.dead) == count - 2 * BURIED_AT_ONCE
     assert of.timers.run(of.clock()) is None
     assert (len(of.dead), len(of.queues["dead"].ready)) == (0, count)
     of.queues["dead"].purge()
