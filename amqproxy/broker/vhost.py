@@ -286,8 +286,7 @@ class VirtualHost:
         """Remove exchanges, and those that go with their last binding in turn."""
         while exchanges:
             exchange = exchanges.pop()
-            if self.exchanges.pop(exchange.name, None) is None:
-                continue
+            self.exchanges.pop(exchange.name, None)
             for destination in list(exchange.bindings):
                 exchange.unbind_all(destination)
             exchanges += self._unbind_all(exchange)

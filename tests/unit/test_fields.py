@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from amqproxy.fields import MAX_DEPTH, Malformed, decode_table, encode_short_string, encode_table
+from amqproxy.fields import MAX_DEPTH, Malformed, decode_table, decode_value, encode_short_string, encode_table
 
 examples = settings(
     max_examples=50,
@@ -363,3 +363,13 @@ def test_a_short_string_is_written_behind_its_length(size: int) -> None:
 def test_a_short_string_longer_than_a_byte_can_say_is_refused() -> None:
     with pytest.raises(ValueError, match="255 bytes at most, this one has 256"):
         encode_short_string(b"x" * 256)
+
+
+@pytest.mark.parametrize("letter", ["l", "L"])
+def test_a_value_is_read_by_itself(letter: str) -> None:
+    assert decode_value(letter.encode() + struct.pack(">q", -5)) == -5
+
+
+def test_a_value_with_something_behind_it_is_malformed() -> None:
+    with pytest.raises(Malformed, match="bytes behind its value"):
+        decode_value(b"t\x01\x00")

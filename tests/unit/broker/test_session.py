@@ -629,6 +629,10 @@ def test_a_connection_that_is_over_says_and_takes_nothing() -> None:
     assert list(client.broker.vhosts["/"].queues) == ["q"]
 
 
+def test_a_connection_is_called_by_where_its_client_is() -> None:
+    assert str(broker().connection(wire.Wire(), "127.0.0.1:5000")) == "connection 127.0.0.1:5000"
+
+
 def test_a_connection_that_is_gone_leaves_nothing_behind() -> None:
     of = broker()
     vhost = of.vhosts["/"]
