@@ -9,7 +9,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format cover bench conformance fuzz clean rabbitmq clients
+.PHONY: help demo test lint format cover bench traffic soak conformance fuzz clean rabbitmq clients
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -32,7 +32,7 @@ format: $(BIN)/.dev  ## put imports and layout right
 cover: $(BIN)/.dev  ## whether each pure module is covered by its own tests alone
 	$(BIN)/python -m tests.pure_coverage
 
-bench: $(BIN)/.dev rabbitmq  ## calls per second, beside aio-pika, pika and C
+bench: $(BIN)/.dev rabbitmq  ## calls per second, beside aio-pika, pika and C, and on the embedded broker
 	@sh tests/apt-install.sh gcc libc6-dev librabbitmq-dev || true  # without them, it leaves C out
 	$(BIN)/python -m tests.bench $(ARGS)
 
@@ -42,6 +42,13 @@ clients:
 
 conformance: $(BIN)/.dev rabbitmq  ## the embedded broker against RabbitMQ, at length; writes docs/conformance.md
 	$(BIN)/python -m tests.differential --sequences 2000 --write docs/conformance.md $(ARGS)
+
+traffic: $(BIN)/.dev rabbitmq  ## plain messages per second, the embedded broker beside RabbitMQ
+	$(BIN)/python -m tests.bench.traffic $(ARGS)
+
+soak: $(BIN)/.dev  ## what messages and clients cost the embedded broker, and leave there
+	$(BIN)/python -m tests.bench.broker_soak $(ARGS)
+	$(BIN)/python -m tests.bench.soak --embedded
 
 fuzz: $(BIN)/.dev  ## the embedded broker against ten minutes of nonsense
 	$(BIN)/python -m tests.fuzz --seconds 600 $(ARGS)

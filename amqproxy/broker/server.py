@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import ssl
+import sys
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
@@ -17,6 +20,10 @@ log = logging.getLogger("amqproxy.broker")
 
 READ_BYTES = 256 * 1024
 BACKLOG = 1024
+"""Connections that may wait to be accepted."""
+ACCEPTED_AT_ONCE = 32
+SPARE_DESCRIPTORS = 8 * ACCEPTED_AT_ONCE
+"""Open files that are left to what a few turns accept beyond the limit, and to all else in the process."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -33,8 +40,8 @@ class Connection(asyncio.BufferedProtocol):
         """A client has come."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        broker = self._server.broker
-        if len(broker.sessions) >= broker.limits.max_connections:
+        server, broker = self._server, self._server.broker
+        if len(broker.sessions) >= broker.limits.max_connections or len(server.connections) >= server.room:
             log.warning("a connection was closed unanswered: there are %d already", len(broker.sessions))
             transport.abort()
             return
@@ -120,6 +127,8 @@ class Server:
         self.host = host
         self.port = port
         self.connections: set[Connection] = set()
+        self.room = 0
+        """Connections that fit into this process: where asyncio cannot accept one more, it logs that in a busy loop."""
         self.buffer = memoryview(bytearray(READ_BYTES))
         self._tls = tls
         self._listener: asyncio.Server | None = None
@@ -145,14 +154,18 @@ class Server:
         self.loop = asyncio.get_running_loop()
         if self.broker.served:
             raise RuntimeError("this broker is served already: two ports are two brokers")
+        self.room = _room()
         self._listener = await self.loop.create_server(
             lambda: Connection(self),
             self.host,
             self.port,
             ssl=self._tls,
             ssl_handshake_timeout=self.broker.limits.handshake_seconds if self._tls else None,
-            backlog=BACKLOG,
+            backlog=ACCEPTED_AT_ONCE,
         )
+        for one in self._listener.sockets:  # asyncio has one number for what it accepts in a turn and what may wait
+            with socket.socket(fileno=os.dup(one.fileno())) as same:
+                same.listen(BACKLOG)
         self.port = self._listener.sockets[0].getsockname()[1]
         self.broker.served = True
         self.broker.timers.wake = self._wake
@@ -205,6 +218,16 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _room() -> int:
+    """How many connections fit into the open files that this process may have."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return sys.maxsize
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else max(limit - SPARE_DESCRIPTORS, limit // 2)
 
 
 def _peer(transport: asyncio.Transport) -> str:
