@@ -118,7 +118,7 @@ class Queue:
         self.ready.append(entry)
         if self._bounded:
             self._drop_head()
-            self._watch_head()
+            self._expire()  # the new head may be over its time
         elif ttl is not None:
             self._watch_head()
         return True
@@ -196,7 +196,7 @@ class Queue:
             self.ready.put_back(entry)
         if self._bounded and not self._rejects:
             self._drop_head()
-        self._watch_head()
+        self._expire()
 
     def _count_delivery(self, entry: Entry) -> bool:
         """Count one more attempt; False if there were too many."""
