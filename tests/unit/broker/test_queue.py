@@ -342,6 +342,15 @@ def test_when_the_head_is_dropped_for_its_limit_the_next_one_expires_in_time() -
     assert (waiting(one), host.dead) == ([], [(b"1", "maxlen"), (b"2", "expired")])
 
 
+def test_what_a_dropped_head_uncovers_dies_of_its_time_and_not_of_the_next_message() -> None:
+    host = Host()
+    one = queue(host, **dlx(max_length=2))
+    publish(one, b"1")
+    publish(one, b"2", ttl=0)
+    publish(one, b"3", b"4")
+    assert (waiting(one), host.dead) == ([b"3", b"4"], [(b"1", "maxlen"), (b"2", "expired")])
+
+
 def test_when_the_head_is_purged_what_comes_next_expires_in_time() -> None:
     host = Host()
     one = queue(host)
