@@ -152,7 +152,7 @@ class Session:
                     self._throttle()
 
     def pause(self) -> None:
-        """The socket is full: nothing is delivered, and nothing more is asked for, until it is not."""
+        """The socket is full: nothing is delivered until it is not, while the client is still heard (`OWED_BYTES`)."""
         self.writable = False
 
     def resume(self) -> None:
