@@ -1,7 +1,7 @@
 """Call objects in other processes over RabbitMQ as if they were local."""
 
 from .client import Client, connect
-from .contract import message, method, serve
+from .contract import method, serve
 from .errors import (
     AccessRefused,
     AMQProxyError,
@@ -20,6 +20,7 @@ from .errors import (
     Unroutable,
 )
 from .handler import Call, current
+from .messages import message
 from .proxy import Proxy, options
 from .runner import run
 

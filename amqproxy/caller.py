@@ -9,6 +9,7 @@ first call after a loss: an idle proxy does not notice.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 from base64 import urlsafe_b64encode
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amqproxy.caller")
 
-PREFIX_LENGTH = 16
-ID_LENGTH = PREFIX_LENGTH + 10
-"""A correlation id is a secret prefix, new for each line, and a counter: nobody else can guess one."""
+COUNTER_LENGTH = 10
+"""A correlation id is a prefix, new for each line, and a counter of so many digits."""
+SECRET_LENGTH = 16
+"""The length of a prefix that nobody else can guess."""
+FIRST_NUMBER = 10_000_000
+"""The prefix of the first line whose ids are to be numbers: eight digits, so that an id fits into 64 bits."""
 
 CENSUS_SECONDS = 0.5
 """How long a call that timed out may look at its queue, to tell its caller how far it got."""
@@ -47,14 +51,18 @@ class Returned(Exception):
 class Line:
     """One channel to publish requests on, and the calls that are out on it."""
 
-    __slots__ = ("_counter", "_loop", "_max_in_flight", "_prefix", "_timer", "_timer_at", "calls", "lane", "reply_to")
+    __slots__ = (
+        *("_counter", "_format", "_loop", "_max_in_flight", "_prefix", "_timer", "_timer_at"),
+        *("calls", "lane", "reply_to"),
+    )
 
-    def __init__(self, reply_to: bytes, max_in_flight: int) -> None:
+    def __init__(self, reply_to: bytes, max_in_flight: int, prefix: bytes) -> None:
         self.lane: Lane = None  # type: ignore[assignment]  # set before the line is handed out
         self.reply_to = reply_to
         self.calls: Calls[Answer] = Calls()
         self._loop = asyncio.get_running_loop()
-        self._prefix = urlsafe_b64encode(os.urandom(12))  # as `secrets` does, without importing all of hashlib
+        self._prefix = prefix
+        self._format = b"%b%010d" if prefix.isdigit() else b"%b%010x"
         self._counter = 0
         self._max_in_flight = max_in_flight
         self._timer: asyncio.TimerHandle | None = None
@@ -64,6 +72,11 @@ class Line:
     def prefix(self) -> bytes:
         """What all correlation ids of this line begin with."""
         return self._prefix
+
+    @property
+    def id_length(self) -> int:
+        """The length of all of them."""
+        return len(self._prefix) + COUNTER_LENGTH
 
     @property
     def ready(self) -> bool:
@@ -83,7 +96,7 @@ class Line:
         if pending >= self._max_in_flight:
             raise Overloaded(f"{pending} calls are in flight on this connection, which is its max_in_flight")
         self._counter += 1
-        id = b"%b%010x" % (self._prefix, self._counter)
+        id = self._format % (self._prefix, self._counter)
         try:
             self.lane.publish(destination, form.properties(id, message_id or id), body, alone=not pending)
         except ValueError as error:
@@ -135,6 +148,8 @@ class Caller:
         self.connection = connection
         self._lines: dict[str, Line] = {}
         self._by_prefix: dict[bytes, Line] = {}
+        self._numbers = itertools.count(FIRST_NUMBER) if connection.options.correlation_ids == "counter" else None
+        self._prefix_length = SECRET_LENGTH if self._numbers is None else len(str(FIRST_NUMBER))
         self._opening: dict[str, asyncio.Task[Line]] = {}
         self._waiting = 0
         self._census: dict[str, asyncio.Task[tuple[int, int] | None]] = {}
@@ -192,7 +207,7 @@ class Caller:
         """The line of the default exchange, whose channel also consumes the replies of all lines."""
         queue = Queue("", durable=False, exclusive=True, auto_delete=True)
         name = await link.declare_queue(queue)
-        line = Line(name.encode(), self.connection.options.max_in_flight)
+        line = self._line(name.encode())
         opened = await self._open_lane(link, line, "")
         await opened.consume(name, lambda: self._lose_all(ConnectionLost("the reply queue was deleted")), no_ack=True)
         return self._register("", line)
@@ -203,9 +218,14 @@ class Caller:
             first = await self._opened("")
         if not await link.exchange_exists(Exchange(exchange)):
             raise Unroutable(f"there is no exchange {exchange!r} at {link.url.address}")
-        line = Line(first.reply_to, self.connection.options.max_in_flight)
+        line = self._line(first.reply_to)
         await self._open_lane(link, line, exchange)
         return self._register(exchange, line)
+
+    def _line(self, reply_to: bytes) -> Line:
+        # Made as `secrets` does, without importing all of hashlib.
+        prefix = urlsafe_b64encode(os.urandom(12)) if self._numbers is None else b"%d" % next(self._numbers)
+        return Line(reply_to, self.connection.options.max_in_flight, prefix)
 
     async def _open_lane(self, link: Link, line: Line, exchange: str) -> OpenLane:
         def closed(error: Exception) -> None:
@@ -244,7 +264,7 @@ class Caller:
         except Malformed as error:
             self._stray(f"its properties do not decode: {error}")
             return
-        line = self._by_prefix.get(id[:PREFIX_LENGTH]) if id is not None else None
+        line = self._by_prefix.get(id[: self._prefix_length]) if id is not None else None
         if line is None:
             self._stray("its correlation id is not ours")
         else:
@@ -267,7 +287,7 @@ class Caller:
             id = routing(header)[2] or b""
         except Malformed:
             id = b""
-        line = self._by_prefix.get(id[:PREFIX_LENGTH])
+        line = self._by_prefix.get(id[: self._prefix_length])
         if line is not None:
             line.fail(id, error)
 

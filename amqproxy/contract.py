@@ -15,16 +15,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from .errors import ContractError
-from .options import MAX_SHORT_STRING, CallOptions, ServeOptions, changed
+from .messages import Form, check_name, form_of, message_names, new_message
+from .options import CallOptions, ServeOptions, changed
 from .signature import arguments_types, message_by_position, signature_of
 from .wire import reply_class, request_class
 
 Served = TypeVar("Served", bound=Callable[..., Any])
-MessageClass = TypeVar("MessageClass", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SERVICE = "__amqproxy_service__"
-_MESSAGE = "__amqproxy_message__"
 _METHOD = "__amqproxy_method__"
 
 
@@ -64,25 +63,6 @@ def serve(name: str, *, errors: tuple[type[Exception], ...] = (), **options: Any
     return describe
 
 
-def message(name: str | MessageClass | None = None) -> Any:
-    """Make a class a message class: it travels as a whole, under this name, which other languages can share.
-
-    Without a name the class is called `module.QualName`, with `$` between nested classes, as on the JVM.
-    """
-    if isinstance(name, type):
-        return message()(name)
-    if name is not None:
-        check_name("message class", name)
-
-    def describe(kind: MessageClass) -> MessageClass:
-        wire_name = name or class_name(kind)
-        check_name("message class", wire_name)
-        setattr(kind, _MESSAGE, wire_name)
-        return kind
-
-    return describe
-
-
 def method(*, timeout: float | None = None, idempotent: bool | None = None) -> Callable[[Function], Function]:
     """Options of one method: its timeout in seconds, and whether running it twice does no harm."""
     given = {"timeout": timeout, "idempotent": idempotent}
@@ -96,18 +76,6 @@ def method(*, timeout: float | None = None, idempotent: bool | None = None) -> C
     return describe
 
 
-def class_name(kind: type) -> str:
-    """The wire name of a class that was given none."""
-    qualified = kind.__qualname__.replace(".<locals>.", "$").replace(".", "$")
-    return f"{kind.__module__}.{qualified}"
-
-
-def message_name(kind: Any) -> str | None:
-    """The wire name of a message class, or None if `kind` is not one; a subclass is not its parent's message."""
-    name = vars(kind).get(_MESSAGE) if isinstance(kind, type) else None
-    return name if isinstance(name, str) else None
-
-
 @dataclass(frozen=True, slots=True)
 class Method:
     """One method of a contract."""
@@ -116,9 +84,15 @@ class Method:
     title: str
     """How errors call it: the class and the method, with the signature."""
     request_class: str
+    """The class name of its requests, as we send them."""
     reply_class: str
     alias: str
     """SERVICE.METHOD: another name for its requests, so that a message can be called by name as well."""
+    names: Mapping[str, str]
+    """All names of its requests, with the class of the reply to each: who asks in one language's names is answered in
+    them."""
+    forms: frozenset[Form]
+    """The forms of its request and of its result."""
     request_type: Any
     """What travels: the message class, or a Struct made of the parameters."""
     positional_type: Any
@@ -152,7 +126,7 @@ class Method:
             [whole] = args or (kwargs.get(next(iter(self.signature.parameters))),)
             if type(whole) is self.request_type or _is_instance(whole, self.request_type):
                 return whole
-        return self.request_type(*args, **kwargs)
+        return new_message(self.request_type, args, kwargs)
 
     def _misfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """What does not fit, as Python says it."""
@@ -208,10 +182,13 @@ class Contract:
     errors: tuple[type[Exception], ...] = ()
     is_function: bool = False
 
-    def by_class(self) -> dict[str, Method]:
-        """Methods by the message class of their requests, aliases included."""
-        aliases = {method.alias: method for method in self.methods.values()}
-        return aliases | {method.request_class: method for method in self.methods.values()}
+    def by_class(self) -> dict[str, list[Method]]:
+        """Methods by the names of their requests, aliases included; those of one name have no encoding in common."""
+        found: dict[str, list[Method]] = {}
+        for method in self.methods.values():
+            for name in method.names:
+                found.setdefault(name, []).append(method)
+        return found
 
     def method_of(self, request: Any) -> Method:
         """The method that takes this message, or else its parent class; ContractError if it is not exactly one."""
@@ -276,24 +253,28 @@ def _method(service: str, name: str, function: Any, owner: str | None) -> Method
     parameters = list(signature.parameters.values())
     title = f"{title}{signature}"
     result = Any if signature.return_annotation is inspect.Signature.empty else signature.return_annotation
-    single = message_name(parameters[0].annotation) if len(parameters) == 1 else None
-    alias, reply = request_class(service, name), message_name(result) or reply_class(service, name)
+    requests = message_names(parameters[0].annotation) if len(parameters) == 1 else ()
+    single = next(iter(requests), None)
+    alias, replies = request_class(service, name), message_names(result) or (reply_class(service, name),)
     try:
-        for wire_name in (alias, reply):
+        for wire_name in (alias, *requests, *replies):
             check_name("message class", wire_name)
         if single:
             request_type = parameters[0].annotation
-            positional_type = message_by_position(request_type)
+            positional_type = message_by_position(request_type) if form_of(request_type) == "plain" else None
         else:
             request_type, positional_type = arguments_types(name, parameters)
     except Exception as error:  # annotations of a message are evaluated here, which may raise anything
         raise ContractError(f"{title}: {error}") from error
+    forms = frozenset((form_of(request_type), form_of(result)))
     return Method(
         name=name,
         title=title,
         request_class=single or alias,
-        reply_class=reply,
+        reply_class=replies[0],
         alias=alias,
+        names=_names(alias, requests, replies, forms),
+        forms=forms,
         request_type=request_type,
         positional_type=positional_type,
         result_type=result,
@@ -308,11 +289,20 @@ def _method(service: str, name: str, function: Any, owner: str | None) -> Method
     )
 
 
+def _names(alias: str, requests: tuple[str, ...], replies: tuple[str, ...], forms: frozenset[Form]) -> dict[str, str]:
+    """The reply's name for each name of the request: Java's for Java's, protobuf's for protobuf's; those come last."""
+    named = dict.fromkeys((alias, *requests), replies[0])
+    if forms == {"protobuf"}:
+        named.update(zip(reversed(requests[1:]), reversed(replies), strict=False))
+    return named
+
+
 def _check_distinct(contract: Contract) -> None:
-    taken: dict[str, Method] = {}
+    taken: dict[tuple[str, bool], Method] = {}
     for each in contract.methods.values():
-        for wire_name in {each.request_class, each.alias}:
-            other = taken.setdefault(wire_name, each)
+        for wire_name in each.names:
+            # A class of protobuf and one of Thrift may share a name: the encoding tells them apart.
+            other = taken.setdefault((wire_name, "thrift" in each.forms), each)
             if other is not each:
                 raise ContractError(
                     f"{contract.title}: {other.name} and {each.name} both take {wire_name}; "
@@ -325,11 +315,3 @@ def _is_instance(value: Any, kind: Any) -> bool:
     if typing.is_typeddict(kind):
         return isinstance(value, dict)
     return isinstance(value, kind)
-
-
-def check_name(what: str, name: str) -> None:
-    """ValueError if this cannot be a name on the wire."""
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"a {what} has a name that is not empty")
-    if len(name.encode()) > MAX_SHORT_STRING or any(ord(c) < 32 for c in name):
-        raise ValueError(f"the {what} name {name[:40]!r} is not at most {MAX_SHORT_STRING} printable bytes")

@@ -7,16 +7,16 @@ import contextlib
 import contextvars
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from traceback import format_exception
 from typing import Any
 
-from .codecs import Codec, Mismatch, Shape
+from .codecs import Codec, Mismatch, Shape, carries, listing, natural_encoding, not_carried
 from .contract import Contract, Method
 from .deadline import Deadline
-from .errors import ContractError, EncodingFailed, RemoteError, exception_name
+from .errors import ContractError, EncodingFailed, MessageTooLarge, RemoteError, exception_name
 from .fields import FieldTable
 from .properties import Properties
 from .wire import JSON, TIMEOUT_HEADER, ReplyForm
@@ -57,54 +57,70 @@ class Handler:
         """The reply's body; RemoteError with code `internal` if the handler returned what its annotation rules out."""
         try:
             return self._result.encode(result)
+        except MessageTooLarge as error:
+            text = f"{self.method.title} returned too much: {error}"
+            raise RemoteError(text, code="resource_exhausted", type="MessageTooLarge") from error
         except (Mismatch, EncodingFailed) as error:
             text = f"{self.method.title} returned what it does not promise: {error}"
             raise RemoteError(text, code="internal", type=type(error).__name__) from error
 
 
 class HandlerTable:
-    """All handlers of one served object, by the content type and the content encoding of requests."""
+    """All handlers of one served object, by the content type and the content encoding of requests.
 
-    def __init__(self, target: Any, contract: Contract, codecs: Iterable[Codec], threads: Executor) -> None:
+    Those of the encodings that callers use unless told otherwise are made at once, so that a type that cannot travel is
+    told of when the worker starts; the others are made when they are first asked for.
+    """
+
+    def __init__(self, target: Any, contract: Contract, codecs: Mapping[str, Codec], threads: Executor) -> None:
         self._by_properties: dict[tuple[bytes | None, bytes | None], Handler] = {}
-        self._encodings: set[bytes | None] = {b"", None, *(codec.name.encode() for codec in codecs)}
-        self._classes = sorted(contract.by_class())
-        self._title = contract.title
-        for name, method in contract.by_class().items():
-            for codec in codecs:
-                handler = _handler(target, contract, method, codec, threads)
-                for encoding in (codec.name.encode(), *((b"", None) if codec.name == JSON else ())):
-                    self._by_properties[name.encode(), encoding] = handler
+        self._target = target
+        self._contract = contract
+        self._codecs = codecs
+        self._threads = threads
+        self._methods = contract.by_class()
+        for method in contract.methods.values():
+            for encoding in dict.fromkeys((natural_encoding(method), JSON)):
+                if carries(codecs[encoding], method):
+                    self._add(method, codecs[encoding])
 
     def get(self, content_type: bytes | None, encoding: bytes | None) -> Handler | None:
-        """Who takes a request with these properties: a look-up and nothing more, whatever they say."""
+        """Who takes a request with these properties, if it was made: a look-up and nothing more, whatever they say."""
         return self._by_properties.get((content_type, encoding))
 
-    def refusal(self, content_type: bytes | None, encoding: bytes | None) -> RemoteError:
-        """Why nobody takes it."""
+    def find(self, content_type: bytes | None, encoding: bytes | None) -> Handler:
+        """Who takes it, made now if need be; RemoteError tells why nobody does."""
         if content_type is None:
-            return refusal("invalid_argument", "the request has no content-type; it names the message class")
-        if encoding not in self._encodings:
-            known = ", ".join(sorted(e.decode() for e in self._encodings if e))
-            return refusal(
-                "unimplemented", f"the content-encoding {_printable(encoding)} is not known here; {known} is"
+            raise refusal("invalid_argument", "the request has no content-type; it names the message class")
+        codec = self._codecs.get(_text_of(encoding or b"") or JSON)
+        if codec is None:
+            text = f"the content-encoding {_printable(encoding)} is not known here; known are {listing(self._codecs)}"
+            raise refusal("unimplemented", text)
+        methods = self._methods.get(_text_of(content_type))
+        if methods is None:
+            text = f"does not serve {_printable(content_type)}; it serves {', '.join(sorted(self._methods))}"
+            raise refusal("unimplemented", f"{self._contract.title} {text}")
+        carried = [method for method in methods if carries(codec, method)]
+        if not carried:
+            raise refusal("unimplemented", not_carried(codec, methods[0], self._codecs.values()))
+        self._add(carried[0], codec)
+        return self._by_properties[content_type, encoding]
+
+    def _add(self, method: Method, codec: Codec) -> None:
+        """Make the handlers of a method for one encoding, one for each name that it goes by."""
+        function = self._target if self._contract.is_function else getattr(self._target, method.name)
+        decode, result = codec.request(method).decode, codec.result(method)
+        for name, reply in method.names.items():
+            handler = Handler(
+                method=method,
+                decode=decode,
+                reply_form=ReplyForm(reply, codec.name),
+                _function=function,
+                _result=result,
+                _threads=None if inspect.iscoroutinefunction(function) else self._threads,
             )
-        return refusal(
-            "unimplemented",
-            f"{self._title} does not serve {_printable(content_type)}; it serves {', '.join(self._classes)}",
-        )
-
-
-def _handler(target: Any, contract: Contract, method: Method, codec: Codec, threads: Executor) -> Handler:
-    function = target if contract.is_function else getattr(target, method.name)
-    return Handler(
-        method=method,
-        decode=codec.request(method).decode,
-        reply_form=ReplyForm(method.reply_class, codec.name),
-        _function=function,
-        _result=codec.result(method),
-        _threads=None if inspect.iscoroutinefunction(function) else threads,
-    )
+            for encoding in (codec.name.encode(), *((b"", None) if codec.name == JSON else ())):
+                self._by_properties[name.encode(), encoding] = handler
 
 
 def refusal(code: str, message: str, *, type: str = "ContractError", retryable: bool = False) -> RemoteError:
@@ -135,6 +151,14 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception as second:
         return f"(its text cannot be had: {type(second).__name__})"
+
+
+def _text_of(raw: bytes) -> str:
+    """A property as text; nothing, in which no name of ours is spelled, if it is none."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "\0"
 
 
 def _printable(raw: bytes | None) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from .fields import encode_table
 
 MAX_SHORT_STRING = 255
+COMPRESSION_NAMES = ("snappy", "zstd", "gzip", "lz4")
 
 Options = TypeVar("Options", bound="ConnectOptions | CallOptions | ServeOptions")
 
@@ -29,12 +30,18 @@ class ConnectOptions:
     max_body_bytes: int = 16 * 1024 * 1024
     """The largest body sent or taken, RabbitMQ 4's own limit; a larger one is MessageTooLarge, or refused by the
     worker. A broker that turns out to take less lowers it."""
+    max_decompressed_bytes: int = 64 * 1024 * 1024
+    """The largest content that a compressed body may hold; what claims more is refused before it is decompressed."""
+    correlation_ids: Literal["secret", "counter"] = "secret"
+    """What correlation ids look like: with "secret" nobody can guess one; with "counter" they are whole numbers of 18
+    digits, for peers that take them for numbers."""
     ssl_context: Any = None
     """An `ssl.SSLContext` for amqps:// URLs; default: one that verifies certificate and host name."""
 
     def __post_init__(self) -> None:
-        _whole(self, "heartbeat", "max_in_flight", "max_body_bytes")
-        _positive(self, "connect_timeout", "max_in_flight", "max_body_bytes")
+        _whole(self, "heartbeat", "max_in_flight", "max_body_bytes", "max_decompressed_bytes")
+        _positive(self, "connect_timeout", "max_in_flight", "max_body_bytes", "max_decompressed_bytes")
+        _one_of(self, "correlation_ids", "secret", "counter")
         if not 0 <= self.heartbeat <= 65535:
             raise ValueError(f"heartbeat is from 0 to 65535 seconds, not {self.heartbeat}")
 
@@ -45,8 +52,15 @@ class CallOptions:
 
     timeout: float = 30.0
     """Seconds for the whole call: waiting for a link, queueing, running, and the way back."""
-    encoding: str = "json"
-    """The serializer, sent as content-encoding."""
+    encoding: str | Any = None
+    """The serializer, sent as content-encoding: "json", "protobuf", "snappy-json", …, or a codec of yours (see
+    `amqproxy.codecs.Codec`); default: protobuf or thrift for methods whose messages those generated, else JSON."""
+    compress_above: int | None = None
+    """Requests of more bytes than this are compressed; their replies are, too. Default: the encoding alone decides."""
+    compression: str = "snappy"
+    """How they are compressed: snappy, zstd, gzip or lz4."""
+    protobuf_names: Literal["java", "protobuf"] = "java"
+    """Whether messages of protobuf are sent under their Java class's name, or under their full name in protobuf."""
     exchange: str = ""
     """Where requests are published; default: AMQP's default exchange, which routes by queue name."""
     routing_key: str | None = None
@@ -62,11 +76,19 @@ class CallOptions:
 
     def __post_init__(self) -> None:
         _flags(self, "idempotent")
-        _whole(self, "priority", "max_in_flight")
+        _whole(self, "priority", "max_in_flight", "compress_above")
+        _one_of(self, "compression", *COMPRESSION_NAMES)
+        _one_of(self, "protobuf_names", "java", "protobuf")
+        if self.compress_above is not None and self.compress_above < 0:
+            raise ValueError(f"compress_above is 0 or more bytes, not {self.compress_above}")
         _positive(self, "timeout", "max_in_flight")
         if self.priority is not None and not 0 <= self.priority <= 255:
             raise ValueError(f"priority is from 0 to 255, not {self.priority}")
-        _short_strings(self, "exchange", "routing_key", "encoding")
+        _short_strings(self, "exchange", "routing_key")
+        if isinstance(self.encoding, str):
+            _short_strings(self, "encoding")
+        elif self.encoding is not None:
+            _check_codec(self.encoding)
         object.__setattr__(self, "headers", dict(self.headers))  # a copy, which nobody else can change
         encode_table(self.headers)
 
@@ -92,6 +114,12 @@ class ServeOptions:
     """The key of that binding; default: the queue's name."""
     grace: float = 30.0
     """Seconds that a stopping worker gives to the calls that it has begun."""
+    codecs: tuple[Any, ...] = ()
+    """Codecs of yours, besides the own ones, that callers may use: see `amqproxy.codecs.Codec`."""
+    requeue_once: bool = False
+    """Whether a request that failed goes back to its queue once, to be tried again, before the failure is told."""
+    failure_details: bool = True
+    """Whether failures hold the field `error`, besides the two that the Akka AMQP proxies know."""
     debug: bool = False
     """Send tracebacks to callers. They hold paths and values of this process."""
 
@@ -101,7 +129,11 @@ class ServeOptions:
         if self.concurrency > 65535:
             raise ValueError(f"concurrency is 65535 at most (AMQP's prefetch), not {self.concurrency}")
         check_number("grace", self.grace)
-        _flags(self, "durable", "auto_delete", "debug")
+        _flags(self, "durable", "auto_delete", "requeue_once", "failure_details", "debug")
+        if not isinstance(self.codecs, tuple):
+            raise TypeError(f"codecs is a tuple of codecs, not {self.codecs!r}")
+        for codec in self.codecs:
+            _check_codec(codec)
         _short_strings(self, "queue", "exchange", "routing_key")
 
 
@@ -130,6 +162,21 @@ def check_number(name: str, value: Any) -> None:
         raise TypeError(f"{name} is a number, not {value!r}")
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} is 0 or more and finite, not {value!r}")
+
+
+def _one_of(options: Any, name: str, *values: str) -> None:
+    if getattr(options, name) not in values:
+        raise ValueError(f"{name} is {', '.join(map(repr, values))}, not {getattr(options, name)!r}")
+
+
+def _check_codec(codec: Any) -> None:
+    """What a codec must have (see codecs.Codec, which this module cannot import), so that a mistake is told early."""
+    lacks = [name for name in ("name", "forms", "request", "result", "anything") if not hasattr(codec, name)]
+    if lacks or isinstance(codec, type):
+        problem = f"lacks {', '.join(lacks)}" if lacks else "is a class, give an instance"
+        raise TypeError(f"{codec!r} is no codec: it {problem} (see amqproxy.codecs.Codec)")
+    if not isinstance(codec.name, str) or not 0 < len(codec.name.encode()) <= MAX_SHORT_STRING:
+        raise ValueError(f"a codec's name is a str of 1 to {MAX_SHORT_STRING} bytes, not {codec.name!r}")
 
 
 def _flags(options: Any, *names: str) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from .answer import Reply
-from .caller import ID_LENGTH, Caller, Expired, Line, Returned
-from .codecs import Codec, DecodingFailed, Mismatch, Shape
-from .codecs.json import JSON
-from .contract import Contract, Method, MethodOptions, check_name, contract_of, message_name
+from .caller import Caller, Expired, Line, Returned
+from .codecs import Codec, DecodingFailed, Mismatch, Shape, carries, listing, natural_encoding, not_carried
+from .codecs.compression import COMPRESSIONS, Compression
+from .codecs.registry import codecs, missing_extra
+from .contract import Contract, Method, MethodOptions, contract_of
 from .deadline import Deadline
 from .errors import (
     AMQProxyError,
@@ -25,8 +26,9 @@ from .errors import (
     Overloaded,
     Unroutable,
 )
+from .messages import check_name, form_of, message_names
 from .options import CallOptions, changed
-from .wire import FAILURE_CONTENT_TYPE, RequestForm, decode_failure, request_class
+from .wire import FAILURE_CONTENT_TYPE, JSON, RequestForm, decode_failure, request_class
 
 Proxied = TypeVar("Proxied")
 
@@ -67,20 +69,22 @@ class Target:
         }
         return CallOptions(**{**of_method, **self.overrides})
 
+    def codec(self, encoding: str | Codec) -> Codec:
+        """The codec of a content encoding, or the one that was given itself."""
+        limit = self.caller.connection.options.max_decompressed_bytes
+        return codecs(limit)[encoding] if isinstance(encoding, str) else encoding
+
 
 def check_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """The same options, checked by name and value: TypeError or ValueError name the one that is wrong."""
-    if codec_named(changed(CallOptions(), "a proxy", options).encoding) is None:
-        raise ValueError(f"there is no encoding {options['encoding']!r}; there is {', '.join(_CODECS)}")
+    encoding = changed(CallOptions(), "a proxy", options).encoding
+    if isinstance(encoding, str):
+        known = codecs(0)
+        if encoding not in known:
+            raise ValueError(f"there is no encoding {encoding!r}; there are {listing(known)}")
+        if problem := missing_extra(encoding):
+            raise ValueError(problem)
     return options
-
-
-_CODECS: dict[str, Codec] = {JSON.name: JSON()}
-
-
-def codec_named(name: str) -> Codec | None:
-    """The codec of a content encoding."""
-    return _CODECS.get(name)
 
 
 class Calling(Protocol):
@@ -152,7 +156,7 @@ class RemoteMethod:
         self._gauge = target.gauge
         self._errors = target.contract.errors if target.contract else ()
         self._timeout = options.timeout
-        self._encoding = options.encoding.encode()
+        self._encoding = payload.encoding.encode()
         self._routing_key = (
             options.routing_key or (target.contract.options.queue if target.contract else None) or target.service
         )
@@ -217,10 +221,10 @@ class RemoteMethod:
     def _request_form(self, line: Line, timeout: float) -> RequestForm:
         return RequestForm(
             content_type=self._content_type,
-            encoding=self._options.encoding,
+            encoding=self._payload.encoding,
             reply_to=line.reply_to,
             timeout=timeout,
-            id_length=ID_LENGTH,
+            id_length=line.id_length,
             priority=self._options.priority,
             headers=self._options.headers,
         )
@@ -300,15 +304,34 @@ class LimitedMethod(RemoteMethod):
             in_flight.calls -= 1
 
 
+class CompressingMethod(RemoteMethod):
+    """A method of a proxy whose large requests are compressed: it decides, and leaves the calls to two others."""
+
+    def __init__(self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> None:
+        super().__init__(target, name, content_type, options, payload)
+        kind = RemoteMethod if options.max_in_flight is None else LimitedMethod
+        limit = target.caller.connection.options.max_decompressed_bytes
+        squeezed = Squeezed(payload, COMPRESSIONS[options.compression], limit)
+        self._above = options.compress_above or 0
+        self._as_it_is = kind(target, name, content_type, options, Written(payload))
+        self._compressed = kind(target, name, content_type, options, squeezed)
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the worker."""
+        body = self._payload.encode(args, kwargs)
+        return await (self._compressed if len(body) > self._above else self._as_it_is)(body)
+
+
 class Payload:
     """How the arguments of one method become a body, and a body its result."""
 
-    __slots__ = ("_method", "_request", "_result")
+    __slots__ = ("_method", "_request", "_result", "encoding")
 
     def __init__(self, method: Method, codec: Codec) -> None:
         self._method = method
         self._request = codec.request(method)
         self._result = codec.result(method)
+        self.encoding = codec.name
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """The body; ContractError if the arguments do not fit, EncodingFailed if one cannot be written."""
@@ -317,8 +340,8 @@ class Payload:
             return self._request.encode(method.bind(args, kwargs))
         except Mismatch as error:
             raise ContractError(f"{method.title}: {error}") from error
-        except EncodingFailed as error:
-            raise EncodingFailed(f"{method.title}: {error}") from error
+        except (EncodingFailed, MessageTooLarge) as error:
+            raise type(error)(f"{method.title}: {error}") from error
 
     def decode(self, body: bytes) -> Any:
         """The result."""
@@ -333,6 +356,7 @@ class UntypedPayload(Payload):
     def __init__(self, title: str, codec: Codec) -> None:
         self._title = title
         self._values: Shape = codec.anything()
+        self.encoding = codec.name
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """An array of positional arguments or an object of named ones."""
@@ -346,8 +370,10 @@ class UntypedPayload(Payload):
     def _encode(self, value: Any) -> bytes:
         try:
             return self._values.encode(value)
-        except EncodingFailed as error:
-            raise EncodingFailed(f"{self._title}: {error}") from error
+        except Mismatch as error:
+            raise ContractError(f"{self._title}: {error}") from error
+        except (EncodingFailed, MessageTooLarge) as error:
+            raise type(error)(f"{self._title}: {error}") from error
 
     def decode(self, body: bytes) -> Any:
         """The result, as plain values."""
@@ -364,6 +390,45 @@ class UntypedMessage(UntypedPayload):
         return self._encode(args[0])
 
 
+class Written(Payload):
+    """Bodies that another payload has written already."""
+
+    __slots__ = ("_decode",)
+
+    def __init__(self, payload: Payload) -> None:
+        self._decode = payload.decode
+        self.encoding = payload.encoding
+
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """The body."""
+        body: bytes = args[0]
+        return body
+
+    def decode(self, body: bytes) -> Any:
+        """The result."""
+        return self._decode(body)
+
+
+class Squeezed(Written):
+    """Bodies that another payload has written already, compressed."""
+
+    __slots__ = ("_compression", "_limit")
+
+    def __init__(self, payload: Payload, compression: Compression, limit: int) -> None:
+        super().__init__(payload)
+        self._compression = compression
+        self._limit = limit
+        self.encoding = f"{compression.name}-{payload.encoding}"
+
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """The body, compressed."""
+        return self._compression.compress(args[0], self._limit)
+
+    def decode(self, body: bytes) -> Any:
+        """The result."""
+        return self._decode(self._compression.decompress(body, self._limit))
+
+
 def remote_method(target: Target, name: str) -> RemoteMethod:
     """The method of this name; AttributeError if the contract has none."""
     if target.contract is None:
@@ -372,7 +437,7 @@ def remote_method(target: Target, name: str) -> RemoteMethod:
         except ValueError as error:
             raise ContractError(f"the service {target.service[:40]} cannot have this method: {error}") from None
         options = target.options()
-        payload = UntypedPayload(f"{target.service}.{name}", _CODECS[options.encoding])
+        payload = UntypedPayload(f"{target.service}.{name}", target.codec(options.encoding or JSON))
         return _make(target, name, request_class(target.service, name), options, payload)
     method = target.contract.methods.get(name)
     if method is None:
@@ -383,24 +448,38 @@ def remote_method(target: Target, name: str) -> RemoteMethod:
 
 def _message_method(target: Target, request: Any) -> RemoteMethod:
     """The method for one message class of a service of which only the name is known."""
-    name = message_name(type(request))
-    if name is None:
+    names = message_names(type(request))
+    if not names:
         raise ContractError(f"{type(request).__name__} is no message class; mark it with @amqproxy.message(…)")
+    name = names[0]
+    if (form := form_of(type(request))) != "plain":
+        raise ContractError(
+            f"{name} is a message of {form}, whose replies need a class: make the proxy from the service's"
+        )
     if name not in target.messages:
         options = target.options()
-        target.messages[name] = _make(target, name, name, options, UntypedMessage(name, _CODECS[options.encoding]))
+        payload = UntypedMessage(name, target.codec(options.encoding or JSON))
+        target.messages[name] = _make(target, name, name, options, payload)
     return target.messages[name]
 
 
 def _make(target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> RemoteMethod:
     kind = RemoteMethod if options.max_in_flight is None else LimitedMethod
+    if options.compress_above is not None and payload.encoding.partition("-")[0] not in COMPRESSIONS:
+        kind = CompressingMethod
     return kind(target, name, content_type, options, payload)
 
 
 def _typed_method(target: Target, method: Method) -> RemoteMethod:
     options = target.options(method.options)
-    payload = Payload(method, _CODECS[options.encoding])
-    remote = _make(target, method.name, method.request_class, options, payload)
+    codec = target.codec(options.encoding or natural_encoding(method))
+    if not carries(codec, method):
+        others = codecs(target.caller.connection.options.max_decompressed_bytes).values()
+        raise ContractError(not_carried(codec, method, others))
+    name = method.request_class
+    if options.protobuf_names == "protobuf" and form_of(method.request_type) == "protobuf":
+        name = message_names(method.request_type)[-1]
+    remote = _make(target, method.name, name, options, Payload(method, codec))
     remote.__doc__ = method.doc
     remote.__signature__ = method.signature  # type: ignore[attr-defined]  # what inspect and IDEs look for
     return remote

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .codecs import Codec, DecodingFailed
-from .codecs.json import JSON
+from .codecs import DecodingFailed
+from .codecs.registry import codecs
 from .contract import Contract
 from .errors import AMQProxyError, BrokerUnavailable, Closed, ConnectionLost, Executed, RemoteError
 from .fields import Malformed
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amqproxy.server")
 
-CODECS: tuple[Codec, ...] = (JSON(),)
 MAX_DESTINATIONS = 1024
 """Reply queues whose encoded address is kept; a caller has one, so this is many callers."""
 START_SECONDS = 30.0
@@ -113,7 +112,8 @@ class Worker:
         """The handlers of the served object, which is made and entered where it wants to be."""
         target = instance_of(self._target)
         self._threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=self.contract.name)
-        handlers = HandlerTable(target, self.contract, CODECS, self._threads)
+        known = codecs(self._connection.options.max_decompressed_bytes, self.options.codecs)
+        handlers = HandlerTable(target, self.contract, known, self._threads)
         if hasattr(type(target), "__aenter__"):
             await target.__aenter__()
             self._entered = target
@@ -302,13 +302,15 @@ class Session:
         if worker.stopping:
             self._lane.nack(tag, requeue=True)
             return
-        handler = self._handlers.get(content_type, encoding)
         if correlation_id is None:
             correlation_id = _message_id(header)
+        handler = self._handlers.get(content_type, encoding)
         if handler is None:
-            refused = _failure(self._handlers.refusal(content_type, encoding))
-            self._answer(tag, FAILURE_FORM, refused, correlation_id, reply_to)
-            return
+            try:
+                handler = self._handlers.find(content_type, encoding)
+            except RemoteError as error:
+                self._fail(tag, bool(redelivered), error, correlation_id, reply_to)
+                return
         call = Call(worker.contract.name, handler.method.name, worker.name, bool(redelivered), header, self._loop.time)
         # Not loop.create_task: with an eager task factory the call would run, and end, before it is noted here.
         running = self._run(handler, call, tag, body, correlation_id, reply_to)
@@ -320,32 +322,47 @@ class Session:
         """Run one call and answer it; whatever happens, the delivery is settled exactly once."""
         call.enter()
         worker = self._worker
-        form = handler.reply_form
+        failure: RemoteError
         try:
             reply = handler.encode(await handler.start(handler.decode(body)))
         except DecodingFailed as error:
-            form, reply = FAILURE_FORM, _failure(refusal("invalid_argument", f"{handler.method.title}: {error}"))
+            failure = refusal("invalid_argument", f"{handler.method.title}: {error}")
         except asyncio.CancelledError as error:
             if worker.gives_up:
                 del worker.running[call]
                 self._give_back(tag)
                 raise
-            form, reply = FAILURE_FORM, self._failure(error, call)  # the handler cancelled itself, or raised this
+            failure = self._failure(error, call)  # the handler cancelled itself, or raised this
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or not self._loop.is_running():
                 worker.running.pop(call, None)
                 raise  # the program is torn down; the broker gives the call to another worker
-            form, reply = FAILURE_FORM, self._failure(error, call)
+            failure = self._failure(error, call)
+        else:
+            del worker.running[call]
+            self._answer(tag, handler.reply_form, reply, correlation_id, reply_to)
+            return
         del worker.running[call]
-        self._answer(tag, form, reply, correlation_id, reply_to)
+        self._fail(tag, call.redelivered, failure, correlation_id, reply_to)
 
-    def _failure(self, error: BaseException, call: Call) -> bytes:
-        """The reply for what a handler raised."""
+    def _failure(self, error: BaseException, call: Call) -> RemoteError:
+        """What a handler raised, as its caller is told."""
         if isinstance(error, RemoteError):
             log.debug("%r failed: %s", call, error)
         else:
             log.warning("%r raised", call, exc_info=error)
-        return _failure(failure_of(error, debug=self._worker.options.debug))
+        return failure_of(error, debug=self._worker.options.debug)
+
+    def _fail(
+        self, tag: int, redelivered: bool, failure: RemoteError, correlation_id: bytes | None, reply_to: bytes | None
+    ) -> None:
+        """Tell a failure, or let another worker try first."""
+        options = self._worker.options
+        if options.requeue_once and not redelivered:
+            self._give_back(tag)
+            return
+        body = _failure(failure, details=options.failure_details)
+        self._answer(tag, FAILURE_FORM, body, correlation_id, reply_to)
 
     def _answer(
         self, tag: int, form: ReplyForm, body: bytes, correlation_id: bytes | None, reply_to: bytes | None
@@ -374,7 +391,8 @@ class Session:
 
     def _too_large(self, size: int, what: str, *, executed: Executed) -> bytes:
         text = f"{what} {size} bytes, the worker's max_body_bytes is {self._limits.body_bytes}"
-        return _failure(RemoteError(text, code="resource_exhausted", type="MessageTooLarge", executed=executed))
+        error = RemoteError(text, code="resource_exhausted", type="MessageTooLarge", executed=executed)
+        return _failure(error, details=self._worker.options.failure_details)
 
     def _give_back(self, tag: int) -> None:
         if self._lane.open:
@@ -400,13 +418,13 @@ class Session:
         """Replies are not confirmed: an acknowledged request whose reply is lost times out at its caller."""
 
 
-def _failure(error: RemoteError) -> bytes:
+def _failure(error: RemoteError, *, details: bool) -> bytes:
     try:
-        return encode_failure(error)
+        return encode_failure(error, details=details)
     except Exception:  # the details are of the user's making, and so is what reading them may raise
         log.warning("the details of a failure cannot be written as JSON: a %s", type(error.details).__qualname__)
         error.details = None
-        return encode_failure(error)
+        return encode_failure(error, details=details)
 
 
 def _message_id(header: bytes) -> bytes | None:

@@ -59,8 +59,15 @@ _failure_decoder = msgspec.json.Decoder(Failure)
 _EXECUTED = {"no": "no", "maybe": "maybe"}
 
 
-def encode_failure(error: RemoteError) -> bytes:
-    """The body of a failure reply."""
+class BareFailure(msgspec.Struct, kw_only=True, frozen=True):
+    """A failure as the original writes it."""
+
+    message: str | None
+    throwableAsString: str | None
+
+
+def encode_failure(error: RemoteError, *, details: bool = True) -> bytes:
+    """The body of a failure reply; without details the two fields that the original knows, and no other."""
     detail = FailureDetail(
         code=_printable(error.code),
         type=_printable(error.type),
@@ -71,6 +78,8 @@ def encode_failure(error: RemoteError) -> bytes:
     )
     message = _printable(error.message)
     text = f"{detail.type}: {message}" if message else detail.type
+    if not details:
+        return msgspec.json.encode(BareFailure(message=message, throwableAsString=text))
     return msgspec.json.encode(Failure(message=message, throwableAsString=text, error=detail))
 
 

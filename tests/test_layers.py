@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "deadline",
             "errors",
             "fields",
+            "messages",
             "options",
             "properties",
             "signature",
@@ -35,7 +36,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
     ("the link", {"connection", "lane"}),
     ("what users call", {"answer", "broadcast", "caller", "handler", "middleware", "proxy", "server", "stream"}),
     ("what connect() returns", {"client", "embedded", "sync"}),
-    ("edges", {"cli", "pytest_plugin", "runner", "supervisor", "testing"}),
+    ("edges", {"cli", "generate", "pytest_plugin", "runner", "supervisor", "testing"}),
     ("the top", {TOP, "__main__"}),
 )
 LAYER_OF = {module: number for number, (_, modules) in enumerate(LAYERS) for module in modules}

@@ -143,7 +143,7 @@ def _request(
 
 def _message(name: str, positional: Sequence[Any], named: Mapping[str, Any]) -> Any:
     """An object of a message class of this name."""
-    from ..contract import message
+    from ..messages import message
 
     if positional and (len(positional) > 1 or not isinstance(positional[0], dict)):
         raise UsageError("the fields of a message are given by name, like x=1, or as one JSON object")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
+
+from ..messages import Form
+from ..options import COMPRESSION_NAMES
 
 if TYPE_CHECKING:
     from ..contract import Method
@@ -27,16 +31,45 @@ class Shape(Protocol):
 
 
 class Codec(Protocol):
-    """A serializer."""
+    """A serializer. One of yours is a class like this, given to a proxy as `encoding=` and to a worker in `codecs=`."""
 
-    name: str
-    """The content encoding."""
+    @property
+    def name(self) -> str:
+        """The content encoding."""
+
+    @property
+    def forms(self) -> Collection[Form]:
+        """The forms of messages that it carries; it is asked for shapes of methods of these forms only."""
 
     def request(self, method: Method) -> Shape:
-        """How the arguments of a method travel."""
+        """How the arguments of a method travel: a value of `method.request_type`."""
 
     def result(self, method: Method) -> Shape:
-        """How its result travels."""
+        """How its result travels: a value of `method.result_type`."""
 
     def anything(self) -> Shape:
-        """How plain values travel when nobody knows their type."""
+        """How plain values travel when nobody knows their type; ContractError if they cannot."""
+
+
+def carries(codec: Codec, method: Method) -> bool:
+    """Whether a method can be called in an encoding."""
+    return method.forms <= frozenset(codec.forms)
+
+
+def natural_encoding(method: Method) -> str:
+    """The encoding of a method whose caller names none: the one that its messages were generated for, else JSON."""
+    [*forms] = method.forms
+    return forms[0] if forms in (["protobuf"], ["thrift"]) else "json"
+
+
+def not_carried(codec: Codec, method: Method, others: Iterable[Codec]) -> str:
+    """Why a method cannot be called in an encoding, and in which it can."""
+    instead = listing(other.name for other in others if carries(other, method)) or "nothing else"
+    odd = " and ".join(sorted(method.forms - frozenset(codec.forms)))
+    return f"{method.title} does not travel as {codec.name}, since its messages are {odd}; it does as {instead}"
+
+
+def listing(encodings: Iterable[str]) -> str:
+    """Encodings for people to read: those within a compression are many, and need no names."""
+    plain = [name for name in encodings if name.partition("-")[0] not in COMPRESSION_NAMES]
+    return f"{', '.join(plain)} (each also after {', '.join(f'{name}-' for name in COMPRESSION_NAMES)})"

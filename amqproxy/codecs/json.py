@@ -2,7 +2,7 @@
 
 What a type looks like in JSON is msgspec's default (https://jcristharif.com/msgspec/supported-types.html): datetimes
 are RFC 3339 strings, UUIDs and decimals strings, bytes base64, enums their values. pydantic models are written and read
-by themselves.
+by themselves, messages of protobuf by its own mapping.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..errors import ContractError, EncodingFailed
-from . import DecodingFailed, Mismatch
+from ..messages import Form, form_of
+from . import DecodingFailed, Mismatch, Shape
+from .protobuf import ProtobufJSONShape
 
 if TYPE_CHECKING:
     from ..contract import Method
@@ -54,15 +56,20 @@ class JSON:
     """The codec of content encoding `json`."""
 
     name = "json"
+    forms: Collection[Form] = frozenset(("plain", "protobuf"))
 
-    def request(self, method: Method) -> JSONShape:
+    def request(self, method: Method) -> Shape:
         """An object keyed by parameter, or the message itself; an array of arguments is understood too."""
+        if form_of(method.request_type) == "protobuf":
+            return ProtobufJSONShape(method.request_type)
         if method.positional_type is None:
             return JSONShape(method.request_type, method.title)
         return _Arguments(method)
 
-    def result(self, method: Method) -> JSONShape:
+    def result(self, method: Method) -> Shape:
         """The bare value."""
+        if form_of(method.result_type) == "protobuf":
+            return ProtobufJSONShape(method.result_type)
         return JSONShape(method.result_type, method.title)
 
     def anything(self) -> _Anything:

@@ -335,7 +335,7 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], bytes, str, str]] = {
         {"content_type": b"METHOD", "content_encoding": b"pickle"},
         b"{}",
         "unimplemented",
-        "content-encoding 'pickle' is not known here; json is",
+        "content-encoding 'pickle' is not known here; known are json, protobuf, thrift, thrift-compact (",
     ),
     "an encoding that is not UTF-8": (
         {"content_type": b"METHOD", "content_encoding": b"\xff"},

@@ -22,14 +22,12 @@ from amqproxy.contract import (
     Contract,
     Method,
     MethodOptions,
-    class_name,
     contract_of,
-    message,
-    message_name,
     method,
     serve,
 )
 from amqproxy.errors import ContractError
+from amqproxy.messages import class_name, message, message_name
 from amqproxy.options import ServeOptions
 
 examples = settings(
@@ -757,7 +755,7 @@ def test_a_method_with_one_message_is_called_by_the_messages_name() -> None:
     assert found.alias == "MessageCalculator.add"
     contract = contract_of(MessageCalculator)
     found = contract.methods["add"]
-    assert contract.by_class() == {"com.example.Demo$AddRequest": found, "MessageCalculator.add": found}
+    assert contract.by_class() == {"com.example.Demo$AddRequest": [found], "MessageCalculator.add": [found]}
 
 
 @pytest.mark.parametrize("annotation", [Subclassed, Optional[AddRequest], list[AddRequest]])

@@ -33,8 +33,9 @@ from hypothesis import strategies as st
 
 from amqproxy.codecs import DecodingFailed, Mismatch, Shape
 from amqproxy.codecs.json import JSON
-from amqproxy.contract import Method, contract_of, message
+from amqproxy.contract import Method, contract_of
 from amqproxy.errors import ContractError, EncodingFailed
+from amqproxy.messages import message
 
 examples = settings(
     max_examples=80,

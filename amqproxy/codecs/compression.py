@@ -1,0 +1,189 @@
+"""Compression, around any codec: `snappy-json` is JSON in one raw snappy block, as snappy-java writes it.
+
+`zstd-` is a Zstandard frame, `lz4-` an LZ4 frame, `gzip-` one gzip member. Nothing is decompressed beyond a limit:
+what a body claims to hold is checked first, and no more is ever allocated than the limit.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cramjam
+
+from ..errors import MessageTooLarge
+from ..messages import Form
+from . import Codec, DecodingFailed, Shape
+
+if TYPE_CHECKING:
+    from ..contract import Method
+
+SNAPPY_RATIO = 32
+"""A snappy block holds less than 22 times its size: three bytes at best stand for 64."""
+GZIP_LEVEL = 6
+"""zlib's own default."""
+FIRST_GUESS = 8
+"""How many times larger the content of a frame is expected to be that does not tell; doubled until it fits."""
+
+
+class TooMuch(ValueError):
+    """A body holds more than may be decompressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """One way to compress."""
+
+    name: str
+    _compress: Callable[[bytes], bytes]
+    _decompress: Callable[[bytes, int], bytes]
+    """The content, of so many bytes at most: TooMuch if there is more, another exception if it is damaged."""
+
+    def compress(self, body: bytes, limit: int) -> bytes:
+        """The body, compressed; MessageTooLarge if nobody with this limit would decompress it."""
+        if len(body) > limit:
+            raise MessageTooLarge(f"{len(body)} bytes before compression, max_decompressed_bytes is {limit}")
+        return self._compress(body)
+
+    def decompress(self, body: bytes, limit: int) -> bytes:
+        """The content; DecodingFailed if it is damaged, or larger than the limit."""
+        try:
+            return self._decompress(body, limit)
+        except TooMuch:
+            raise DecodingFailed(f"it holds more than {limit} bytes, which is max_decompressed_bytes") from None
+        except (ValueError, zlib.error, cramjam.DecompressionError) as error:
+            raise DecodingFailed(f"no {self.name}: {error}") from error
+
+
+class Compressed:
+    """A codec within a compression."""
+
+    def __init__(self, codec: Codec, compression: Compression, limit: int) -> None:
+        self.name = f"{compression.name}-{codec.name}"
+        self.forms: Collection[Form] = codec.forms
+        self._codec = codec
+        self._compression = compression
+        self._limit = limit
+
+    def request(self, method: Method) -> CompressedShape:
+        """The arguments, compressed."""
+        return CompressedShape(self._codec.request(method), self._compression, self._limit)
+
+    def result(self, method: Method) -> CompressedShape:
+        """The result, compressed."""
+        return CompressedShape(self._codec.result(method), self._compression, self._limit)
+
+    def anything(self) -> CompressedShape:
+        """Plain values, compressed."""
+        return CompressedShape(self._codec.anything(), self._compression, self._limit)
+
+
+class CompressedShape:
+    """One type in one encoding, compressed."""
+
+    __slots__ = ("_compression", "_limit", "_shape")
+
+    def __init__(self, shape: Shape, compression: Compression, limit: int) -> None:
+        self._shape = shape
+        self._compression = compression
+        self._limit = limit
+
+    def encode(self, value: Any) -> bytes:
+        """The value's bytes, compressed."""
+        return self._compression.compress(self._shape.encode(value), self._limit)
+
+    def decode(self, body: bytes) -> Any:
+        """The value."""
+        return self._shape.decode(self._compression.decompress(body, self._limit))
+
+
+def _snappy(body: bytes) -> bytes:
+    return bytes(cramjam.snappy.compress_raw(body))
+
+
+def _from_snappy(body: bytes, limit: int) -> bytes:
+    if not body:
+        raise ValueError("it is empty")
+    claimed = cramjam.snappy.decompress_raw_len(body)
+    if claimed > limit:
+        raise TooMuch
+    if claimed > SNAPPY_RATIO * len(body):
+        raise ValueError(f"{len(body)} bytes cannot hold {claimed}")
+    return bytes(cramjam.snappy.decompress_raw(body))
+
+
+def _zstd(body: bytes) -> bytes:
+    return bytes(cramjam.zstd.compress(body))
+
+
+def _from_zstd(body: bytes, limit: int) -> bytes:
+    if _zstd_window(body) > max(limit, 8 << 20):  # of 8 MiB each decoder should be capable (RFC 8878, 3.1.1.1.2)
+        raise TooMuch
+    return _within(cramjam.zstd.decompress_into, body, limit)
+
+
+def _zstd_window(body: bytes) -> int:
+    """The memory that a frame asks its decoder for (RFC 8878, section 3.1.1.1)."""
+    if len(body) < 6 or body[:4] != b"\x28\xb5\x2f\xfd":
+        raise ValueError("it does not begin as a frame")
+    flags = body[4]
+    if not flags & 0x20:
+        base = 1 << (10 + (body[5] >> 3))
+        return base + base // 8 * (body[5] & 7)
+    start = 5 + (0, 1, 2, 4)[flags & 3]  # a single segment, whose window is its content
+    content = body[start : start + (1, 2, 4, 8)[flags >> 6]]
+    return int.from_bytes(content, "little") + (256 if len(content) == 2 else 0)
+
+
+def _lz4(body: bytes) -> bytes:
+    return bytes(cramjam.lz4.compress(body))
+
+
+def _from_lz4(body: bytes, limit: int) -> bytes:
+    return _within(cramjam.lz4.decompress_into, body, limit)
+
+
+def _within(decompress_into: Callable[[bytes, bytearray], int], body: bytes, limit: int) -> bytes:
+    """The content of a frame that does not reliably tell its size: tried with more and more room, up to the limit."""
+    if not body:
+        raise ValueError("it is empty")
+    room = min(FIRST_GUESS * len(body) + 64, limit)
+    while True:
+        content = bytearray(room)
+        try:
+            return bytes(memoryview(content)[: decompress_into(body, content)])
+        except cramjam.DecompressionError as error:
+            if "write whole buffer" not in str(error):
+                raise
+        if room == limit:
+            raise TooMuch
+        room = min(room * 8, limit)
+
+
+def _gzip(body: bytes) -> bytes:
+    return zlib.compress(body, GZIP_LEVEL, wbits=31)
+
+
+def _from_gzip(body: bytes, limit: int) -> bytes:
+    inflate = zlib.decompressobj(wbits=31)
+    content = inflate.decompress(body, limit + 1)
+    if len(content) > limit:
+        raise TooMuch
+    if not inflate.eof:
+        raise ValueError("it ends early")
+    if inflate.unused_data:
+        raise ValueError(f"{len(inflate.unused_data)} bytes follow it")
+    return content
+
+
+COMPRESSIONS = {
+    compression.name: compression
+    for compression in (
+        Compression("snappy", _snappy, _from_snappy),
+        Compression("zstd", _zstd, _from_zstd),
+        Compression("gzip", _gzip, _from_gzip),
+        Compression("lz4", _lz4, _from_lz4),
+    )
+}
