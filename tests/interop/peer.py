@@ -1,0 +1,53 @@
+"""What the tests know of a program in another language: how it is started, and which encodings it has at hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+CURE = "make clients does that"
+
+JSON_FORMS = ("json", "snappy-json", "zstd-json", "gzip-json", "lz4-json")
+"""Encodings in which plain parameters travel."""
+
+
+def always() -> bool:
+    """Nothing needs to be installed beside the language."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A caller and a worker that are written for another client library, in examples/."""
+
+    name: str
+    """As the table in docs/interop.md calls it: "Ruby, bunny"."""
+    caller: tuple[str, ...] | None
+    """Its command, to be followed by URL, SERVICE and ENCODING. It prints `1 + 2 = 3` and `1 / 0: ` with the text."""
+    worker: tuple[str, ...] | None
+    """Its command, to be followed by URL and SERVICE. It prints `ready` when it consumes, and ends with SIGTERM."""
+    encodings: tuple[str, ...]
+    """What it reads and writes."""
+    language: str
+    """The program that must be on the machine before anything can be installed."""
+    installed: Callable[[], bool] = field(default=always, compare=False)
+    """Whether its libraries are there."""
+
+    @property
+    def slug(self) -> str:
+        """Its name in the ids of tests."""
+        return "-".join(self.name.lower().replace(",", "").split())
+
+    def require(self) -> None:
+        """Skip the test without the peer; in CI only where its language is missing too."""
+        if shutil.which(self.language) is None:
+            pytest.skip(f"{self.language} is not on this machine, and so {self.name} is left out")
+        if not self.installed():
+            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{self.name} is not installed: {CURE}")
