@@ -50,6 +50,11 @@ def version_of(package: str) -> str:
         return "checkout"
 
 
+def encoding() -> str:
+    """Return the content encoding that this peer is to use, where it has a choice."""
+    return str(_arguments().encoding)
+
+
 def ready(version: str) -> None:
     """Tell the bench that this peer is connected."""
     _say({"ready": version})
@@ -144,6 +149,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("queue")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--uvloop", action="store_true")
+    parser.add_argument("--encoding", default="json")
     return parser.parse_args()
 
 

@@ -78,6 +78,17 @@ def goals(table: Iterable[Row]) -> list[tuple[Goal, float]]:
     return reached
 
 
+def times(samples: Iterable[Sample], cell: Cell, peer: str) -> dict[str, float]:
+    """Return the time that each contender takes for a call, in times of a peer's: medians over the rounds."""
+    here = [sample for sample in samples if Cell(sample.size, sample.window) == cell]
+    of_peer = {sample.round: rate(sample) for sample in here if sample.contender == peer}
+    ratios: dict[str, list[float]] = {}
+    for sample in here:
+        if sample.round in of_peer:
+            ratios.setdefault(sample.contender, []).append(of_peer[sample.round] / rate(sample))
+    return {contender: median(found) for contender, found in ratios.items()}
+
+
 def rate(sample: Sample) -> float:
     """Calls per second."""
     return sample.calls / sample.seconds

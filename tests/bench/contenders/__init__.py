@@ -53,10 +53,10 @@ AIO_PIKA = "aio-pika"
 C_PAIR = "librabbitmq (C)"
 
 
-def python(module: str, directory: Path, queue: str) -> Commands:
+def python(module: str, directory: Path, queue: str, options: tuple[str, ...] = ()) -> Commands:
     """The two processes of a contender that is a module of this package."""
     command = [sys.executable, "-m", f"{__name__}.{module}"]
-    return Commands(caller=[*command, "caller", queue], worker=[*command, "worker", queue])
+    return Commands(caller=[*command, "caller", queue, *options], worker=[*command, "worker", queue, *options])
 
 
 def _c(directory: Path, queue: str) -> Commands:
