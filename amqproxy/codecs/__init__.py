@@ -12,11 +12,23 @@ if TYPE_CHECKING:
     from ..contract import Method
 
 
-class DecodingFailed(ValueError):
+MAX_TEXT = 500
+"""Characters of an error's text: a library may quote all of a body, and the text is logged and sent back."""
+
+
+class Misfit(ValueError):
+    """A value or bytes that are not what the contract says."""
+
+    def __init__(self, text: str) -> None:
+        line = " ".join(text[: 2 * MAX_TEXT].split("\n"))
+        super().__init__(line if len(line) <= MAX_TEXT else f"{line[:MAX_TEXT]}…")
+
+
+class DecodingFailed(Misfit):
     """Bytes that are not what the contract says; the text holds the path: "Expected `int`, got `str` - at `$.x`"."""
 
 
-class Mismatch(ValueError):
+class Mismatch(Misfit):
     """A value that is not of the type that the contract says; the text holds the path."""
 
 

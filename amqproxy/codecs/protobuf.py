@@ -5,12 +5,15 @@ The library is an extra. A class of its making tells that it is there, and so it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ..errors import ContractError
 from ..messages import Form
 from . import DecodingFailed, Mismatch
+from .protobuf_flaws import flaw
 
 if TYPE_CHECKING:
     from ..contract import Method
@@ -40,23 +43,18 @@ class Protobuf:
 class ProtobufShape:
     """One message class in its binary form."""
 
-    __slots__ = ("_enums", "_kind", "_unreadable", "_unwritable")
+    __slots__ = ("_kind", "_unreadable")
 
     def __init__(self, kind: Any) -> None:
         from google.protobuf import message
 
         self._kind = kind
-        self._enums = _holds_enums(kind.DESCRIPTOR, set())
-        self._unwritable = (message.EncodeError, RecursionError, ValueError)
-        self._unreadable = (message.DecodeError, RecursionError, UnicodeDecodeError, ValueError)
+        self._unreadable = (message.DecodeError, RecursionError, ValueError)
 
     def encode(self, value: Any) -> bytes:
-        """The message's bytes; Mismatch if a required field is missing."""
-        _check_kind(value, self._kind)
-        try:
-            body: bytes = value.SerializeToString()
-        except self._unwritable as error:
-            raise Mismatch(str(error)) from error
+        """The message's bytes; Mismatch if a required field is missing, or an enum has no such value."""
+        _check_sent(value, self._kind)
+        body: bytes = value.SerializeToString()
         return body
 
     def decode(self, body: bytes) -> Any:
@@ -66,7 +64,7 @@ class ProtobufShape:
             value.ParseFromString(body)
         except self._unreadable as error:
             raise DecodingFailed(str(error)) from error
-        _check(value, self._enums)
+        _check_received(value)
         return value
 
 
@@ -76,89 +74,55 @@ class ProtobufJSONShape:
     Source: protobuf's guide, "ProtoJSON Format". Fields that are unset and cannot tell so are written with their zero.
     """
 
-    __slots__ = ("_enums", "_kind")
+    __slots__ = ("_kind", "_may_be_a_value")
 
     def __init__(self, kind: Any) -> None:
         self._kind = kind
-        self._enums = _holds_enums(kind.DESCRIPTOR, set())
+        self._may_be_a_value = kind.DESCRIPTOR.file.package == "google.protobuf"  # a Timestamp, say, is a string
 
     def encode(self, value: Any) -> bytes:
-        """The message's JSON; Mismatch if a required field is missing, or a number has no JSON form."""
+        """The message's JSON; Mismatch if a required field is missing, or something in it has no JSON form."""
         from google.protobuf import json_format
 
-        _check_kind(value, self._kind)
-        if not value.IsInitialized():
-            raise Mismatch(_missing(value))
+        _check_sent(value, self._kind)
         try:
             text: str = json_format.MessageToJson(value, indent=None, always_print_fields_with_no_presence=True)
-        except (json_format.Error, RecursionError, ValueError) as error:
-            raise Mismatch(str(error)) from error
+        except Exception as error:  # an Any of an unknown type, say, is a TypeError
+            raise Mismatch(f"no JSON of {self._kind.DESCRIPTOR.full_name}: {error}") from error
         return text.encode()
 
     def decode(self, body: bytes) -> Any:
         """The message."""
         from google.protobuf import json_format
 
+        name = self._kind.DESCRIPTOR.full_name
         try:
-            value = json_format.Parse(body, self._kind())
-        except (json_format.Error, RecursionError, ValueError, TypeError, AttributeError) as error:
-            raise DecodingFailed(f"no {self._kind.DESCRIPTOR.full_name}: {error}") from error
-        _check(value, self._enums)
+            plain = msgspec.json.decode(body)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise DecodingFailed(str(error)) from error
+        if not isinstance(plain, dict) and not self._may_be_a_value:
+            raise DecodingFailed(f"Expected `object`, got `{type(plain).__name__}`, for {name}")
+        try:
+            value = json_format.ParseDict(plain, self._kind())
+        except Exception as error:  # whatever its parser stumbles upon: ParseError, TypeError, AttributeError, …
+            raise DecodingFailed(f"no {name}: {error}") from error
+        _check_received(value)
         return value
 
 
-def _check_kind(value: Any, kind: Any) -> None:
+def _check_sent(value: Any, kind: Any) -> None:
     if not isinstance(value, kind):
         raise Mismatch(f"Expected `{kind.DESCRIPTOR.full_name}`, got `{type(value).__name__}`")
+    if problem := _problem(value):
+        raise Mismatch(problem)
 
 
-def _holds_enums(descriptor: Any, seen: set[str]) -> bool:
-    """Whether a message can hold an enum at any depth; those that cannot need not be searched."""
-    if descriptor.full_name in seen:
-        return False
-    seen.add(descriptor.full_name)
-    return any(
-        field.enum_type is not None or (field.message_type is not None and _holds_enums(field.message_type, seen))
-        for field in descriptor.fields
-    )
+def _check_received(value: Any) -> None:
+    if problem := _problem(value):
+        raise DecodingFailed(problem)
 
 
-def _check(message: Any, enums: bool) -> None:
-    """What protobuf lets pass in what it reads."""
-    if not message.IsInitialized():
-        raise DecodingFailed(_missing(message))
-    for path in _unknown_enums(message, "$") if enums else ():
-        raise DecodingFailed(f"the enum has no such value - at `{path}`")
-
-
-def _missing(message: Any) -> str:
-    return f"a required field is missing - at `$.{message.FindInitializationErrors()[0]}`"
-
-
-def _unknown_enums(message: Any, path: str) -> Iterator[str]:
-    """The paths to enum values without a name. Closed enums keep them among the unknown fields."""
-    from google.protobuf.unknown_fields import UnknownFieldSet
-
-    closed = {f.number: f.name for f in message.DESCRIPTOR.fields if f.enum_type is not None and f.enum_type.is_closed}
-    if closed:
-        unknown = UnknownFieldSet(message)
-        numbers = [unknown[place].field_number for place in range(len(unknown))]
-        yield from (f"{path}.{closed[number]}" for number in numbers if number in closed)
-    for field, value in message.ListFields():
-        where = f"{path}.{field.name}"
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            of_map = field.message_type.fields_by_name["value"]
-            for key, item in value.items():
-                yield from _unknown_in(of_map, item, f"{where}[{key!r}]")
-        elif field.is_repeated:
-            for place, item in enumerate(value):
-                yield from _unknown_in(field, item, f"{where}[{place}]")
-        else:
-            yield from _unknown_in(field, value, where)
-
-
-def _unknown_in(field: Any, value: Any, path: str) -> Iterator[str]:
-    if field.message_type is not None:
-        yield from _unknown_enums(value, path)
-    elif field.enum_type is not None and value not in field.enum_type.values_by_number:
-        yield path
+def _problem(value: Any) -> str | None:
+    if not value.IsInitialized():
+        return f"a required field is missing - at `$.{value.FindInitializationErrors()[0]}`"
+    return flaw(value)
