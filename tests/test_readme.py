@@ -65,6 +65,14 @@ async def test_the_example_of_shared_messages_runs(amqp_url: str) -> None:
     assert out.decode() == "AddResponse(x=1, y=2, sum=3)\n{'x': 3, 'y': 4, 'sum': 7}\n"
 
 
+async def test_the_example_of_a_codec_runs(amqp_url: str) -> None:
+    async with asyncio.timeout(30):
+        program = await python("messagepack.py", url=amqp_url)
+        out, err = await program.communicate()
+    assert (program.returncode, err.decode()) == (0, "")
+    assert out.decode() == "b'\\x89PNG'\nb'\\x00\\x00\\x00\\x00'\n"
+
+
 def test_every_page_the_readme_points_to_is_there() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
     assert links

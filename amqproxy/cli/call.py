@@ -26,6 +26,7 @@ dash reads them from stdin, as a JSON array or object.
   amqproxy call calculator add 1 2
   amqproxy call calculator add x=1 y=2 --timeout 2
   echo '{"x": 1, "y": 2}' | amqproxy call calculator add - --json
+  amqproxy call documents store - --encoding zstd-json < document.json
   amqproxy call calculator --message 'com.example.Calc$AddRequest' x=1 y=2
 """)
 EPILOG = prose("""
@@ -101,6 +102,9 @@ def command(
     routing_key: Annotated[
         str | None, typer.Option(metavar="KEY", help="The routing key; default: the service's name.")
     ] = None,
+    encoding: Annotated[
+        str, typer.Option(metavar="ENCODING", help="How it is written: json, or compressed as in zstd-json.")
+    ] = "json",
     header: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Send a header; may be repeated.")
     ] = None,
@@ -113,7 +117,13 @@ def command(
     logs.hide_progress()
     try:
         headers = dict(_header(each) for each in header or ())
-        options = {"timeout": timeout, "exchange": exchange, "routing_key": routing_key, "headers": headers}
+        options = {
+            "timeout": timeout,
+            "encoding": encoding,
+            "exchange": exchange,
+            "routing_key": routing_key,
+            "headers": headers,
+        }
         request = _request(service, method, arguments or (), message, options)
         result = asyncio.run(request.send(url))
     except (AMQProxyError, UsageError) as error:

@@ -42,6 +42,19 @@ async def test_result_is_printed_as_json(call: Call) -> None:
     assert [each.out for each in ended] == ["-1\n", "3\n", "7\n", '"hello Ann"\n']
 
 
+async def test_an_encoding_is_used_or_what_there_is_is_told(call: Call) -> None:
+    zstd, pickle, protobuf = await asyncio.gather(
+        call("add", "1", "2", "--encoding", "zstd-json"),
+        call("add", "1", "2", "--encoding", "pickle"),
+        call("add", "1", "2", "--encoding", "protobuf"),
+    )
+    assert zstd == Ended(0, "3\n", "")
+    assert (pickle.code, pickle.out) == (2, "")
+    assert "there is no encoding 'pickle'; there are json, protobuf" in pickle.err
+    assert (protobuf.code, protobuf.out) == (2, "")
+    assert "protobuf travels between those who have the class" in protobuf.err
+
+
 async def test_message_is_sent_by_its_class(call: Call) -> None:
     described = await call("nonsense", "--json")
     service = json.loads(described.err)["message"].split("'")[1].removesuffix(".nonsense")
