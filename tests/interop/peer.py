@@ -39,6 +39,8 @@ class Peer:
     """The program that must be on the machine before anything can be installed."""
     installed: Callable[[], bool] = field(default=always, compare=False)
     """Whether its libraries are there."""
+    note: str = ""
+    """Why it lacks an encoding or a role, for the table in docs/interop.md."""
 
     @property
     def slug(self) -> str:

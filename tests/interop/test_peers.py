@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import pkgutil
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ import amqproxy
 from tests.interop import peers
 from tests.interop.peer import JSON_FORMS, Peer
 from tests.interop.program import outcome, serving
+from tests.interop.table import PAGE, Cell, cells_of
+
+Seen = Callable[[Peer, str, str], None]
 
 PEERS: list[Peer] = [
     peer
@@ -24,18 +28,28 @@ PEERS: list[Peer] = [
     for peer in importlib.import_module(f"tests.interop.peers.{module}").PEERS
 ]
 
-CALLERS = [
-    pytest.param(peer, encoding, id=f"{peer.slug}-{encoding}")
-    for peer in PEERS
-    if peer.caller is not None
-    for encoding in peer.encodings
-]
-WORKERS = [
-    pytest.param(peer, encoding, id=f"{peer.slug}-{encoding}")
-    for peer in PEERS
-    if peer.worker is not None
-    for encoding in peer.encodings
-]
+CALLERS = [(peer, encoding) for peer in PEERS if peer.caller is not None for encoding in peer.encodings]
+WORKERS = [(peer, encoding) for peer in PEERS if peer.worker is not None for encoding in peer.encodings]
+
+
+def each(pairs: list[tuple[Peer, str]]) -> pytest.MarkDecorator:
+    """A test of each peer in each encoding."""
+    ids = [f"{peer.slug}-{encoding}" for peer, encoding in pairs]
+    return pytest.mark.parametrize(("peer", "encoding"), pairs, ids=ids)
+
+
+NOTES = {peer.name: peer.note for peer in PEERS}
+
+
+@pytest.fixture
+def seen(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Seen:
+    """Note a peer in a role and an encoding for the table, which counts if the test passes."""
+    broker = request.node.callspec.params["amqp_url"]
+
+    def note(peer: Peer, role: str, encoding: str) -> None:
+        record_property("interop", (Cell(peer.name, role, encoding), broker))
+
+    return note
 
 
 @pytest.fixture
@@ -60,18 +74,20 @@ async def divide(calc: Any, encoding: str, x: int, y: int) -> float:
     return float((await calc.divide_struct(thrift.DivideRequest(x, y))).quotient)
 
 
-@pytest.mark.parametrize(("peer", "encoding"), CALLERS)
-async def test_it_calls_our_worker(peer: Peer, encoding: str, amqp_url: str, service: str) -> None:
+@each(CALLERS)
+async def test_it_calls_our_worker(peer: Peer, encoding: str, amqp_url: str, service: str, seen: Seen) -> None:
     peer.require()
+    seen(peer, "caller", encoding)
     assert peer.caller is not None
     async with amqproxy.connect(amqp_url) as mq, mq.serve(Calculator(), name=service, auto_delete=True):
         said = await outcome(*peer.caller, amqp_url, service, encoding)
     assert said == ["1 + 2 = 3", "1 / 0: division by zero"]
 
 
-@pytest.mark.parametrize(("peer", "encoding"), WORKERS)
-async def test_it_serves_our_proxy(peer: Peer, encoding: str, amqp_url: str, service: str) -> None:
+@each(WORKERS)
+async def test_it_serves_our_proxy(peer: Peer, encoding: str, amqp_url: str, service: str, seen: Seen) -> None:
     peer.require()
+    seen(peer, "worker", encoding)
     assert peer.worker is not None
     async with amqproxy.connect(amqp_url) as mq, serving(*peer.worker, amqp_url, service):
         calc = mq.proxy(Calculator, name=service, encoding=encoding)
@@ -84,3 +100,10 @@ async def test_it_serves_our_proxy(peer: Peer, encoding: str, amqp_url: str, ser
         with pytest.raises(amqproxy.RemoteError, match="subtract"):
             await mq.proxy(service).subtract(1, 2)
         assert await add(calc, encoding, -3, 1) == -2
+
+
+def test_the_table_in_the_docs_has_a_mark_for_each_of_these_tests_and_no_other() -> None:
+    declared = {Cell(peer.name, "caller", encoding) for peer, encoding in CALLERS}
+    declared |= {Cell(peer.name, "worker", encoding) for peer, encoding in WORKERS}
+    shown = cells_of(PAGE.read_text())
+    assert {cell for cell in shown if cell.peer in NOTES} == declared, "make interop makes it anew"
