@@ -13,7 +13,7 @@ import msgspec
 from ..errors import ContractError
 from ..messages import Form
 from . import DecodingFailed, Mismatch
-from .protobuf_flaws import flaw
+from .protobuf_flaws import Search, search
 
 if TYPE_CHECKING:
     from ..contract import Method
@@ -43,17 +43,18 @@ class Protobuf:
 class ProtobufShape:
     """One message class in its binary form."""
 
-    __slots__ = ("_kind", "_unreadable")
+    __slots__ = ("_kind", "_search", "_unreadable")
 
     def __init__(self, kind: Any) -> None:
         from google.protobuf import message
 
         self._kind = kind
+        self._search = search(kind.DESCRIPTOR)
         self._unreadable = (message.DecodeError, RecursionError, ValueError)
 
     def encode(self, value: Any) -> bytes:
         """The message's bytes; Mismatch if a required field is missing, or an enum has no such value."""
-        _check_sent(value, self._kind)
+        _check_sent(value, self._kind, self._search)
         body: bytes = value.SerializeToString()
         return body
 
@@ -64,7 +65,7 @@ class ProtobufShape:
             value.ParseFromString(body)
         except self._unreadable as error:
             raise DecodingFailed(str(error)) from error
-        _check_received(value)
+        _check_received(value, self._search)
         return value
 
 
@@ -74,17 +75,18 @@ class ProtobufJSONShape:
     Source: protobuf's guide, "ProtoJSON Format". Fields that are unset and cannot tell so are written with their zero.
     """
 
-    __slots__ = ("_kind", "_may_be_a_value")
+    __slots__ = ("_kind", "_may_be_a_value", "_search")
 
     def __init__(self, kind: Any) -> None:
         self._kind = kind
+        self._search = search(kind.DESCRIPTOR)
         self._may_be_a_value = kind.DESCRIPTOR.file.package == "google.protobuf"  # a Timestamp, say, is a string
 
     def encode(self, value: Any) -> bytes:
         """The message's JSON; Mismatch if a required field is missing, or something in it has no JSON form."""
         from google.protobuf import json_format
 
-        _check_sent(value, self._kind)
+        _check_sent(value, self._kind, self._search)
         try:
             text: str = json_format.MessageToJson(value, indent=None, always_print_fields_with_no_presence=True)
         except Exception as error:  # an Any of an unknown type, say, is a TypeError
@@ -106,23 +108,23 @@ class ProtobufJSONShape:
             value = json_format.ParseDict(plain, self._kind())
         except Exception as error:  # whatever its parser stumbles upon: ParseError, TypeError, AttributeError, …
             raise DecodingFailed(f"no {name}: {error}") from error
-        _check_received(value)
+        _check_received(value, self._search)
         return value
 
 
-def _check_sent(value: Any, kind: Any) -> None:
+def _check_sent(value: Any, kind: Any, search: Search | None) -> None:
     if not isinstance(value, kind):
         raise Mismatch(f"Expected `{kind.DESCRIPTOR.full_name}`, got `{type(value).__name__}`")
-    if problem := _problem(value):
+    if problem := _problem(value, search):
         raise Mismatch(problem)
 
 
-def _check_received(value: Any) -> None:
-    if problem := _problem(value):
+def _check_received(value: Any, search: Search | None) -> None:
+    if problem := _problem(value, search):
         raise DecodingFailed(problem)
 
 
-def _problem(value: Any) -> str | None:
+def _problem(value: Any, search: Search | None) -> str | None:
     if not value.IsInitialized():
         return f"a required field is missing - at `$.{value.FindInitializationErrors()[0]}`"
-    return flaw(value)
+    return None if search is None else search.first(value)

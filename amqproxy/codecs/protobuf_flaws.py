@@ -1,26 +1,87 @@
 """What protobuf lets pass in a message: enum values without a name, and strings of proto2 that are not UTF-8.
 
-Which kinds of message can hold such a thing is found out once for each; those that cannot are not searched.
+Which fields can hold such a thing is found out once for each kind of message; only those are looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
+Look = Callable[[Any, str], Iterator[str]]
+"""What is wrong with a value of one field, with the path to it."""
 
-def flaw(message: Any) -> str | None:
-    """The first thing that is wrong with a message, and the path to it; None if nothing is."""
-    return next(_flaws(message, "$"), None) if may_be_flawed(message.DESCRIPTOR) else None
+
+class Search:
+    """Which fields of one kind of message to look at, and how."""
+
+    __slots__ = ("_closed", "_extensions", "_repeated", "_single", "_text")
+
+    def __init__(self, descriptor: Any) -> None:
+        extensions = descriptor.file.pool.FindAllExtensions(descriptor)
+        risky = [field for field in descriptor.fields if _may_be_flawed(field)]
+        self._text = tuple(field.name for field in risky if not field.is_repeated and field.type == field.TYPE_STRING)
+        self._single = tuple(
+            (f.name, f.message_type is not None, _look(f))
+            for f in risky
+            if not f.is_repeated and f.name not in self._text
+        )
+        self._repeated = tuple((f.name, _is_map(f), _look(f)) for f in risky if f.is_repeated)
+        self._extensions = any(map(_may_be_flawed, extensions))
+        # What an enum that is closed does not know is kept among the unknown fields: a map's entry as a whole.
+        fields = [*descriptor.fields, *extensions]
+        self._closed = {field.number: _name(field) for field in fields if _holds_closed_enum(field)}
+
+    def first(self, message: Any) -> str | None:
+        """The first thing that is wrong with a message, and the path to it; None if nothing is."""
+        return next(self.all(message, "$"), None)
+
+    def all(self, message: Any, path: str) -> Iterator[str]:
+        """Everything that is wrong with a message."""
+        for name in self._text:
+            if type(getattr(message, name)) is not str:
+                yield f"the text is not UTF-8 - at `{path}.{name}`"
+        for name, is_message, look in self._single:
+            if not is_message or message.HasField(name):
+                yield from look(getattr(message, name), f"{path}.{name}")
+        for name, is_map, look in self._repeated:
+            values = getattr(message, name)
+            for key, value in values.items() if is_map else enumerate(values):
+                yield from look((key, value) if is_map else value, f"{path}.{name}[{key!r}]")
+        if self._closed:
+            yield from self._unknown(message, path)
+        if self._extensions:
+            yield from self._extended(message, path)
+
+    def _unknown(self, message: Any, path: str) -> Iterator[str]:
+        from google.protobuf.unknown_fields import UnknownFieldSet
+
+        unknown = UnknownFieldSet(message)
+        for place in range(len(unknown)):
+            name = self._closed.get(unknown[place].field_number)
+            if name is not None:
+                yield f"the enum has no such value - at `{path}.{name}`"
+
+    def _extended(self, message: Any, path: str) -> Iterator[str]:
+        for field, value in message.ListFields():
+            if field.is_extension:
+                for one in value if field.is_repeated else (value,):
+                    yield from _look(field)(one, f"{path}.{_name(field)}")
 
 
 @lru_cache(maxsize=1024)
-def may_be_flawed(descriptor: Any) -> bool:
-    """Whether messages of a kind can hold what this module looks for, at any depth."""
+def search(descriptor: Any) -> Search | None:
+    """The search for one kind of message; None for those that cannot be flawed, at any depth."""
+    return Search(descriptor) if _can_be_flawed(descriptor) else None
+
+
+@lru_cache(maxsize=1024)
+def _can_be_flawed(descriptor: Any) -> bool:
     seen, waiting = {descriptor.full_name}, [descriptor]
     while waiting:
-        for field in _fields(waiting.pop()):
+        kind = waiting.pop()
+        for field in [*kind.fields, *kind.file.pool.FindAllExtensions(kind)]:
             if field.enum_type is not None or _is_unchecked_text(field):
                 return True
             inner = field.message_type
@@ -30,9 +91,10 @@ def may_be_flawed(descriptor: Any) -> bool:
     return False
 
 
-def _fields(descriptor: Any) -> list[Any]:
-    """All fields that are known of a message, extensions included."""
-    return [*descriptor.fields, *descriptor.file.pool.FindAllExtensions(descriptor)]
+def _may_be_flawed(field: Any) -> bool:
+    if field.message_type is not None:
+        return _can_be_flawed(field.message_type)
+    return field.enum_type is not None or _is_unchecked_text(field)
 
 
 def _is_unchecked_text(field: Any) -> bool:
@@ -49,58 +111,38 @@ def _is_proto3(file: Any) -> bool:
     return proto.syntax == "proto3"
 
 
-@lru_cache(maxsize=1024)
-def _closed_enums(descriptor: Any) -> dict[int, str]:
-    """The fields whose unknown values are not theirs but unknown fields, by number; maps with such values too."""
-    found = {}
-    for field in _fields(descriptor):
-        inner = _value_of_map(field) or field
-        if inner.enum_type is not None and inner.enum_type.is_closed:
-            found[field.number] = _name(field)
-    return found
+def _is_map(field: Any) -> bool:
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
-def _value_of_map(field: Any) -> Any:
-    """The field for the values of a map; None if it is no map."""
-    entry = field.message_type
-    return entry.fields_by_name["value"] if entry is not None and entry.GetOptions().map_entry else None
+def _holds_closed_enum(field: Any) -> bool:
+    inner = field.message_type.fields_by_name["value"] if _is_map(field) else field
+    return inner.enum_type is not None and bool(inner.enum_type.is_closed)
 
 
 def _name(field: Any) -> str:
     return f"[{field.full_name}]" if field.is_extension else str(field.name)
 
 
-def _flaws(message: Any, path: str) -> Iterator[str]:
-    closed = _closed_enums(message.DESCRIPTOR)
-    if closed:
-        from google.protobuf.unknown_fields import UnknownFieldSet
+def _look(field: Any) -> Look:
+    """How to look at one value of a field."""
+    if _is_map(field):
+        keys, values = (_look(field.message_type.fields_by_name[name]) for name in ("key", "value"))
 
-        unknown = UnknownFieldSet(message)
-        numbers = [unknown[place].field_number for place in range(len(unknown))]
-        yield from (
-            f"the enum has no such value - at `{path}.{closed[number]}`" for number in numbers if number in closed
-        )
-    for field, value in message.ListFields():
-        where = f"{path}.{_name(field)}"
-        values = _value_of_map(field)
-        if values is not None:
-            keys = field.message_type.fields_by_name["key"]
-            for key, item in value.items():
-                yield from _flaws_in(keys, key, where)
-                yield from _flaws_in(values, item, f"{where}[{key!r}]")
-        elif field.is_repeated:
-            for place, item in enumerate(value):
-                yield from _flaws_in(field, item, f"{where}[{place}]")
-        else:
-            yield from _flaws_in(field, value, where)
+        def in_map(entry: tuple[Any, Any], path: str) -> Iterator[str]:
+            yield from keys(entry[0], path)
+            yield from values(entry[1], path)
 
-
-def _flaws_in(field: Any, value: Any, path: str) -> Iterator[str]:
+        return in_map
     if field.message_type is not None:
-        if may_be_flawed(field.message_type):
-            yield from _flaws(value, path)
-    elif field.enum_type is not None:
-        if value not in field.enum_type.values_by_number:
-            yield f"the enum has no value {value} - at `{path}`"
-    elif field.type == field.TYPE_STRING and not isinstance(value, str):
-        yield f"the text is not UTF-8 - at `{path}`"
+        kind = field.message_type  # looked up when needed: messages may hold their like
+
+        def in_message(value: Any, path: str) -> Iterator[str]:
+            found = search(kind)
+            return found.all(value, path) if found is not None else iter(())
+
+        return in_message
+    if field.enum_type is not None:
+        numbers = frozenset(field.enum_type.values_by_number)
+        return lambda value, path: iter(() if value in numbers else (f"the enum has no value {value} - at `{path}`",))
+    return lambda value, path: iter(() if isinstance(value, (str, int)) else (f"the text is not UTF-8 - at `{path}`",))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -32,6 +33,7 @@ PLAIN = ("json", "protobuf", "thrift", "thrift-compact")
 COMPRESSED = tuple(f"{how}-{what}" for what in ("json", "protobuf") for how in ("snappy", "zstd", "gzip", "lz4"))
 CALLED = ("json", "protobuf", "thrift", "snappy-json", "snappy-protobuf", "zstd-json")
 BODIES = (100, 1024, 65536)
+START, END = "<!-- made by tests.bench.codecs -->", "<!-- end -->"
 LIMIT = 64 * 1024 * 1024
 GOAL = 1.3
 """A call in protobuf or snappy-json costs at most so many times one in JSON, with bodies of 1 KiB."""
@@ -55,9 +57,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.codecs", description=__doc__)
     arguments.add_common(parser, windows=(1, 64, 500), sizes=("1k",), file="bench-codecs.json")
     parser.add_argument("--no-calls", action="store_true", help="the codecs alone, without a broker")
+    parser.add_argument(
+        "--write", type=Path, metavar="PAGE", help="put the figures of the codecs into docs/encodings.md"
+    )
     args = parser.parse_args()
     console = Console()
     figures = alone(0.02 if args.quick else 0.2)
+    if args.write:
+        args.write.write_text(page_with(args.write.read_text(), figures))
     for body in BODIES:
         console.print(_table(body, [figure for figure in figures if figure.body == body]), "")
     if args.no_calls:
@@ -123,6 +130,25 @@ def _spent(function: Callable[[Any], object], argument: Any, count: int) -> floa
     for _ in range(count):
         function(argument)
     return time.process_time() - start
+
+
+def page_with(text: str, figures: list[Figure]) -> str:
+    """A page with the figures between its two marks, in Markdown."""
+    before, _, rest = text.partition(START)
+    sizes = " | ".join(f"{size_name(body)}: bytes | write | read" for body in BODIES)
+    lines = [f"| encoding | {sizes} |", f"|---|{'---:|---:|---:|' * len(BODIES)}"]
+    for encoding in dict.fromkeys(figure.encoding for figure in figures):
+        cells = [
+            f"{one.size:,} | {_significant(one.encode_us)} | {_significant(one.decode_us)}"
+            for one in figures
+            if one.encoding == encoding
+        ]
+        lines.append(f"| `{encoding}` | {' | '.join(cells)} |")
+    return f"{before}{START}\n\n{chr(10).join(lines)}\n\n{END}{rest.partition(END)[2]}"
+
+
+def _significant(microseconds: float) -> str:
+    return f"{microseconds:.1f}" if microseconds < 10 else f"{microseconds:,.0f}"
 
 
 def _table(body: int, figures: list[Figure]) -> Table:
