@@ -10,6 +10,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import NoneType
 from typing import Any, TypeVar
 
 import msgspec
@@ -92,7 +93,7 @@ class Method:
     """All names of its requests, with the class of the reply to each: who asks in one language's names is answered in
     them."""
     forms: frozenset[Form]
-    """The forms of its request and of its result."""
+    """The forms of its request and of its result; no parameters, and a result of None, travel in all."""
     request_type: Any
     """What travels: the message class, or a Struct made of the parameters."""
     positional_type: Any
@@ -266,7 +267,10 @@ def _method(service: str, name: str, function: Any, owner: str | None) -> Method
             request_type, positional_type = arguments_types(name, parameters)
     except Exception as error:  # annotations of a message are evaluated here, which may raise anything
         raise ContractError(f"{title}: {error}") from error
-    forms = frozenset((form_of(request_type), form_of(result)))
+    carrying = [request_type] if parameters else []
+    if result is not NoneType:
+        carrying.append(result)
+    forms = frozenset(map(form_of, carrying))
     return Method(
         name=name,
         title=title,

@@ -80,6 +80,9 @@ class HandlerTable:
         self._threads = threads
         self._methods = contract.by_class()
         for method in contract.methods.values():
+            if not any(carries(codec, method) for codec in codecs.values()):
+                forms = " and ".join(sorted(method.forms))
+                raise ContractError(f"{method.title}: no encoding carries messages that are {forms} at once")
             for encoding in dict.fromkeys((natural_encoding(method), JSON)):
                 if carries(codecs[encoding], method):
                     self._add(method, codecs[encoding])

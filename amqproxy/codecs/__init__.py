@@ -42,6 +42,28 @@ class Shape(Protocol):
         """The value, checked against the type; DecodingFailed if the bytes are something else."""
 
 
+class Nothing:
+    """What has nothing in it: no parameters, or a result of None."""
+
+    __slots__ = ("_body", "_value")
+
+    def __init__(self, value: Any, body: bytes) -> None:
+        self._value = value
+        self._body = body
+
+    def encode(self, value: Any) -> bytes:
+        """Always the same bytes."""
+        if value != self._value:
+            raise Mismatch(f"Expected `{self._value}`, got `{type(value).__name__}`")
+        return self._body
+
+    def decode(self, body: bytes) -> Any:
+        """Always the same value."""
+        if body != self._body:
+            raise DecodingFailed(f"nothing is expected, and {len(body)} bytes came")
+        return self._value
+
+
 class Codec(Protocol):
     """A serializer. One of yours is a class like this, given to a proxy as `encoding=` and to a worker in `codecs=`."""
 
@@ -76,7 +98,8 @@ def natural_encoding(method: Method) -> str:
 
 def not_carried(codec: Codec, method: Method, others: Iterable[Codec]) -> str:
     """Why a method cannot be called in an encoding, and in which it can."""
-    instead = listing(other.name for other in others if carries(other, method)) or "nothing else"
+    possible = [other.name for other in others if carries(other, method)]
+    instead = listing(possible) if possible else "nothing else"
     odd = " and ".join(sorted(method.forms - frozenset(codec.forms)))
     return f"{method.title} does not travel as {codec.name}, since its messages are {odd}; it does as {instead}"
 

@@ -6,13 +6,14 @@ The library is an extra. A class of its making tells that it is there, and so it
 from __future__ import annotations
 
 from collections.abc import Collection
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..errors import ContractError
 from ..messages import Form
-from . import DecodingFailed, Mismatch
+from . import DecodingFailed, Mismatch, Nothing, Shape
 from .protobuf_flaws import Search, search
 
 if TYPE_CHECKING:
@@ -25,15 +26,19 @@ class Protobuf:
     name = "protobuf"
     forms: Collection[Form] = frozenset(("protobuf",))
 
-    def request(self, method: Method) -> ProtobufShape:
+    def request(self, method: Method) -> Shape:
         """The message itself."""
+        if not method.signature.parameters:
+            return Nothing(method.request_type(), b"")
         return ProtobufShape(method.request_type)
 
-    def result(self, method: Method) -> ProtobufShape:
+    def result(self, method: Method) -> Shape:
         """The message itself."""
+        if method.result_type is NoneType:
+            return Nothing(None, b"")
         return ProtobufShape(method.result_type)
 
-    def anything(self) -> ProtobufShape:
+    def anything(self) -> Shape:
         """Nothing: bytes of protobuf do not tell what they are."""
         raise ContractError(
             "protobuf travels between those who have the class: make the proxy from the service's class"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -22,18 +22,29 @@ EXTRAS = {
 """The extra that an encoding needs, and the package that it installs."""
 
 
-@lru_cache(maxsize=64)
-def codecs(limit: int, further: tuple[Codec, ...] = ()) -> Mapping[str, Codec]:
+def codecs(limit: int, further: Iterable[Codec] = ()) -> Mapping[str, Codec]:
     """All codecs by content encoding, each also within each compression; `limit` bounds what is decompressed, in bytes.
 
     ValueError if one of the further codecs has a name that is taken.
     """
-    plain = {codec.name: codec for codec in OWN}
+    known = _own(limit)
     for codec in further:
-        if plain.setdefault(codec.name, codec) is not codec:
-            raise ValueError(f"there is an encoding {codec.name!r} already")
-    compressed = [Compressed(c, compression, limit) for compression in COMPRESSIONS.values() for c in plain.values()]
-    return plain | {codec.name: codec for codec in compressed}
+        more = _within_compressions(codec, limit)
+        if taken := known.keys() & more.keys():
+            raise ValueError(f"there is an encoding {min(taken)!r} already")
+        known = {**known, **more}
+    return known
+
+
+@lru_cache(maxsize=64)
+def _own(limit: int) -> Mapping[str, Codec]:
+    return {name: codec for own in OWN for name, codec in _within_compressions(own, limit).items()}
+
+
+def _within_compressions(codec: Codec, limit: int) -> dict[str, Codec]:
+    """A codec as it is, and within each compression."""
+    all_forms = [codec, *(Compressed(codec, compression, limit) for compression in COMPRESSIONS.values())]
+    return {one.name: one for one in all_forms}
 
 
 def missing_extra(encoding: str) -> str | None:

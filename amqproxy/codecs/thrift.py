@@ -7,14 +7,19 @@ is used. The library is an extra; it is imported only once there is a class of i
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ContractError
 from ..messages import Form
-from . import DecodingFailed, Mismatch
+from . import DecodingFailed, Mismatch, Nothing, Shape
 
 if TYPE_CHECKING:
     from ..contract import Method
+
+
+STOP = b"\0"
+"""A struct without fields, in both protocols."""
 
 
 class Thrift:
@@ -26,15 +31,19 @@ class Thrift:
         self.name = name
         self._compact = compact
 
-    def request(self, method: Method) -> ThriftShape:
+    def request(self, method: Method) -> Shape:
         """The struct itself."""
+        if not method.signature.parameters:
+            return Nothing(method.request_type(), STOP)
         return ThriftShape(method.request_type, self._compact)
 
-    def result(self, method: Method) -> ThriftShape:
+    def result(self, method: Method) -> Shape:
         """The struct itself."""
+        if method.result_type is NoneType:
+            return Nothing(None, STOP)
         return ThriftShape(method.result_type, self._compact)
 
-    def anything(self) -> ThriftShape:
+    def anything(self) -> Shape:
         """Nothing: bytes of Thrift do not tell what they are."""
         raise ContractError("thrift travels between those who have the class: make the proxy from the service's class")
 
