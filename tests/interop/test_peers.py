@@ -102,7 +102,9 @@ async def test_it_serves_our_proxy(peer: Peer, encoding: str, amqp_url: str, ser
         assert await add(calc, encoding, -3, 1) == -2
 
 
-def test_the_table_in_the_docs_has_a_mark_for_each_of_these_tests_and_no_other() -> None:
+def test_the_table_in_the_docs_has_a_mark_for_each_of_these_tests_and_no_other(pytestconfig: pytest.Config) -> None:
+    if pytestconfig.getoption("--write-interop", default=False):
+        return  # this run is going to make it
     declared = {Cell(peer.name, "caller", encoding) for peer, encoding in CALLERS}
     declared |= {Cell(peer.name, "worker", encoding) for peer, encoding in WORKERS}
     shown = cells_of(PAGE.read_text())
