@@ -82,7 +82,8 @@ def message_name(kind: Any) -> str | None:
 def java_name(descriptor: Any) -> str:
     """What `getName()` says of the class that protoc generates for Java, derived from the message's descriptor.
 
-    Source: protobuf's guide to generated Java code, "Packages" and "Messages".
+    Source: protobuf's guide to generated Java code, "Packages" and "Messages". Files of edition 2024 and later, where
+    the rules are others, want a name of their own: `amqproxy.message("com.example.Person")(Person)`.
     """
     nesting = [descriptor.name]
     while descriptor.containing_type is not None:
@@ -99,7 +100,8 @@ def java_name(descriptor: Any) -> str:
 
 def _outer_class(file: Any) -> str:
     """The class around all messages of a file that does not name one: the file's name in camel case."""
-    stem = file.name.rpartition("/")[2].removesuffix(".proto").removesuffix(".protodevel")
+    path = file.name.rpartition("/")[2]
+    stem = path.removesuffix(".protodevel") if path.endswith(".protodevel") else path.removesuffix(".proto")
     name, capital = "", True
     for letter in stem:
         if letter.isascii() and letter.isalnum():

@@ -175,8 +175,14 @@ def _check_codec(codec: Any) -> None:
     if lacks or isinstance(codec, type):
         problem = f"lacks {', '.join(lacks)}" if lacks else "is a class, give an instance"
         raise TypeError(f"{codec!r} is no codec: it {problem} (see amqproxy.codecs.Codec)")
-    if not isinstance(codec.name, str) or not 0 < len(codec.name.encode()) <= MAX_SHORT_STRING:
-        raise ValueError(f"a codec's name is a str of 1 to {MAX_SHORT_STRING} bytes, not {codec.name!r}")
+    longest = MAX_SHORT_STRING - max(map(len, COMPRESSION_NAMES)) - 1
+    name = codec.name
+    if not isinstance(name, str) or not 0 < len(name) <= longest or not (name.isascii() and name.isprintable()):
+        raise ValueError(f"a codec's name is 1 to {longest} printable letters of ASCII, not {name!r}")
+    if name.startswith(tuple(f"{compression}-" for compression in COMPRESSION_NAMES)):
+        raise ValueError(f"a codec called {name!r} would be taken for a compressed one")
+    if isinstance(codec.forms, str):
+        raise TypeError(f"the forms of a codec are a set or a tuple, not the str {codec.forms!r}")
 
 
 def _flags(options: Any, *names: str) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .codecs import DecodingFailed
+from .codecs import DecodingFailed, HoldsTooMuch
 from .codecs.registry import codecs
 from .contract import Contract
 from .errors import AMQProxyError, BrokerUnavailable, Closed, ConnectionLost, Executed, RemoteError
@@ -325,6 +325,8 @@ class Session:
         failure: RemoteError
         try:
             reply = handler.encode(await handler.start(handler.decode(body)))
+        except HoldsTooMuch as error:
+            failure = refusal("resource_exhausted", f"{handler.method.title}: {error}", type="MessageTooLarge")
         except DecodingFailed as error:
             failure = refusal("invalid_argument", f"{handler.method.title}: {error}")
         except asyncio.CancelledError as error:

@@ -28,6 +28,10 @@ class DecodingFailed(Misfit):
     """Bytes that are not what the contract says; the text holds the path: "Expected `int`, got `str` - at `$.x`"."""
 
 
+class HoldsTooMuch(DecodingFailed):
+    """A compressed body with more in it than may be decompressed."""
+
+
 class Mismatch(Misfit):
     """A value that is not of the type that the contract says; the text holds the path."""
 

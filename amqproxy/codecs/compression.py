@@ -15,7 +15,7 @@ import cramjam
 
 from ..errors import MessageTooLarge
 from ..messages import Form
-from . import Codec, DecodingFailed, Shape
+from . import Codec, DecodingFailed, HoldsTooMuch, Shape
 
 if TYPE_CHECKING:
     from ..contract import Method
@@ -51,8 +51,9 @@ class Compression:
         """The content; DecodingFailed if it is damaged, or larger than the limit."""
         try:
             return self._decompress(body, limit)
-        except TooMuch:
-            raise DecodingFailed(f"it holds more than {limit} bytes, which is max_decompressed_bytes") from None
+        except TooMuch as error:
+            text = str(error) or f"it holds more than {limit} bytes, which is max_decompressed_bytes"
+            raise HoldsTooMuch(text) from None
         except (ValueError, zlib.error, cramjam.DecompressionError) as error:
             raise DecodingFailed(f"no {self.name}: {error}") from error
 
@@ -119,22 +120,40 @@ def _zstd(body: bytes) -> bytes:
 
 
 def _from_zstd(body: bytes, limit: int) -> bytes:
-    if _zstd_window(body) > max(limit, 8 << 20):  # of 8 MiB each decoder should be capable (RFC 8878, 3.1.1.1.2)
-        raise TooMuch
+    head = _ZstdHead(body)
+    if head.window > max(limit, 8 << 20):  # of 8 MiB each decoder should be capable (RFC 8878, 3.1.1.1.2)
+        raise TooMuch(f"it asks for a window of more than {max(limit, 8 << 20)} bytes")
+    _check_length(body, head.end_of_frame(body))
     return _within(cramjam.zstd.decompress_into, body, limit)
 
 
-def _zstd_window(body: bytes) -> int:
-    """The memory that a frame asks its decoder for (RFC 8878, section 3.1.1.1)."""
-    if len(body) < 6 or body[:4] != b"\x28\xb5\x2f\xfd":
-        raise ValueError("it does not begin as a frame")
-    flags = body[4]
-    if not flags & 0x20:
-        base = 1 << (10 + (body[5] >> 3))
-        return base + base // 8 * (body[5] & 7)
-    start = 5 + (0, 1, 2, 4)[flags & 3]  # a single segment, whose window is its content
-    content = body[start : start + (1, 2, 4, 8)[flags >> 6]]
-    return int.from_bytes(content, "little") + (256 if len(content) == 2 else 0)
+class _ZstdHead:
+    """The header of a frame (RFC 8878, section 3.1.1.1)."""
+
+    def __init__(self, body: bytes) -> None:
+        if len(body) < 6 or body[:4] != b"\x28\xb5\x2f\xfd":
+            raise ValueError("it does not begin as a frame")
+        flags = body[4]
+        single_segment = bool(flags & 0x20)  # then the window is the content
+        dictionary = 5 + (not single_segment)
+        content = dictionary + (0, 1, 2, 4)[flags & 3]
+        self.size = content + ((1 if single_segment else 0), 2, 4, 8)[flags >> 6]
+        self.checksum = 4 if flags & 4 else 0
+        if single_segment:
+            field = body[content : self.size]
+            self.window = int.from_bytes(field, "little") + (256 if len(field) == 2 else 0)
+        else:
+            base = 1 << (10 + (body[5] >> 3))
+            self.window = base + base // 8 * (body[5] & 7)
+
+    def end_of_frame(self, body: bytes) -> int:
+        """Where the frame ends: after its last block, and the checksum."""
+        place, last = self.size, False
+        while not last:
+            header = int.from_bytes(_part(body, place, 3), "little")
+            last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
+            place += 3 + (1 if kind == 1 else size)  # one byte stands for a block of nothing else
+        return place + self.checksum
 
 
 def _lz4(body: bytes) -> bytes:
@@ -142,7 +161,34 @@ def _lz4(body: bytes) -> bytes:
 
 
 def _from_lz4(body: bytes, limit: int) -> bytes:
+    _check_length(body, _end_of_lz4_frame(body))
     return _within(cramjam.lz4.decompress_into, body, limit)
+
+
+def _end_of_lz4_frame(body: bytes) -> int:
+    """Where a frame ends (LZ4 Frame Format Description, 1.6.1)."""
+    if len(body) < 7 or body[:4] != b"\x04\x22\x4d\x18":
+        raise ValueError("it does not begin as a frame")
+    flags = body[4]
+    place = 7 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0)
+    while size := int.from_bytes(_part(body, place, 4), "little"):
+        place += 4 + (size & 0x7FFFFFFF) + (4 if flags & 16 else 0)
+    return place + 4 + (4 if flags & 4 else 0)
+
+
+def _part(body: bytes, place: int, size: int) -> bytes:
+    part = body[place : place + size]
+    if len(part) < size:
+        raise ValueError("it ends early")
+    return part
+
+
+def _check_length(body: bytes, end: int) -> None:
+    """A body is one frame: decoders would go on with whatever follows it."""
+    if end > len(body):
+        raise ValueError("it ends early")
+    if end < len(body):
+        raise ValueError(f"{len(body) - end} bytes follow it")
 
 
 def _within(decompress_into: Callable[[bytes, bytearray], int], body: bytes, limit: int) -> bytes:

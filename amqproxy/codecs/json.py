@@ -90,7 +90,8 @@ class JSONShape:
             raise ContractError(f"{title}: JSON cannot carry the type {kind}: {error}") from error
         for part in parts:
             if isinstance(part, msgspec.inspect.CustomType) and not hasattr(part.cls, "model_validate_json"):
-                raise ContractError(f"{title}: JSON cannot carry a {part.cls.__qualname__}; {_CURE}")
+                cure = _CURE if form_of(part.cls) == "plain" else _CURE_OF_MESSAGES
+                raise ContractError(f"{title}: JSON cannot carry a {part.cls.__qualname__}; {cure}")
         self._kind = kind
         self._lossy = any(isinstance(part, _LOSSY) for part in parts)
 
@@ -176,6 +177,8 @@ class _Anything:
 
 
 _CURE = "use a dataclass, a msgspec Struct, an attrs or pydantic class, a TypedDict or a built-in type"
+
+_CURE_OF_MESSAGES = "a generated message travels by itself: as the only parameter, or as the result"
 
 
 _LOSSY = (

@@ -14,7 +14,7 @@ import msgspec
 from ..errors import ContractError
 from ..messages import Form
 from . import DecodingFailed, Mismatch, Nothing, Shape
-from .protobuf_flaws import Search, search
+from .protobuf_flaws import Search, missing, search
 
 if TYPE_CHECKING:
     from ..contract import Method
@@ -48,19 +48,23 @@ class Protobuf:
 class ProtobufShape:
     """One message class in its binary form."""
 
-    __slots__ = ("_kind", "_search", "_unreadable")
+    __slots__ = ("_kind", "_search", "_unreadable", "_unwritable")
 
     def __init__(self, kind: Any) -> None:
         from google.protobuf import message
 
         self._kind = kind
         self._search = search(kind.DESCRIPTOR)
+        self._unwritable = (message.EncodeError, RecursionError, ValueError)
         self._unreadable = (message.DecodeError, RecursionError, ValueError)
 
     def encode(self, value: Any) -> bytes:
         """The message's bytes; Mismatch if a required field is missing, or an enum has no such value."""
         _check_sent(value, self._kind, self._search)
-        body: bytes = value.SerializeToString()
+        try:
+            body: bytes = value.SerializeToString()
+        except self._unwritable as error:  # it is nested too deep, say
+            raise Mismatch(f"no {self._kind.DESCRIPTOR.full_name}: {error}") from error
         return body
 
     def decode(self, body: bytes) -> Any:
@@ -72,6 +76,10 @@ class ProtobufShape:
             raise DecodingFailed(str(error)) from error
         _check_received(value, self._search)
         return value
+
+
+_JSON_NAMES = {list: "array", NoneType: "null"}
+"""What JSON calls some types, as msgspec's errors do."""
 
 
 class ProtobufJSONShape:
@@ -108,7 +116,9 @@ class ProtobufJSONShape:
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise DecodingFailed(str(error)) from error
         if not isinstance(plain, dict) and not self._may_be_a_value:
-            raise DecodingFailed(f"Expected `object`, got `{type(plain).__name__}`, for {name}")
+            raise DecodingFailed(
+                f"Expected `object`, got `{_JSON_NAMES.get(type(plain), type(plain).__name__)}`, for {name}"
+            )
         try:
             value = json_format.ParseDict(plain, self._kind())
         except Exception as error:  # whatever its parser stumbles upon: ParseError, TypeError, AttributeError, …
@@ -130,6 +140,13 @@ def _check_received(value: Any, search: Search | None) -> None:
 
 
 def _problem(value: Any, search: Search | None) -> str | None:
-    if not value.IsInitialized():
-        return f"a required field is missing - at `$.{value.FindInitializationErrors()[0]}`"
-    return None if search is None else search.first(value)
+    try:
+        if search is not None and (found := search.first(value)):
+            return found
+        if not value.IsInitialized():
+            return f"a required field is missing - at `{next(missing(value, '$'))}`"
+    except UnicodeDecodeError as error:  # from a map, whose keys are read when they are looked at
+        return f"a key of a map is not UTF-8: {error}"
+    except RecursionError:
+        return "it is nested too deep"
+    return None

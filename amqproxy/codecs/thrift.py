@@ -6,13 +6,15 @@ is used. The library is an extra; it is imported only once there is a class of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from inspect import ismethod
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ContractError
 from ..messages import Form
 from . import DecodingFailed, Mismatch, Nothing, Shape
+from .thrift_flaws import REPLACEMENT, flaw, replaced
 
 if TYPE_CHECKING:
     from ..contract import Method
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 
 STOP = b"\0"
 """A struct without fields, in both protocols."""
+
+
+MAX_ELEMENTS = 1 << 20
+"""The most elements that one container may have: an empty struct takes one byte on the wire, and 130 in memory."""
+REAL_REPLACEMENT = REPLACEMENT.encode()
+"""Where the body has this, a text may well hold it."""
 
 
 class Thrift:
@@ -51,7 +59,7 @@ class Thrift:
 class ThriftShape:
     """One struct, as a protocol of Thrift writes it."""
 
-    __slots__ = ("_buffer", "_kind", "_protocol", "_validate")
+    __slots__ = ("_buffer", "_kind", "_protocol", "_read")
 
     def __init__(self, kind: Any, compact: bool) -> None:
         from thrift.protocol.TBinaryProtocol import TBinaryProtocolAccelerated
@@ -61,7 +69,13 @@ class ThriftShape:
         self._kind = kind
         self._buffer = TMemoryBuffer
         self._protocol = TCompactProtocolAccelerated if compact else TBinaryProtocolAccelerated
-        self._validate = _validator(kind)
+        # Exceptions, and structs that are immutable, are made by their class; others read into an instance.
+        self._read = kind.read if ismethod(kind.read) else self._read_into
+
+    def _read_into(self, protocol: Any) -> Any:
+        value = self._kind()
+        value.read(protocol)
+        return value
 
     def encode(self, value: Any) -> bytes:
         """The struct's bytes; Mismatch if a required field is unset, or a field is of another type."""
@@ -69,8 +83,11 @@ class ThriftShape:
             raise Mismatch(f"Expected `{self._kind.__name__}`, got `{type(value).__name__}`")
         buffer = self._buffer()
         try:
-            self._validate(value)
+            if problem := flaw(value):
+                raise Mismatch(problem)
             value.write(self._protocol(buffer))
+        except Mismatch:
+            raise
         except Exception as error:  # generated code and the extension raise whatever they stumble upon
             raise Mismatch(f"no {self._kind.__name__}: {_text(error)}") from error
         body: bytes = buffer.getvalue()
@@ -79,14 +96,17 @@ class ThriftShape:
     def decode(self, body: bytes) -> Any:
         """The struct; DecodingFailed also if a required field is missing, or bytes follow it."""
         buffer = self._buffer(body)
-        size = len(body)  # no string and no container can be longer; so what they claim allocates no more
-        value = self._kind.__new__(self._kind)
-        self._kind.__init__(value)
+        size = len(body)  # no string can be longer; so what one claims allocates no more
+        limits = {"string_length_limit": size, "container_length_limit": min(size, MAX_ELEMENTS)}
         try:
-            value.read(self._protocol(buffer, string_length_limit=size, container_length_limit=size))
-            self._validate(value)
+            value = self._read(self._protocol(buffer, **limits))
+            problem = flaw(value)
+            if problem is None and replaced(value) and REAL_REPLACEMENT not in body:
+                problem = "a text is not UTF-8"
         except Exception as error:  # generated code and the extension raise whatever they stumble upon
             raise DecodingFailed(f"no {self._kind.__name__}: {_text(error)}") from error
+        if problem is not None:
+            raise DecodingFailed(problem)
         if left := size - buffer.cstringio_buf.tell():
             raise DecodingFailed(f"no {self._kind.__name__}: {left} bytes follow it")
         return value
@@ -95,37 +115,3 @@ class ThriftShape:
 def _text(error: Exception) -> str:
     """What a library's error says; some say nothing, such as the EOFError of a body that ends early."""
     return "it ends early" if isinstance(error, EOFError) else str(error) or type(error).__name__
-
-
-STRUCT, MAP, SET, LIST = 12, 13, 14, 15
-"""Thrift's numbers for the types that may hold structs, as its generated code has them (`TType`)."""
-
-
-def _validator(kind: Any) -> Callable[[Any], None]:
-    """Who finds out whether all required fields are set: generated code, which looks at a struct's own fields only."""
-    if not any(field and field[1] in (STRUCT, MAP, SET, LIST) for field in kind.thrift_spec or ()):
-        validate: Callable[[Any], None] = kind.validate
-        return validate
-    return _validate
-
-
-def _validate(value: Any) -> None:
-    value.validate()
-    for field in value.thrift_spec or ():
-        if field:
-            _, kind, name, spec, *_ = field
-            _validate_inside(getattr(value, name), kind, spec)
-
-
-def _validate_inside(value: Any, kind: int, spec: Any) -> None:
-    if value is None:
-        return
-    if kind == STRUCT:
-        _validate(value)
-    elif kind == MAP:
-        for key, item in value.items():
-            _validate_inside(key, spec[0], spec[1])
-            _validate_inside(item, spec[2], spec[3])
-    elif kind in (SET, LIST) and spec[0] in (STRUCT, MAP, SET, LIST):
-        for item in value:
-            _validate_inside(item, spec[0], spec[1])

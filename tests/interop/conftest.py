@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import pytest
 
 from tests.interop.table import PAGE, Cell, page_with
 
 SEEN = pytest.StashKey[set[tuple[Cell, str]]]()
+
+
+Seen = Callable[[str, str, str], None]
+"""Takes the name of a peer, its role, and an encoding."""
+
+
+@pytest.fixture
+def seen(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Callable[[str, str, str], None]:
+    """Note a peer in a role and an encoding for the table, where it stands if the test passes on RabbitMQ."""
+    broker = request.node.callspec.params.get("amqp_url", "rabbitmq")
+
+    def note(peer: str, role: str, encoding: str) -> None:
+        record_property("interop", (Cell(peer, role, encoding), broker))
+
+    return note
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -39,6 +39,8 @@ class Peer:
     """The program that must be on the machine before anything can be installed."""
     installed: Callable[[], bool] = field(default=always, compare=False)
     """Whether its libraries are there."""
+    elsewhere: tuple[str, ...] = ()
+    """Encodings that tests of its own are about, in both roles."""
     note: str = ""
     """Why it lacks an encoding or a role, for the table in docs/interop.md."""
 

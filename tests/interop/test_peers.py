@@ -6,7 +6,6 @@ import asyncio
 import importlib
 import pkgutil
 import secrets
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,11 +15,10 @@ from calculator_thrift import ttypes as thrift
 
 import amqproxy
 from tests.interop import peers
+from tests.interop.conftest import Seen
 from tests.interop.peer import JSON_FORMS, Peer
 from tests.interop.program import outcome, serving
-from tests.interop.table import PAGE, Cell, cells_of
-
-Seen = Callable[[Peer, str, str], None]
+from tests.interop.table import PAGE, ROLES, Cell, cells_of
 
 PEERS: list[Peer] = [
     peer
@@ -39,17 +37,6 @@ def each(pairs: list[tuple[Peer, str]]) -> pytest.MarkDecorator:
 
 
 NOTES = {peer.name: peer.note for peer in PEERS}
-
-
-@pytest.fixture
-def seen(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Seen:
-    """Note a peer in a role and an encoding for the table, which counts if the test passes."""
-    broker = request.node.callspec.params["amqp_url"]
-
-    def note(peer: Peer, role: str, encoding: str) -> None:
-        record_property("interop", (Cell(peer.name, role, encoding), broker))
-
-    return note
 
 
 @pytest.fixture
@@ -77,7 +64,7 @@ async def divide(calc: Any, encoding: str, x: int, y: int) -> float:
 @each(CALLERS)
 async def test_it_calls_our_worker(peer: Peer, encoding: str, amqp_url: str, service: str, seen: Seen) -> None:
     peer.require()
-    seen(peer, "caller", encoding)
+    seen(peer.name, "caller", encoding)
     assert peer.caller is not None
     async with amqproxy.connect(amqp_url) as mq, mq.serve(Calculator(), name=service, auto_delete=True):
         said = await outcome(*peer.caller, amqp_url, service, encoding)
@@ -87,7 +74,7 @@ async def test_it_calls_our_worker(peer: Peer, encoding: str, amqp_url: str, ser
 @each(WORKERS)
 async def test_it_serves_our_proxy(peer: Peer, encoding: str, amqp_url: str, service: str, seen: Seen) -> None:
     peer.require()
-    seen(peer, "worker", encoding)
+    seen(peer.name, "worker", encoding)
     assert peer.worker is not None
     async with amqproxy.connect(amqp_url) as mq, serving(*peer.worker, amqp_url, service):
         calc = mq.proxy(Calculator, name=service, encoding=encoding)
@@ -107,5 +94,6 @@ def test_the_table_in_the_docs_has_a_mark_for_each_of_these_tests_and_no_other(p
         return  # this run is going to make it
     declared = {Cell(peer.name, "caller", encoding) for peer, encoding in CALLERS}
     declared |= {Cell(peer.name, "worker", encoding) for peer, encoding in WORKERS}
+    declared |= {Cell(peer.name, role, encoding) for peer in PEERS for encoding in peer.elsewhere for role in ROLES}
     shown = cells_of(PAGE.read_text())
     assert {cell for cell in shown if cell.peer in NOTES} == declared, "make interop makes it anew"
