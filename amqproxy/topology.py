@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .options import ServeOptions
+
+
+NAME = re.compile(r"[a-zA-Z0-9\-_.:@#,/+ ]*")
+"""The names that aiormq declares; AMQP 0-9-1 asks for fewer, RabbitMQ takes any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,14 @@ class PoolTopology:
 
     @classmethod
     def of(cls, service: str, options: ServeOptions) -> PoolTopology:
-        """The default: a durable queue with the service's name, bound to amq.direct under that name."""
+        """The default: a durable queue with the service's name, bound to amq.direct under that name.
+
+        ValueError if a name is one that cannot be declared.
+        """
         name = options.queue or service
+        for what, text in (("queue", name), ("exchange", options.exchange or "")):
+            if not NAME.fullmatch(text):
+                raise ValueError(f"{what} names are letters and digits of ASCII, spaces and -_.:@#,/+, not {text!r}")
         queue = Queue(name, durable=options.durable, auto_delete=options.auto_delete, arguments=dict(options.arguments))
         if not options.exchange:  # the default exchange reaches every queue, and cannot be bound to
             return cls(queue, ())

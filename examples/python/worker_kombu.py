@@ -4,6 +4,7 @@ Usage: python examples/python/worker_kombu.py [URL [SERVICE]]
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -98,6 +99,7 @@ def failure(error: Exception) -> dict[str, Any]:
 
 
 def main(url: str = URL, service: str = "calculator") -> None:
+    logging.basicConfig()  # kombu tries again whenever the broker refuses something, and says so to its log only
     with Connection(url) as connection:
         worker = Worker(connection, service)
 

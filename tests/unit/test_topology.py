@@ -47,6 +47,15 @@ def test_the_queues_arguments_are_its_own() -> None:
     assert queue.arguments == {"x-max-length": 5}
 
 
+@pytest.mark.parametrize("name", ["50%", "größe", "a\nb", "a*", "a>b"])
+def test_a_name_that_cannot_be_declared_is_refused_at_once(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^queue names are letters and digits of ASCII, spaces and -_.:@#,/\+, not "):
+        PoolTopology.of(name, ServeOptions())
+    with pytest.raises(ValueError, match=r"^exchange names are"):
+        PoolTopology.of("calculator", ServeOptions(exchange=name))
+    assert PoolTopology.of(name, ServeOptions(queue="a.B-c_1:@#,/+ ")).queue.name == "a.B-c_1:@#,/+ "
+
+
 @pytest.mark.parametrize(
     ("name", "predeclared"),
     [

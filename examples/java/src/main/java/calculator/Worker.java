@@ -109,8 +109,13 @@ public final class Worker extends DefaultConsumer {
 
         Connection connection = factory.newConnection();
         Channel channel = connection.createChannel();
-        channel.queueDeclare(service, true, false, false, null);
-        channel.queueBind(service, "amq.direct", service);
+        try {
+            channel.queueDeclare(service, true, false, false, null);
+            channel.queueBind(service, "amq.direct", service);
+        } catch (IOException e) {
+            connection.abort(); // whose threads would keep the program alive
+            throw e;
+        }
         channel.basicQos(10); // so many requests wait here; the others are left to other workers
         Worker worker = new Worker(channel, service);
         channel.basicConsume(service, worker);
