@@ -35,6 +35,10 @@ STOP_TIMEOUT = 30.0
 CTL_TIMEOUT = 60.0
 """Seconds that a `rabbitmqctl` command may take."""
 
+# The listeners of plugins, by what their settings begin with. Left alone they listen on every interface, and two nodes
+# would want the same port.
+_LISTENERS = {"rabbitmq_stomp": "stomp", "rabbitmq_mqtt": "mqtt"}
+
 _POLL_INTERVAL = 0.02
 _GREETING_TIMEOUT = 5.0
 _GUARD_TIMEOUT = 3.0
@@ -91,7 +95,7 @@ class RabbitMQ:
     Args:
         config: Lines of ``rabbitmq.conf`` (https://www.rabbitmq.com/docs/configure#config-file), such as
             ``{"channel_max": 8, "heartbeat": 1}``. Changes of `config` count from the next `start`.
-        plugins: Plugins to enable, such as ``rabbitmq_auth_mechanism_ssl``. None is enabled otherwise.
+        plugins: Plugins to enable, such as ``rabbitmq_stomp``. None is enabled otherwise.
 
     Raises:
         RabbitMQNotInstalled: There is no ``rabbitmq-server``, or no Erlang to run it.
@@ -103,6 +107,8 @@ class RabbitMQ:
     host = HOST
     port: int
     """The AMQP port; the same for every start."""
+    ports: dict[str, int]
+    """The ports of plugins with a protocol of their own, as in ``ports["stomp"]``; the same for every start."""
     name: str
     """The Erlang node name, as `rabbitmqctl` wants it."""
     directory: Path
@@ -114,10 +120,12 @@ class RabbitMQ:
         self.config = dict(config or {})
         self.version = ""
         self.name = f"amqproxy-{secrets.token_hex(4)}@localhost"
-        self.port, self._dist_port, self._epmd_port = _distinct_ports(3)
+        self._plugins = tuple(plugins)
+        protocols = [_LISTENERS[plugin] for plugin in self._plugins if plugin in _LISTENERS]
+        self.port, self._dist_port, self._epmd_port, *others = _distinct_ports(3 + len(protocols))
+        self.ports = dict(zip(protocols, others, strict=True))
         home = find_rabbitmq()
         self._epmd_command = _find_epmd()
-        self._plugins = tuple(plugins)
         self._node: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -243,7 +251,8 @@ class RabbitMQ:
         self._home = _lean_home(home, self.directory / "rabbitmq", self._plugins)
 
     def _write_config(self) -> None:
-        lines = {"listeners.tcp.1": f"{self.host}:{self.port}", "log.console": False, **self.config}
+        listeners = {f"{protocol}.listeners.tcp.1": f"{self.host}:{port}" for protocol, port in self.ports.items()}
+        lines = {"listeners.tcp.1": f"{self.host}:{self.port}", **listeners, "log.console": False, **self.config}
         text = "".join(f"{key} = {_conf_value(value)}\n" for key, value in lines.items())
         (self.directory / "rabbitmq.conf").write_text(text)
 

@@ -81,9 +81,13 @@ def test_failed_rabbitmqctl_says_what_it_said(rabbitmq_node: RabbitMQ) -> None:
         rabbitmq_node.ctl("nonsense")
 
 
-def test_node_listens_on_the_loopback_interface_only(rabbitmq_node: RabbitMQ) -> None:
+def listening_addresses(node: RabbitMQ) -> list[str]:
     sockets = "[inet:ntoa(A) || P <- erlang:ports(), {ok, {A, _}} <- [catch inet:sockname(P)]]."
-    addresses = re.findall(r'"(.*?)"', rabbitmq_node.ctl("eval", sockets))
+    return re.findall(r'"(.*?)"', node.ctl("eval", sockets))
+
+
+def test_node_listens_on_the_loopback_interface_only(rabbitmq_node: RabbitMQ) -> None:
+    addresses = listening_addresses(rabbitmq_node)
     assert len(addresses) >= 2  # for AMQP, and for rabbitmqctl
     assert set(addresses) == {"127.0.0.1"}
 
@@ -183,6 +187,42 @@ def test_rabbitmq_is_found_through_links_and_behind_a_packaged_script(tmp_path: 
     (tmp_path / "home" / "sbin" / "rabbitmq-env").touch()
     (tmp_path / "bin" / "rabbitmq-server").symlink_to("../home/sbin/rabbitmq-server")
     assert find_rabbitmq(f"{tmp_path / 'sbin'}:{tmp_path / 'bin'}") == tmp_path / "home"
+
+
+def stomp_answer(node: RabbitMQ) -> bytes:
+    """What the plugin says to a client that introduces itself (STOMP 1.2, "Connecting")."""
+    with socket.create_connection((node.host, node.ports["stomp"]), 10) as peer, peer.makefile("rb") as stream:
+        peer.sendall(b"CONNECT\naccept-version:1.2\nhost:/\nlogin:guest\npasscode:guest\n\n\0")
+        return stream.readline()
+
+
+def test_plugins_listen_on_ports_of_the_nodes_own(rabbitmq_node: RabbitMQ) -> None:
+    assert rabbitmq_node.ports == {}
+    with rabbitmq(plugins=["rabbitmq_stomp", "rabbitmq_mqtt"]) as node:
+        assert node.ports.keys() == {"stomp", "mqtt"}
+        assert len({node.port, *node.ports.values()}) == 3
+        assert stomp_answer(node) == b"CONNECTED\n"
+        with socket.create_connection((node.host, node.ports["mqtt"]), 10) as peer:
+            peer.sendall(b"\x10\x1a\0\x04MQTT\x04\xc2\0\0\0\0\0\x05guest\0\x05guest")
+            assert peer.recv(4) == b"\x20\x02\0\0"  # CONNACK, accepted (MQTT 3.1.1, section 3.2)
+        assert set(listening_addresses(node)) == {"127.0.0.1"}
+        ports = dict(node.ports)
+        node.stop()
+        node.start()
+        assert node.ports == ports
+        assert stomp_answer(node) == b"CONNECTED\n"
+
+
+def test_port_of_a_plugin_in_use_is_named(rabbitmq_node: RabbitMQ) -> None:
+    node = RabbitMQ(plugins=["rabbitmq_stomp"])
+    try:
+        with (
+            socket.create_server((node.host, node.ports["stomp"])),
+            pytest.raises(RuntimeError, match=f"the port {node.ports['stomp']} is in use by another program"),
+        ):
+            node.start()
+    finally:
+        node.close()
 
 
 def test_unknown_plugin_is_refused(rabbitmq_node: RabbitMQ) -> None:
