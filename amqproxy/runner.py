@@ -12,10 +12,12 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from .client import Client, connect
+from .codecs.registry import codecs
 from .contract import contract_of
 from .handler import instance_of
 from .options import changed
 from .server import Worker
+from .topology import PoolTopology
 
 log = logging.getLogger("amqproxy.runner")
 
@@ -36,7 +38,10 @@ class Service:
 
     def check(self) -> None:
         """Raise ContractError, ValueError or TypeError for what can be known to be wrong without a broker."""
-        changed(contract_of(self.target, name=self.name).options, "serve", self.options)
+        contract = contract_of(self.target, name=self.name)
+        options = changed(contract.options, "serve", self.options)
+        PoolTopology.of(contract.name, options)
+        codecs(0, options.codecs)
 
 
 def run(target: Any, url: str | None = None, *, name: str | None = None, **options: Any) -> None:

@@ -23,6 +23,10 @@ from tests.processes import running
         (("served:Patient", "--url", "embedded:"), "no other can reach it: start one for all of them with"),
         (("served:Patient", "--url", "embedded:", "--processes", "2"), "no other can reach it"),
         (("served:Patient", "served:shout", "--queue", "q"), "error: --queue is for one object"),
+        (
+            ("served:Patient", "--url", "amqp://127.0.0.1/", "--name", "50%"),
+            "error: served:Patient: queue names are letters",
+        ),
         (("served:Patient", "--concurrency", "0"), "--concurrency"),
         (("served:Patient", "--colour", "red"), "--colour"),
     ],
