@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,8 +39,8 @@ class Peer:
     """The program that must be on the machine before anything can be installed."""
     installed: Callable[[], bool] = field(default=always, compare=False)
     """Whether its libraries are there."""
-    elsewhere: tuple[str, ...] = ()
-    """Encodings that tests of its own are about, in both roles."""
+    elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    """Encodings, by role, that tests of its own are about."""
     note: str = ""
     """Why it lacks an encoding or a role, for the table in docs/interop.md."""
 

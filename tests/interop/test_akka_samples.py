@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import subprocess
-import sys
 
 import pytest
 import shared_messages
 from shared_messages import AddRequest, AddResponse
 
 import amqproxy
-from tests.interop.peer import EXAMPLES, Peer
+from tests.interop.conftest import Seen
+from tests.interop.peer import Peer
+from tests.interop.peers.akka import PYTHON, RUBY
 from tests.interop.program import outcome, serving
 
-WORKER = str(EXAMPLES / "akka/worker.py")
-
-
-def has_amqp_gem() -> bool:
-    return subprocess.run(["ruby", "-ramqp", "-e", ""], capture_output=True, check=False).returncode == 0
-
-
-RUBY = Peer("Ruby, amqp", ("ruby", str(EXAMPLES / "akka/caller.rb")), None, ("json",), "ruby", has_amqp_gem)
-PYTHON = Peer("Python, pika", (sys.executable, str(EXAMPLES / "akka/caller.py")), None, ("json",), sys.executable)
+assert PYTHON.worker is not None
+WORKER = PYTHON.worker
 
 
 @pytest.fixture
@@ -32,16 +25,18 @@ def service() -> str:
 
 
 @pytest.mark.parametrize("sample", [pytest.param(RUBY, id="ruby"), pytest.param(PYTHON, id="python")])
-async def test_a_sample_gets_its_sum(sample: Peer, amqp_url: str, service: str) -> None:
+async def test_a_sample_gets_its_sum(sample: Peer, amqp_url: str, service: str, seen: Seen) -> None:
     sample.require()
+    seen(sample.name, "caller", "json")
     assert sample.caller is not None
     calculator = shared_messages.Calculator()
     async with amqproxy.connect(amqp_url) as mq, mq.serve(calculator, name=service, auto_delete=True):
         assert await outcome(*sample.caller, amqp_url, service) == ["1 + 2 = 3"]
 
 
-async def test_a_worker_of_the_originals_form_serves_our_proxy(amqp_url: str, service: str) -> None:
-    worker = serving(sys.executable, WORKER, amqp_url, service)
+async def test_a_worker_of_the_originals_form_serves_our_proxy(amqp_url: str, service: str, seen: Seen) -> None:
+    seen(PYTHON.name, "worker", "json")
+    worker = serving(*WORKER, amqp_url, service)
     async with worker, amqproxy.connect(amqp_url) as mq:
         calc = mq.proxy(shared_messages.Calculator, name=service)
         assert await calc.add(AddRequest(2, 3)) == AddResponse(2, 3, 5)
@@ -58,5 +53,5 @@ async def test_a_sample_gets_its_sum_from_a_worker_of_the_originals_form(
 ) -> None:
     sample.require()
     assert sample.caller is not None
-    async with serving(sys.executable, WORKER, amqp_url, service):
+    async with serving(*WORKER, amqp_url, service):
         assert await outcome(*sample.caller, amqp_url, service) == ["1 + 2 = 3"]

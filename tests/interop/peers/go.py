@@ -19,5 +19,6 @@ PEERS = [
         encodings=("json", "snappy-json", "gzip-json", "protobuf", "snappy-protobuf"),
         language="go",
         installed=installed,
+        note="its library for Thrift is left out",
     )
 ]

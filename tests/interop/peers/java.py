@@ -34,5 +34,6 @@ PEERS = [
         encodings=("json",),
         language="java",
         installed=installed,
+        note="a caller for JSON, which shows the class and no more",
     ),
 ]

@@ -23,7 +23,7 @@ PEERS = [
         encodings=("protobuf", "snappy-protobuf", "thrift", "snappy-thrift"),
         language="java",
         installed=(TARGET / "installed").exists,
-        elsewhere=("json", "snappy-json"),
+        elsewhere=dict.fromkeys(("caller", "worker"), ("json", "snappy-json")),
         note="its JSON has case classes, and no plain parameters",
     )
 ]

@@ -13,7 +13,7 @@ PEERS = [
         worker=None,
         encodings=(),
         language=sys.executable,
-        elsewhere=("json", "snappy-json", "protobuf", "snappy-protobuf"),
+        elsewhere=dict.fromkeys(("caller", "worker"), ("json", "snappy-json", "protobuf", "snappy-protobuf")),
         note="on RabbitMQ only, whose plugin it needs",
     )
 ]
