@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import broker, call, demo, serve
+from . import broker, call, demo, generate, serve
 from .help import prose
 
 HELP = prose("""
@@ -45,6 +45,7 @@ app.command(
     context_settings={"ignore_unknown_options": True},  # -2 is a number, see arguments.py
 )(call.command)
 app.command("broker", help=broker.HELP, epilog=broker.EPILOG)(broker.command)
+app.command("generate", help=generate.HELP, epilog=generate.EPILOG, no_args_is_help=True)(generate.command)
 app.command("demo", help=demo.HELP, epilog=demo.EPILOG)(demo.command)
 
 

@@ -23,7 +23,7 @@ def test_help_names_the_commands_and_teaches_by_example(invoke: Invoke) -> None:
         assert text in ended.out
 
 
-@pytest.mark.parametrize("command", ["serve", "call", "broker", "demo"])
+@pytest.mark.parametrize("command", ["serve", "call", "broker", "demo", "generate"])
 def test_each_command_has_examples_and_exit_codes(invoke: Invoke, command: str) -> None:
     ended = invoke(command, "--help")
     assert ended.code == 0
