@@ -9,7 +9,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format cover bench traffic soak conformance fuzz clean rabbitmq clients
+.PHONY: help demo test lint format cover bench traffic soak conformance fuzz clean rabbitmq clients interop codecs generated
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -36,9 +36,21 @@ bench: $(BIN)/.dev rabbitmq  ## calls per second, beside aio-pika, pika and C, a
 	@sh tests/apt-install.sh gcc libc6-dev librabbitmq-dev || true  # without them, it leaves C out
 	$(BIN)/python -m tests.bench $(ARGS)
 
-# Clients in other languages, for the tests that run them against the embedded broker.
+interop: $(BIN)/.dev rabbitmq clients  ## programs in other languages; writes docs/interop.md
+	$(BIN)/pytest tests/interop --write-interop $(ARGS)
+
+codecs: $(BIN)/.dev rabbitmq  ## what each encoding takes, alone and in a call
+	$(BIN)/python -m tests.bench.codecs $(ARGS)
+
+generated: $(BIN)/.dev  ## Python classes from proto/ and thrift/, and the programs that pages quote
+	@sh tests/apt-install.sh protobuf-compiler thrift-compiler
+	sh tests/generate_idl.sh
+	$(BIN)/python -m tests.pages
+
+# Programs and clients in other languages, for the tests that run them.
 clients:
-	@sh tests/clients/install.sh || true
+	@sh tests/apt-install.sh protobuf-compiler thrift-compiler || true
+	@for script in tests/clients/install.sh tests/interop/install/*.sh tests/generate/install.sh; do sh $$script || true; done
 
 conformance: $(BIN)/.dev rabbitmq  ## the embedded broker against RabbitMQ, at length; writes docs/conformance.md
 	$(BIN)/python -m tests.differential --sequences 2000 --write docs/conformance.md $(ARGS)
@@ -54,7 +66,8 @@ fuzz: $(BIN)/.dev  ## the embedded broker against ten minutes of nonsense
 	$(BIN)/python -m tests.fuzz --seconds 600 $(ARGS)
 
 clean:  ## remove all that make made
-	rm -rf tests/clients/go/client tests/clients/java/lib tests/clients/node/node_modules
+	rm -rf tests/clients/go/client tests/clients/java/lib tests/clients/node/node_modules tests/generate/java/lib
+	rm -rf examples/go/bin examples/java/target examples/node/node_modules examples/scala/target tests/vectors/java/target
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist htmlcov .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from .options import ServeOptions
 
-
 NAME = re.compile(r"[a-zA-Z0-9\-_.:@#,/+ ]*")
 """The names that aiormq declares; AMQP 0-9-1 asks for fewer, RabbitMQ takes any."""
 
