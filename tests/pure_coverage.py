@@ -22,6 +22,7 @@ MODULES = {
             "errors",
             "fields",
             "frames",
+            "messages",
             "options",
             "properties",
             "signature",
@@ -30,7 +31,12 @@ MODULES = {
             "wire",
         )
     },
-    "amqproxy/codecs/json.py": "tests/unit/test_json.py",
+    **{
+        f"amqproxy/codecs/{name}.py": f"tests/unit/test_{name}.py"
+        for name in ("compression", "json", "protobuf", "registry", "thrift")
+    },
+    "amqproxy/codecs/__init__.py": "tests/unit/test_registry.py",
+    "amqproxy/codecs/protobuf_flaws.py": "tests/unit/test_protobuf.py",
     **{
         f"amqproxy/broker/{name}.py": f"tests/unit/broker/test_{name}.py"
         for name in (
