@@ -53,15 +53,17 @@ class Line:
 
     __slots__ = (
         *("_counter", "_format", "_loop", "_max_in_flight", "_prefix", "_timer", "_timer_at"),
-        *("calls", "lane", "reply_to"),
+        *("calls", "lane", "reply_to", "unique"),
     )
 
-    def __init__(self, reply_to: bytes, max_in_flight: int, prefix: bytes) -> None:
+    def __init__(self, reply_to: bytes, max_in_flight: int, prefix: bytes, unique: bytes) -> None:
         self.lane: Lane = None  # type: ignore[assignment]  # set before the line is handed out
         self.reply_to = reply_to
         self.calls: Calls[Answer] = Calls()
         self._loop = asyncio.get_running_loop()
         self._prefix = prefix
+        self.unique = unique
+        """What makes a message id of a correlation id that others may have as well."""
         self._format = b"%b%010d" if prefix.isdigit() else b"%b%010x"
         self._counter = 0
         self._max_in_flight = max_in_flight
@@ -77,6 +79,11 @@ class Line:
     def id_length(self) -> int:
         """The length of all of them."""
         return len(self._prefix) + COUNTER_LENGTH
+
+    @property
+    def message_id_length(self) -> int:
+        """The length of all message ids."""
+        return len(self.unique) + self.id_length
 
     @property
     def ready(self) -> bool:
@@ -98,7 +105,7 @@ class Line:
         self._counter += 1
         id = self._format % (self._prefix, self._counter)
         try:
-            self.lane.publish(destination, form.properties(id, message_id or id), body, alone=not pending)
+            self.lane.publish(destination, form.properties(id, message_id or self.unique + id), body, alone=not pending)
         except ValueError as error:
             raise MessageTooLarge(f"the headers are too large: {error}") from None
         answer = Answer(self._loop)
@@ -223,9 +230,11 @@ class Caller:
         return self._register(exchange, line)
 
     def _line(self, reply_to: bytes) -> Line:
-        # Made as `secrets` does, without importing all of hashlib.
-        prefix = urlsafe_b64encode(os.urandom(12)) if self._numbers is None else b"%d" % next(self._numbers)
-        return Line(reply_to, self.connection.options.max_in_flight, prefix)
+        secret = urlsafe_b64encode(os.urandom(12))  # as `secrets` does, without importing all of hashlib
+        limit = self.connection.options.max_in_flight
+        if self._numbers is None:
+            return Line(reply_to, limit, secret, b"")
+        return Line(reply_to, limit, b"%d" % next(self._numbers), secret)
 
     async def _open_lane(self, link: Link, line: Line, exchange: str) -> OpenLane:
         def closed(error: Exception) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from .errors import ContractError
-from .messages import Form, check_name, form_of, message_names, new_message
+from .messages import Form, Style, check_name, form_of, naming, new_message
 from .options import CallOptions, ServeOptions, changed
 from .signature import arguments_types, message_by_position, signature_of
 from .wire import reply_class, request_class
@@ -254,11 +254,12 @@ def _method(service: str, name: str, function: Any, owner: str | None) -> Method
     parameters = list(signature.parameters.values())
     title = f"{title}{signature}"
     result = Any if signature.return_annotation is inspect.Signature.empty else signature.return_annotation
-    requests = message_names(parameters[0].annotation) if len(parameters) == 1 else ()
-    single = next(iter(requests), None)
-    alias, replies = request_class(service, name), message_names(result) or (reply_class(service, name),)
+    requests = naming(parameters[0].annotation) if len(parameters) == 1 else {}
+    single = requests.get("sent")
+    replies = naming(result)
+    alias, reply = request_class(service, name), replies.get("sent") or reply_class(service, name)
     try:
-        for wire_name in (alias, *requests, *replies):
+        for wire_name in (alias, reply, *requests.values(), *replies.values()):
             check_name("message class", wire_name)
         if single:
             request_type = parameters[0].annotation
@@ -275,9 +276,9 @@ def _method(service: str, name: str, function: Any, owner: str | None) -> Method
         name=name,
         title=title,
         request_class=single or alias,
-        reply_class=replies[0],
+        reply_class=reply,
         alias=alias,
-        names=_names(alias, requests, replies, forms),
+        names=_names(alias, requests, replies, reply),
         forms=forms,
         request_type=request_type,
         positional_type=positional_type,
@@ -293,12 +294,11 @@ def _method(service: str, name: str, function: Any, owner: str | None) -> Method
     )
 
 
-def _names(alias: str, requests: tuple[str, ...], replies: tuple[str, ...], forms: frozenset[Form]) -> dict[str, str]:
-    """The reply's name for each name of the request: Java's for Java's, protobuf's for protobuf's; those come last."""
-    named = dict.fromkeys((alias, *requests), replies[0])
-    if forms == {"protobuf"}:
-        named.update(zip(reversed(requests[1:]), reversed(replies), strict=False))
-    return named
+def _names(alias: str, requests: Mapping[Style, str], replies: Mapping[Style, str], reply: str) -> dict[str, str]:
+    """The reply's name for each name of the request: Java's for Java's, protobuf's for protobuf's."""
+    named = {alias: reply}
+    styles: tuple[Style, ...] = ("protobuf", "java", "sent")  # one that is two of them counts as the latter
+    return named | {requests[style]: replies.get(style, reply) for style in styles if style in requests}
 
 
 def _check_distinct(contract: Contract) -> None:

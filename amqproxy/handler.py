@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from traceback import format_exception
@@ -68,11 +68,19 @@ class Handler:
 class HandlerTable:
     """All handlers of one served object, by the content type and the content encoding of requests.
 
-    Those of the encodings that callers use unless told otherwise are made at once, so that a type that cannot travel is
-    told of when the worker starts; the others are made when they are first asked for.
+    Those of the encodings that callers use unless told otherwise, and of the user's codecs, are made at once, so that a
+    type that cannot travel is told of when the worker starts; the others are made when they are first asked for.
     """
 
-    def __init__(self, target: Any, contract: Contract, codecs: Mapping[str, Codec], threads: Executor) -> None:
+    def __init__(
+        self,
+        target: Any,
+        contract: Contract,
+        codecs: Mapping[str, Codec],
+        threads: Executor,
+        further: Iterable[Codec] = (),
+    ) -> None:
+        """Read `codecs`, of which `further` are the user's."""
         self._by_properties: dict[tuple[bytes | None, bytes | None], Handler] = {}
         self._target = target
         self._contract = contract
@@ -83,7 +91,7 @@ class HandlerTable:
             if not any(carries(codec, method) for codec in codecs.values()):
                 forms = " and ".join(sorted(method.forms))
                 raise ContractError(f"{method.title}: no encoding carries messages that are {forms} at once")
-            for encoding in dict.fromkeys((natural_encoding(method), JSON)):
+            for encoding in dict.fromkeys((natural_encoding(method), JSON, *(codec.name for codec in further))):
                 if carries(codecs[encoding], method):
                     self._add(method, codecs[encoding])
 
@@ -106,7 +114,10 @@ class HandlerTable:
         carried = [method for method in methods if carries(codec, method)]
         if not carried:
             raise refusal("unimplemented", not_carried(codec, methods[0], self._codecs.values()))
-        self._add(carried[0], codec)
+        try:
+            self._add(carried[0], codec)
+        except ContractError as error:  # of a codec that carries the form, and not this type
+            raise refusal("unimplemented", str(error)) from error
         return self._by_properties[content_type, encoding]
 
     def _add(self, method: Method, codec: Codec) -> None:

@@ -15,6 +15,8 @@ MessageClass = TypeVar("MessageClass", bound=type)
 Form = Literal["plain", "protobuf", "thrift"]
 """Who writes a value: we do (dataclasses and their like, built-in types), or generated code."""
 
+Style = Literal["sent", "java", "protobuf"]
+
 _MESSAGE = "__amqproxy_message__"
 
 
@@ -50,33 +52,35 @@ def form_of(kind: Any) -> Form:
     """The form of a type; annotations that are no classes are plain."""
     if not isinstance(kind, type):
         return "plain"
-    if hasattr(kind, "DESCRIPTOR") and hasattr(kind, "SerializeToString"):
+    if getattr(kind, "DESCRIPTOR", None) is not None and hasattr(kind, "SerializeToString"):
         return "protobuf"
     if hasattr(kind, "thrift_spec") and hasattr(kind, "read") and hasattr(kind, "write"):
         return "thrift"
     return "plain"
 
 
-def message_names(kind: Any) -> tuple[str, ...]:
-    """All names under which a message class is known, the one that it is sent under first; none if it is no message.
+def naming(kind: Any) -> dict[Style, str]:
+    """The names under which a message class is known: the one that it is sent under, Java's, and protobuf's.
 
-    A subclass is not its parent's message.
+    Nothing if it is no message. A subclass is not its parent's message.
     """
     if not isinstance(kind, type):
-        return ()
+        return {}
     given = vars(kind).get(_MESSAGE)
-    names = [given] if isinstance(given, str) else []
-    match form_of(kind):
-        case "protobuf":
-            names += [class_name(kind), kind.DESCRIPTOR.full_name]  # type: ignore[attr-defined]  # it has one
-        case "thrift" if not names:
-            names.append(class_name(kind))
-    return tuple(dict.fromkeys(names))
+    names: dict[Style, str] = {}
+    if isinstance(given, str):
+        names["sent"] = given
+    elif form_of(kind) != "plain":
+        names["sent"] = class_name(kind)
+    if form_of(kind) == "protobuf":
+        descriptor = kind.DESCRIPTOR  # type: ignore[attr-defined]  # it has one
+        names |= {"java": java_name(descriptor), "protobuf": descriptor.full_name}
+    return names
 
 
 def message_name(kind: Any) -> str | None:
     """The name under which a message class is sent, or None if `kind` is not one."""
-    return next(iter(message_names(kind)), None)
+    return naming(kind).get("sent")
 
 
 def java_name(descriptor: Any) -> str:

@@ -11,6 +11,7 @@ from .answer import Reply
 from .caller import Caller, Expired, Line, Returned
 from .codecs import Codec, DecodingFailed, Mismatch, Shape, carries, listing, natural_encoding, not_carried
 from .codecs.compression import COMPRESSIONS, Compression
+from .codecs.guarded import Guarded
 from .codecs.registry import codecs, missing_extra
 from .contract import Contract, Method, MethodOptions, contract_of
 from .deadline import Deadline
@@ -26,7 +27,7 @@ from .errors import (
     Overloaded,
     Unroutable,
 )
-from .messages import check_name, form_of, message_names
+from .messages import check_name, form_of, message_name, naming
 from .options import CallOptions, changed
 from .wire import FAILURE_CONTENT_TYPE, JSON, RequestForm, decode_failure, request_class
 
@@ -72,7 +73,7 @@ class Target:
     def codec(self, encoding: str | Codec) -> Codec:
         """The codec of a content encoding, or the one that was given itself."""
         limit = self.caller.connection.options.max_decompressed_bytes
-        return codecs(limit)[encoding] if isinstance(encoding, str) else encoding
+        return codecs(limit)[encoding] if isinstance(encoding, str) else Guarded(encoding)
 
 
 def check_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -185,7 +186,7 @@ class RemoteMethod:
             reply = await answer
         except BaseException as error:
             line.calls.cancelled(id)
-            reply = await self._recover(error, body, id, deadline)
+            reply = await self._recover(error, body, line.unique + id, deadline)
         if reply[0] == FAILURE_CONTENT_TYPE:
             raise self._failure(reply[2])
         return self._decode(reply)
@@ -225,6 +226,7 @@ class RemoteMethod:
             reply_to=line.reply_to,
             timeout=timeout,
             id_length=line.id_length,
+            message_id_length=line.message_id_length,
             priority=self._options.priority,
             headers=self._options.headers,
         )
@@ -448,10 +450,9 @@ def remote_method(target: Target, name: str) -> RemoteMethod:
 
 def _message_method(target: Target, request: Any) -> RemoteMethod:
     """The method for one message class of a service of which only the name is known."""
-    names = message_names(type(request))
-    if not names:
+    name = message_name(type(request))
+    if name is None:
         raise ContractError(f"{type(request).__name__} is no message class; mark it with @amqproxy.message(…)")
-    name = names[0]
     if (form := form_of(type(request))) != "plain":
         raise ContractError(
             f"{name} is a message of {form}, whose replies need a class: make the proxy from the service's"
@@ -477,8 +478,8 @@ def _typed_method(target: Target, method: Method) -> RemoteMethod:
         others = codecs(target.caller.connection.options.max_decompressed_bytes).values()
         raise ContractError(not_carried(codec, method, others))
     name = method.request_class
-    if options.protobuf_names == "protobuf" and form_of(method.request_type) == "protobuf":
-        name = message_names(method.request_type)[-1]
+    if method.takes_message and options.protobuf_names == "protobuf":
+        name = naming(method.request_type).get("protobuf", name)
     remote = _make(target, method.name, name, options, Payload(method, codec))
     remote.__doc__ = method.doc
     remote.__signature__ = method.signature  # type: ignore[attr-defined]  # what inspect and IDEs look for

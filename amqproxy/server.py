@@ -113,7 +113,7 @@ class Worker:
         target = instance_of(self._target)
         self._threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=self.contract.name)
         known = codecs(self._connection.options.max_decompressed_bytes, self.options.codecs)
-        handlers = HandlerTable(target, self.contract, known, self._threads)
+        handlers = HandlerTable(target, self.contract, known, self._threads, self.options.codecs)
         if hasattr(type(target), "__aenter__"):
             await target.__aenter__()
             self._entered = target

@@ -115,7 +115,7 @@ def _foreign_detail(failure: Failure) -> FailureDetail:
 class RequestForm:
     """The properties of all requests that one method sends over one link, encoded but for the two ids.
 
-    Ids have one fixed length, so all other bytes are made once.
+    Ids of either kind have one fixed length, so all other bytes are made once.
     """
 
     __slots__ = ("_between", "_front")
@@ -128,6 +128,7 @@ class RequestForm:
         reply_to: bytes,
         timeout: float,
         id_length: int,
+        message_id_length: int | None = None,
         priority: int | None = None,
         headers: Mapping[str, Any] | None = None,
     ) -> None:
@@ -140,9 +141,9 @@ class RequestForm:
             priority=priority,
         ).encode()
         flags = int.from_bytes(ahead[:2], "big") | CORRELATION_ID | REPLY_TO | EXPIRATION | MESSAGE_ID
-        length = bytes((id_length,))
-        self._front = flags.to_bytes(2, "big") + ahead[2:] + length
-        self._between = encode_short_string(reply_to) + encode_short_string(b"%d" % milliseconds) + length
+        self._front = flags.to_bytes(2, "big") + ahead[2:] + bytes((id_length,))
+        between = encode_short_string(reply_to) + encode_short_string(b"%d" % milliseconds)
+        self._between = between + bytes((message_id_length or id_length,))
 
     def properties(self, correlation_id: bytes, message_id: bytes) -> bytes:
         """The properties of one request, encoded."""

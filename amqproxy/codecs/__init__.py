@@ -69,7 +69,10 @@ class Nothing:
 
 
 class Codec(Protocol):
-    """A serializer. One of yours is a class like this, given to a proxy as `encoding=` and to a worker in `codecs=`."""
+    """A serializer. One of yours is a class like this, given to a proxy as `encoding=` and to a worker in `codecs=`.
+
+    What else it raises than is said here counts as EncodingFailed or DecodingFailed; what it writes is `bytes`.
+    """
 
     @property
     def name(self) -> str:

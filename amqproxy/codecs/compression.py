@@ -123,7 +123,7 @@ def _from_zstd(body: bytes, limit: int) -> bytes:
     head = _ZstdHead(body)
     if head.window > max(limit, 8 << 20):  # of 8 MiB each decoder should be capable (RFC 8878, 3.1.1.1.2)
         raise TooMuch(f"it asks for a window of more than {max(limit, 8 << 20)} bytes")
-    _check_length(body, head.end_of_frame(body))
+    _check_length(body, head.end_of_frame(body, _most_blocks(body, limit)))
     return _within(cramjam.zstd.decompress_into, body, limit)
 
 
@@ -146,14 +146,16 @@ class _ZstdHead:
             base = 1 << (10 + (body[5] >> 3))
             self.window = base + base // 8 * (body[5] & 7)
 
-    def end_of_frame(self, body: bytes) -> int:
+    def end_of_frame(self, body: bytes, most_blocks: int) -> int:
         """Where the frame ends: after its last block, and the checksum."""
-        place, last = self.size, False
-        while not last:
+        place = self.size
+        for _ in range(most_blocks):
             header = int.from_bytes(_part(body, place, 3), "little")
-            last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
+            last, kind, size = header & 1, header >> 1 & 3, header >> 3
             place += 3 + (1 if kind == 1 else size)  # one byte stands for a block of nothing else
-        return place + self.checksum
+            if last:
+                return place + self.checksum
+        raise ValueError("it has too many blocks for its size")
 
 
 def _lz4(body: bytes) -> bytes:
@@ -161,19 +163,27 @@ def _lz4(body: bytes) -> bytes:
 
 
 def _from_lz4(body: bytes, limit: int) -> bytes:
-    _check_length(body, _end_of_lz4_frame(body))
+    _check_length(body, _end_of_lz4_frame(body, _most_blocks(body, limit)))
     return _within(cramjam.lz4.decompress_into, body, limit)
 
 
-def _end_of_lz4_frame(body: bytes) -> int:
+def _end_of_lz4_frame(body: bytes, most_blocks: int) -> int:
     """Where a frame ends (LZ4 Frame Format Description, 1.6.1)."""
     if len(body) < 7 or body[:4] != b"\x04\x22\x4d\x18":
         raise ValueError("it does not begin as a frame")
     flags = body[4]
     place = 7 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0)
-    while size := int.from_bytes(_part(body, place, 4), "little"):
+    for _ in range(most_blocks):
+        size = int.from_bytes(_part(body, place, 4), "little")
+        if size == 0:
+            return place + 4 + (4 if flags & 4 else 0)
         place += 4 + (size & 0x7FFFFFFF) + (4 if flags & 16 else 0)
-    return place + 4 + (4 if flags & 4 else 0)
+    raise ValueError("it has too many blocks for its size")
+
+
+def _most_blocks(body: bytes, limit: int) -> int:
+    """More blocks than any encoder writes; walking over all that a body has room for would take seconds."""
+    return 64 + len(body) // 64 + limit // 65536
 
 
 def _part(body: bytes, place: int, size: int) -> bytes:
@@ -193,8 +203,6 @@ def _check_length(body: bytes, end: int) -> None:
 
 def _within(decompress_into: Callable[[bytes, bytearray], int], body: bytes, limit: int) -> bytes:
     """The content of a frame that does not reliably tell its size: tried with more and more room, up to the limit."""
-    if not body:
-        raise ValueError("it is empty")
     room = min(FIRST_GUESS * len(body) + 64, limit)
     while True:
         content = bytearray(room)

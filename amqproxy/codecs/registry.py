@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 from . import Codec
 from .compression import COMPRESSIONS, Compressed
+from .guarded import Guarded
 from .json import JSON
 from .protobuf import Protobuf
 from .thrift import Thrift
@@ -29,10 +30,9 @@ def codecs(limit: int, further: Iterable[Codec] = ()) -> Mapping[str, Codec]:
     """
     known = _own(limit)
     for codec in further:
-        more = _within_compressions(codec, limit)
-        if taken := known.keys() & more.keys():
-            raise ValueError(f"there is an encoding {min(taken)!r} already")
-        known = {**known, **more}
+        if codec.name in known:
+            raise ValueError(f"there is an encoding {codec.name!r} already")
+        known = {**known, **_within_compressions(Guarded(codec), limit)}
     return known
 
 
