@@ -46,6 +46,10 @@ def package_of(service: Service) -> str:
     return Names(KEYWORDS | _PREDECLARED | {"main"}).take(name if name[0].isalpha() else f"x{name}")
 
 
+_OF_ARRAYS = ("MarshalJSON", "UnmarshalJSON")
+"""The methods of what is written as an array, which no field can be called by."""
+
+
 def source(order: Order) -> Source:
     """The file `…_client.go`."""
     service = order.service
@@ -105,7 +109,7 @@ class _Writer:
         """The arguments as a struct, if there are options to embed: encoding/json leaves out what is nil in them."""
         if not options:
             return ""
-        fields = self._fields(Field(each.name, each.shape) for each, _ in required)
+        fields = self._fields([Field(each.name, each.shape) for each, _ in required], reserved=[options])
         lines = [f"\t\t{line}" for line in (*fields, f"*{options}")]
         values = ", ".join([*(local for _, local in required), "options"])
         return "\n".join(["\targuments := struct {", *lines, f"\t}}{{{values}}}\n"])
@@ -128,23 +132,26 @@ class _Writer:
             return fill("go/choice.go", doc=doc, name=name, type=kind, members=_tabbed(lines)).rstrip("\n")
         if not named.is_array:
             return self._struct("go/record.go", name, doc, named.fields)
-        names = Names()
+        names = Names(_OF_ARRAYS)
         places = [names.take(_pascal(each.name)) for each in named.fields]
         return self._struct(
             "go/array.go",
             name,
             doc,
             [Field(each.name, each.shape) for each in named.fields],
+            reserved=_OF_ARRAYS,
             values=", ".join(f"v.{place}" for place in places),
             places=", ".join(f"&v.{place}" for place in places),
         )
 
-    def _struct(self, template: str, name: str, doc: str, fields: Iterable[Field], **pieces: str) -> str:
-        lines = "".join(f"\t{line}\n" for line in self._fields(fields))
+    def _struct(
+        self, template: str, name: str, doc: str, fields: Iterable[Field], reserved: Iterable[str] = (), **pieces: str
+    ) -> str:
+        lines = "".join(f"\t{line}\n" for line in self._fields(fields, reserved))
         return fill(template, doc=doc, name=name, fields=lines, **pieces).rstrip("\n")
 
-    def _fields(self, fields: Iterable[Field]) -> list[str]:
-        names = Names()
+    def _fields(self, fields: Iterable[Field], reserved: Iterable[str] = ()) -> list[str]:
+        names = Names(reserved)
         rows = []
         for each in fields:
             kind = self.type(each.shape) if each.required else self._optional(each)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,9 @@ import msgspec
 from msgspec import inspect as described
 
 from .naming import Names
+
+_NAME = re.compile(r"[\w.$@ -]+")
+"""Names of fields that each language can spell."""
 
 Kind = Literal["any", "none", "bool", "int", "float", "text", "bytes"]
 
@@ -171,6 +175,8 @@ class Shapes:
         return Nullable(parts[0]) if node.includes_none else parts[0]
 
     def _record(self, node: Any) -> Shape:
+        if not all(_NAME.fullmatch(each.encode_name) for each in node.fields if hasattr(each, "encode_name")):
+            return ANY  # Go, for one, could not spell such a name
         if id(node) not in self._keys:  # set before its fields are looked at, which may lead back to it
             key = self._keys[id(node)] = self._names.take(node.cls.__name__)
             is_array = isinstance(node, described.NamedTupleType) or getattr(node, "array_like", False)

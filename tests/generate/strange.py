@@ -60,6 +60,15 @@ class Nobody(NamedTuple):
     pass
 
 
+class Marshaller(NamedTuple):
+    marshal_json: int
+    unmarshal_json: int
+
+
+class Odd(msgspec.Struct):
+    quoted: int = msgspec.field(name="a `ticked`, name")
+
+
 class Model(pydantic.BaseModel):
     x: int
 
@@ -128,6 +137,9 @@ class Strange:
 
         Returns: nothing; see {@link this} & <that>.
         """
+
+    def search(self, search_options: dict[str, int], odd: Odd, marshaller: Marshaller, limit: int = 10) -> Odd:
+        return odd
 
     def URL(
         self, when: date, at: time, for_: timedelta, pairs: Mapping[int, Sequence[tuple[str, int]]]

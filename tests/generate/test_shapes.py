@@ -139,6 +139,7 @@ def shape_of(kind: Any) -> tuple[Shape, dict[str, Record | Choice]]:
         (Literal[1, None], Nullable(OneOf("int", (1,)))),
         (Literal[1, "a"], ANY),
         (Model, ANY),
+        (msgspec.defstruct("Odd", [("a", int, msgspec.field(name="a `ticked`, name"))]), ANY),
     ],
 )
 def test_types_have_shapes(kind: Any, shape: Shape) -> None:
