@@ -30,7 +30,7 @@ class ConnectOptions:
     max_body_bytes: int = 16 * 1024 * 1024
     """The largest body sent or taken, RabbitMQ 4's own limit; a larger one is MessageTooLarge, or refused by the
     worker. A broker that turns out to take less lowers it."""
-    max_decompressed_bytes: int = 64 * 1024 * 1024
+    max_decompressed_bytes: int = 16 * 1024 * 1024
     """The largest content that a compressed body may hold; what claims more is refused before it is decompressed."""
     correlation_ids: Literal["secret", "counter"] = "secret"
     """What correlation ids look like: with "secret" nobody can guess one; with "counter" they are whole numbers of 18
@@ -117,7 +117,8 @@ class ServeOptions:
     codecs: tuple[Any, ...] = ()
     """Codecs of yours, besides the own ones, that callers may use: see `amqproxy.codecs.Codec`."""
     requeue_once: bool = False
-    """Whether a request that failed goes back to its queue once, to be tried again, before the failure is told."""
+    """Whether a request that failed goes back to its queue once, to be tried again, before the failure is told. One
+    that was redelivered for another reason, such as the end of a worker, is not tried again."""
     failure_details: bool = True
     """Whether failures hold the field `error`, besides the two that the Akka AMQP proxies know."""
     debug: bool = False

@@ -13,7 +13,7 @@ import msgspec
 
 from ..errors import ContractError
 from ..messages import Form
-from . import DecodingFailed, Mismatch, Nothing, Shape
+from . import DecodingFailed, HoldsTooMuch, Mismatch, Nothing, Shape
 from .protobuf_flaws import Search, missing, search
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class ProtobufShape:
         return value
 
 
+MAX_VALUES = 1 << 20
+"""The most commas in the JSON of a message: its parser, in Python, takes microseconds for each value."""
 _JSON_NAMES = {list: "array", NoneType: "null"}
 """What JSON calls some types, as msgspec's errors do."""
 
@@ -111,6 +113,8 @@ class ProtobufJSONShape:
         from google.protobuf import json_format
 
         name = self._kind.DESCRIPTOR.full_name
+        if body.count(b",") > MAX_VALUES:
+            raise HoldsTooMuch(f"it has more than {MAX_VALUES} values, which protobuf's JSON is too slow for")
         try:
             plain = msgspec.json.decode(body)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:

@@ -7,14 +7,15 @@ is used. The library is an extra; it is imported only once there is a class of i
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from inspect import ismethod
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ContractError
 from ..messages import Form
-from . import DecodingFailed, Mismatch, Nothing, Shape
-from .thrift_flaws import REPLACEMENT, flaw, replaced
+from . import DecodingFailed, HoldsTooMuch, Mismatch, Nothing, Shape
+from .thrift_flaws import REPLACEMENT, flaw, lack, may_hold_empty_structs, replaced
 
 if TYPE_CHECKING:
     from ..contract import Method
@@ -25,7 +26,9 @@ STOP = b"\0"
 
 
 MAX_ELEMENTS = 1 << 20
-"""The most elements that one container may have: an empty struct takes one byte on the wire, and 130 in memory."""
+"""The most elements that one container may have."""
+MAX_STRUCTS = 1 << 22
+"""The most bytes of zero, where each may be an empty struct: that one takes a byte on the wire, and 130 in memory."""
 REAL_REPLACEMENT = REPLACEMENT.encode()
 """Where the body has this, a text may well hold it."""
 
@@ -59,16 +62,15 @@ class Thrift:
 class ThriftShape:
     """One struct, as a protocol of Thrift writes it."""
 
-    __slots__ = ("_buffer", "_kind", "_protocol", "_read")
+    __slots__ = ("_buffer", "_counts", "_kind", "_protocol", "_read")
 
     def __init__(self, kind: Any, compact: bool) -> None:
-        from thrift.protocol.TBinaryProtocol import TBinaryProtocolAccelerated
-        from thrift.protocol.TCompactProtocol import TCompactProtocolAccelerated
         from thrift.transport.TTransport import TMemoryBuffer
 
         self._kind = kind
+        self._counts = may_hold_empty_structs(kind)
         self._buffer = TMemoryBuffer
-        self._protocol = TCompactProtocolAccelerated if compact else TBinaryProtocolAccelerated
+        self._protocol = _protocol(compact)
         # Exceptions, and structs that are immutable, are made by their class; others read into an instance.
         self._read = kind.read if ismethod(kind.read) else self._read_into
 
@@ -95,13 +97,15 @@ class ThriftShape:
 
     def decode(self, body: bytes) -> Any:
         """The struct; DecodingFailed also if a required field is missing, or bytes follow it."""
+        if self._counts and body.count(b"\0") > MAX_STRUCTS:
+            raise HoldsTooMuch(f"it may hold more than {MAX_STRUCTS} structs, which is the most")
         buffer = self._buffer(body)
         size = len(body)  # no string can be longer; so what one claims allocates no more
         limits = {"string_length_limit": size, "container_length_limit": min(size, MAX_ELEMENTS)}
         try:
             value = self._read(self._protocol(buffer, **limits))
-            problem = flaw(value)
-            if problem is None and replaced(value) and REAL_REPLACEMENT not in body:
+            problem = lack(value)
+            if problem is None and not body.isascii() and replaced(value) and REAL_REPLACEMENT not in body:
                 problem = "a text is not UTF-8"
         except Exception as error:  # generated code and the extension raise whatever they stumble upon
             raise DecodingFailed(f"no {self._kind.__name__}: {_text(error)}") from error
@@ -110,6 +114,27 @@ class ThriftShape:
         if left := size - buffer.cstringio_buf.tell():
             raise DecodingFailed(f"no {self._kind.__name__}: {left} bytes follow it")
         return value
+
+
+@cache
+def _protocol(compact: bool) -> Any:
+    """The class of a protocol, which uses the C extension where that is there."""
+    from thrift.protocol.TBinaryProtocol import TBinaryProtocolAccelerated
+    from thrift.protocol.TCompactProtocol import TCompactProtocolAccelerated
+    from thrift.Thrift import TType
+
+    base: Any = TCompactProtocolAccelerated if compact else TBinaryProtocolAccelerated
+
+    class Protocol(base):  # type: ignore[misc]  # the library has no types
+        """Without the extension, the library reads bytes that it passes over as text, which they need not be."""
+
+        def skip(self, kind: int, *depth: int) -> None:
+            if kind == TType.STRING:
+                self.readBinary()
+            else:
+                super().skip(kind, *depth)
+
+    return Protocol
 
 
 def _text(error: Exception) -> str:

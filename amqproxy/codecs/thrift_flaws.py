@@ -6,7 +6,7 @@ out once for each class.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -115,6 +115,61 @@ def _map_of(look_at_key: Look, look_at_value: Look) -> Look:
         return None
 
     return look
+
+
+def lack(value: Any) -> str | None:
+    """The first required field that a struct lacks, or a struct in it; what was read has the right types already."""
+    return flaw(value) if _can_lack(value.__class__) else None
+
+
+@lru_cache(maxsize=1024)
+def _can_lack(kind: Any) -> bool:
+    """Whether a field can be missing in a struct of this kind, at any depth."""
+    return any(not may_be_empty(one) for one in _kinds_in(kind))
+
+
+@lru_cache(maxsize=1024)
+def may_hold_empty_structs(kind: Any) -> bool:
+    """Whether containers in a struct of this kind may be full of structs that take one byte each."""
+    held = {
+        inner for one in _kinds_in(kind) for field in one.thrift_spec or () if field for inner in _in_container(field)
+    }
+    return any(map(may_be_empty, held))
+
+
+def may_be_empty(kind: Any) -> bool:
+    """Whether a struct has no required field."""
+    try:
+        kind().validate()
+    except Exception:  # a TProtocolException, whose class is the library's
+        return False
+    return True
+
+
+def _kinds_in(kind: Any) -> set[Any]:
+    """This kind of struct, and all that can be in one."""
+    found, waiting = {kind}, [kind]
+    while waiting:
+        for field in waiting.pop().thrift_spec or ():
+            inner = set(_structs(field[1], field[3])) - found if field else set()
+            found |= inner
+            waiting += inner
+    return found
+
+
+def _structs(kind: int, spec: Any) -> Iterator[Any]:
+    """The kinds of struct that a type is made of, those inside of them left out."""
+    if kind == STRUCT:
+        yield spec[0]
+    elif kind == MAP:
+        yield from _structs(spec[0], spec[1])
+        yield from _structs(spec[2], spec[3])
+    elif kind in (SET, LIST):
+        yield from _structs(spec[0], spec[1])
+
+
+def _in_container(field: Any) -> Iterator[Any]:
+    return _structs(field[1], field[3]) if field[1] != STRUCT else iter(())
 
 
 def replaced(value: Any) -> bool:

@@ -20,8 +20,10 @@ from stomp.connect import StompConnection12
 import amqproxy
 from amqproxy.testing import RabbitMQ, RabbitMQNotInstalled, rabbitmq
 from tests.conftest import missing
-from tests.interop.peer import EXAMPLES, ROOT
-from tests.interop.program import outcome, serving
+from tests.contract.raw import Raw
+from tests.interop.bad_requests import refuses
+from tests.interop.peer import EXAMPLES
+from tests.interop.program import ended, outcome, serving
 from tests.interop.table import Cell
 
 Note = Callable[[str, object], None]
@@ -84,20 +86,6 @@ async def divide(calc: Any, encoding: str, x: int, y: int) -> float:
     if encoding.endswith("json"):
         return float(await calc.divide(x, y))
     return float((await calc.divide_message(DivideRequest(x=x, y=y))).quotient)
-
-
-async def ended(*command: str) -> tuple[int | None, str, str]:
-    """The exit code of a program that fails, and what it said."""
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=pipe, stderr=pipe)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode, out.decode(), err.decode()
 
 
 class Stomp:
@@ -205,11 +193,16 @@ async def test_a_bad_request_is_answered_with_what_is_wrong(
                 assert reply.headers["content-encoding"] == "json"
                 assert reply.headers["correlation-id"] == "a:b\\c"
                 failure = json.loads(reply.body)
-                assert failure["error"]["code"] == code
+                assert (failure["error"]["code"], failure["error"]["executed"]) == (code, "no")
                 assert message in failure["message"]
                 # The worker survives, and an id in place of a correlation id is echoed just as well.
                 reply = await client.send(f"/amq/queue/{service}", good)
                 assert (reply.body, reply.headers["correlation-id"]) == (b"3", "id")
+
+
+async def test_its_worker_refuses_what_others_refuse(node: RabbitMQ, stomp_url: str, service: str) -> None:
+    async with Raw.connected(node.url) as raw, serving(*WORKER, stomp_url, service):
+        await refuses(raw, service, ENCODINGS)
 
 
 async def test_a_stomp_caller_is_not_told_that_there_is_no_worker(node: RabbitMQ, stomp_url: str, service: str) -> None:
@@ -272,7 +265,8 @@ async def test_what_a_killed_worker_had_goes_to_ours(node: RabbitMQ, stomp_url: 
                 process.kill()
                 await process.wait()
                 assert await asyncio.gather(*calls) == [2 * n for n in range(30)]
-                assert worker.answered == 30
+                # The call before those may come again: it was answered, and its acknowledgement perhaps not sent.
+                assert worker.answered in (30, 31)
         assert any(redelivered)
 
 
