@@ -7,6 +7,7 @@ they decorate, and `contract_of` reads it when a proxy or a worker is made.
 from __future__ import annotations
 
 import inspect
+import itertools
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -304,9 +305,10 @@ def _names(alias: str, requests: Mapping[Style, str], replies: Mapping[Style, st
 def _check_distinct(contract: Contract) -> None:
     taken: dict[tuple[str, bool], Method] = {}
     for each in contract.methods.values():
-        for wire_name in each.names:
-            # A class of protobuf and one of Thrift may share a name: the encoding tells them apart.
-            other = taken.setdefault((wire_name, "thrift" in each.forms), each)
+        # A class of protobuf and one of Thrift may share a name: the encoding tells them apart.
+        worlds = ["thrift" in each.forms] if each.forms else [False, True]
+        for wire_name, world in itertools.product(each.names, worlds):
+            other = taken.setdefault((wire_name, world), each)
             if other is not each:
                 raise ContractError(
                     f"{contract.title}: {other.name} and {each.name} both take {wire_name}; "

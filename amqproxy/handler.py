@@ -134,7 +134,9 @@ class HandlerTable:
                 _threads=None if inspect.iscoroutinefunction(function) else self._threads,
             )
             for encoding in (codec.name.encode(), *((b"", None) if codec.name == JSON else ())):
-                self._by_properties[name.encode(), encoding] = handler
+                other = self._by_properties.setdefault((name.encode(), encoding), handler).method
+                if other is not method:  # which only a codec of the user's that carries all forms can come to
+                    raise ContractError(f"{codec.name} carries {other.title} and {method.title}, both called {name}")
 
 
 def refusal(code: str, message: str, *, type: str = "ContractError", retryable: bool = False) -> RemoteError:

@@ -124,6 +124,9 @@ def new_message(kind: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     """A message made of its fields, given by position or by name; TypeError or ValueError if they do not fit."""
     if form_of(kind) != "protobuf" or not args:
         return kind(*args, **kwargs)
+    first = kind.DESCRIPTOR.fields[0].message_type if kind.DESCRIPTOR.fields else None
+    if len(args) == 1 and naming(type(args[0])) and getattr(args[0], "DESCRIPTOR", None) is not first:
+        raise TypeError(f"Expected `{kind.__name__}`, got `{type(args[0]).__name__}`")
     fields = [field.name for field in kind.DESCRIPTOR.fields]
     if len(args) > len(fields):
         raise TypeError(f"{kind.__name__} has {len(fields)} fields, but {len(args)} were given")

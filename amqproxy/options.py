@@ -57,8 +57,8 @@ class CallOptions:
     `amqproxy.codecs.Codec`); default: protobuf or thrift for methods whose messages those generated, else JSON."""
     compress_above: int | None = None
     """Requests of more bytes than this are compressed; their replies are, too. Default: the encoding alone decides."""
-    compression: str = "snappy"
-    """How they are compressed: snappy, zstd, gzip or lz4."""
+    compression: str | None = None
+    """How they are compressed: snappy (unless told otherwise), zstd, gzip or lz4."""
     protobuf_names: Literal["java", "protobuf"] = "java"
     """Whether messages of protobuf are sent under their Java class's name, or under their full name in protobuf."""
     exchange: str = ""
@@ -77,7 +77,10 @@ class CallOptions:
     def __post_init__(self) -> None:
         _flags(self, "idempotent")
         _whole(self, "priority", "max_in_flight", "compress_above")
-        _one_of(self, "compression", *COMPRESSION_NAMES)
+        _one_of(self, "compression", None, *COMPRESSION_NAMES)
+        if self.compression is not None and self.compress_above is None:
+            how = f'give compress_above, or encoding="{self.compression}-json" for all'
+            raise ValueError(f"compression says how, and not from which size on: {how}")
         _one_of(self, "protobuf_names", "java", "protobuf")
         if self.compress_above is not None and self.compress_above < 0:
             raise ValueError(f"compress_above is 0 or more bytes, not {self.compress_above}")
@@ -165,9 +168,9 @@ def check_number(name: str, value: Any) -> None:
         raise ValueError(f"{name} is 0 or more and finite, not {value!r}")
 
 
-def _one_of(options: Any, name: str, *values: str) -> None:
+def _one_of(options: Any, name: str, *values: str | None) -> None:
     if getattr(options, name) not in values:
-        raise ValueError(f"{name} is {', '.join(map(repr, values))}, not {getattr(options, name)!r}")
+        raise ValueError(f"{name} is {', '.join(repr(v) for v in values if v)}, not {getattr(options, name)!r}")
 
 
 def _check_codec(codec: Any) -> None:

@@ -39,6 +39,9 @@ WORTH_TELLING = 0.95
 RETRY_SECONDS = 0.1
 """Between the tries of an idempotent call whose links keep breaking."""
 
+DEFAULT_COMPRESSION = "snappy"
+"""The one that takes least of the processor, and that the Akka AMQP proxies know."""
+
 _STATE = "__amqproxy_proxy__"
 
 
@@ -85,6 +88,8 @@ def check_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
             raise ValueError(f"there is no encoding {encoding!r}; there are {listing(known)}")
         if problem := missing_extra(encoding):
             raise ValueError(problem)
+        if options.get("compress_above") is not None and encoding.partition("-")[0] in COMPRESSIONS:
+            raise ValueError(f"{encoding} is compressed already: compress_above is for encodings that are not")
     return options
 
 
@@ -312,8 +317,8 @@ class CompressingMethod(RemoteMethod):
     def __init__(self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> None:
         super().__init__(target, name, content_type, options, payload)
         kind = RemoteMethod if options.max_in_flight is None else LimitedMethod
-        limit = target.caller.connection.options.max_decompressed_bytes
-        squeezed = Squeezed(payload, COMPRESSIONS[options.compression], limit)
+        self._limit = target.caller.connection.options.max_decompressed_bytes
+        squeezed = Squeezed(payload, COMPRESSIONS[options.compression or DEFAULT_COMPRESSION], self._limit)
         self._above = options.compress_above or 0
         self._as_it_is = kind(target, name, content_type, options, Written(payload))
         self._compressed = kind(target, name, content_type, options, squeezed)
@@ -321,7 +326,8 @@ class CompressingMethod(RemoteMethod):
     async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the worker."""
         body = self._payload.encode(args, kwargs)
-        return await (self._compressed if len(body) > self._above else self._as_it_is)(body)
+        # What nobody would decompress travels as it is: then the limit for bodies decides.
+        return await (self._compressed if self._above < len(body) <= self._limit else self._as_it_is)(body)
 
 
 class Payload:

@@ -96,7 +96,13 @@ def _source(language: Language, target: str, options: dict[str, str]) -> Source:
     words = ["amqproxy", "generate", language, target]
     for option, value in options.items():
         words += [f"--{option}", value]
-    return LANGUAGES[language](Order(service, shlex.join(words), package))
+    source = LANGUAGES[language](Order(service, shlex.join(words), package))
+    try:
+        source.text.encode()
+    except UnicodeEncodeError as error:
+        found = error.object[error.start : error.end]
+        raise UsageError(f"{target} has {found!r} in a name, value or docstring, which cannot be written") from error
+    return source
 
 
 def _doc(served: Any, contract: Contract) -> str:

@@ -12,7 +12,7 @@ from inspect import ismethod
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ContractError
+from ..errors import ContractError, MessageTooLarge
 from ..messages import Form
 from . import DecodingFailed, HoldsTooMuch, Mismatch, Nothing, Shape
 from .thrift_flaws import REPLACEMENT, flaw, lack, may_hold_empty_structs, replaced
@@ -28,7 +28,8 @@ STOP = b"\0"
 MAX_ELEMENTS = 1 << 20
 """The most elements that one container may have."""
 MAX_STRUCTS = 1 << 22
-"""The most bytes of zero, where each may be an empty struct: that one takes a byte on the wire, and 130 in memory."""
+"""The most bytes of zero, eight and more in a row: each may be an empty struct, which takes 130 bytes of memory."""
+TOO_HOLLOW = f"more than {MAX_STRUCTS} bytes in it are zeros in a row, which may be empty structs: send it in parts"
 REAL_REPLACEMENT = REPLACEMENT.encode()
 """Where the body has this, a text may well hold it."""
 
@@ -93,12 +94,14 @@ class ThriftShape:
         except Exception as error:  # generated code and the extension raise whatever they stumble upon
             raise Mismatch(f"no {self._kind.__name__}: {_text(error)}") from error
         body: bytes = buffer.getvalue()
+        if self._counts and _too_hollow(body):
+            raise MessageTooLarge(TOO_HOLLOW)
         return body
 
     def decode(self, body: bytes) -> Any:
         """The struct; DecodingFailed also if a required field is missing, or bytes follow it."""
-        if self._counts and body.count(b"\0") > MAX_STRUCTS:
-            raise HoldsTooMuch(f"it may hold more than {MAX_STRUCTS} structs, which is the most")
+        if self._counts and _too_hollow(body):
+            raise HoldsTooMuch(TOO_HOLLOW)
         buffer = self._buffer(body)
         size = len(body)  # no string can be longer; so what one claims allocates no more
         limits = {"string_length_limit": size, "container_length_limit": min(size, MAX_ELEMENTS)}
@@ -135,6 +138,10 @@ def _protocol(compact: bool) -> Any:
                 super().skip(kind, *depth)
 
     return Protocol
+
+
+def _too_hollow(body: bytes) -> bool:
+    return len(body) >= MAX_STRUCTS and 8 * body.count(bytes(8)) >= MAX_STRUCTS
 
 
 def _text(error: Exception) -> str:

@@ -24,9 +24,11 @@ _PREDECLARED = vocabulary(
     "float64 imag int int8 int16 int32 int64 iota len make max min new nil panic print println real recover rune "
     "string true uint uint8 uint16 uint32 uint64 uintptr"
 )
-_PACKAGES = vocabulary("amqp context errors fmt hex json os rand strconv strings sync time")
+_PACKAGES = vocabulary("amqp context errors fmt hex json os rand strconv strings sync time utf8")
 _LOCALS = KEYWORDS | _PREDECLARED | _PACKAGES | {"_", "arguments", "c", "ctx", "err", "options", "result"}
-_TYPES = frozenset(("Client", "RemoteError", "ErrUnroutable", "ErrTimeout", "ErrConnectionLost"))
+_TYPES = vocabulary(
+    "Client ErrBadArguments ErrBadReply ErrConnectionLost ErrTimeout ErrUnroutable RemoteError"
+)
 _METHODS = frozenset(("Close", "Config", "Timeout", "URL"))
 _SCALARS = {
     "any": "any",

@@ -19,17 +19,19 @@ KEYWORDS = vocabulary(
 )
 # What every object has, and what the client has itself.
 _METHODS = KEYWORDS | vocabulary(
-    "arguments call clone close connected equals finalize getClass hashCode notify notifyAll toString wait"
+    "arguments call clone close connect connected connecting encoded equals finalize getClass hashCode notify notifyAll "
+    "toString wait"
 )
 _COMPONENTS = KEYWORDS | vocabulary("clone finalize getClass hashCode notify notifyAll toString wait")
 _TYPES = vocabulary(
-    "AMQP AutoCloseable Boolean CallException CallTimeoutException Channel CompletableFuture ConcurrentHashMap "
-    "Connection ConnectionFactory ConnectionLostException DeserializationFeature Double Duration ExecutionException "
-    "GeneralSecurityException IOException IllegalArgumentException IllegalStateException InterruptedException "
-    "JsonFormat JsonInclude JsonMapper JsonNode JsonProperty JsonPropertyOrder LinkedHashMap Link List Long Map Math "
-    "Object ObjectMapper Override Record RemoteException Reply RuntimeException ShutdownSignalException String "
-    "Supplier System Thread Throwable TimeUnit TimeoutException TypeReference URISyntaxException "
-    "UncheckedIOException UnroutableException UUID Void"
+    "AMQP AutoCloseable Boolean CallException CallTimeoutException CancellationException Channel Class "
+    "CompletableFuture ConcurrentHashMap Connection ConnectionFactory ConnectionLostException "
+    "DeserializationFeature Double Duration ExecutionException FiniteSerializer GeneralSecurityException "
+    "IOException IllegalArgumentException IllegalStateException InterruptedException JavaType JsonFormat "
+    "JsonGenerator JsonInclude JsonMapper JsonMappingException JsonNode JsonProperty JsonPropertyOrder "
+    "JsonSerializer Link LinkedHashMap List Long Map Math Object ObjectMapper Override Record RemoteException Reply "
+    "RuntimeException SerializerProvider ShutdownSignalException SimpleModule String Supplier System Thread "
+    "Throwable TimeUnit TimeoutException TypeReference URISyntaxException UUID UnroutableException Void"
 )
 _ANNOTATIONS = ("JsonFormat", "JsonInclude", "JsonProperty", "JsonPropertyOrder")
 _PRIMITIVES = {"bool": "boolean", "int": "long", "float": "double"}
@@ -152,11 +154,16 @@ class _Writer:
         arguments = [
             literal(operation.request_class),
             body,
-            f"{max(1, round(operation.timeout * 1000)):_}",
-            f"new TypeReference<{self.type(operation.result, boxed=True)}>() {{}}",
+            _milliseconds(operation.timeout),
+            self._class(operation.result),
         ]
         before = "" if operation.result == NONE else "return "
         return _closed(listed(f"{before}call(", arguments, ");", width=_WIDTH - 8, step=8))
+
+    def _class(self, shape: Shape) -> str:
+        """What a result is read as: Jackson refuses null for `long.class`, but not for `Long`."""
+        type = self.type(shape, boxed=shape == NONE)
+        return f"new TypeReference<{type}>() {{}}" if type.endswith(">") else f"{type}.class"
 
     def _arguments(self, named: _Named) -> str:
         pairs = [f"{literal(each.name)}, {local}" for each, local in named]
@@ -202,6 +209,11 @@ class _Writer:
                 if isinstance(named, Choice) and named.kind != "text":
                     return self.type(Scalar(named.kind), boxed=boxed)
                 return self._names[key]
+
+
+def _milliseconds(seconds: float) -> str:
+    milliseconds = max(1, round(seconds * 1000))
+    return f"{milliseconds:_}" if milliseconds < 2**31 else f"{milliseconds:_}L"
 
 
 def _closed(listing: str) -> str:

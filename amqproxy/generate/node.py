@@ -10,7 +10,7 @@ from .template import block_comment, fill, indented, listed, literal, paragraphs
 
 _WIDTH = 98
 _RESERVED = vocabulary(
-    "Buffer Infinity NaN arguments await base64 break case catch class const continue debugger default delete do else "
+    "Buffer Infinity NaN arguments await base64 break bytes case catch class const continue debugger default delete do else "
     "enum eval export extends false finally for function if implements import in instanceof interface let new null "
     "package private protected public return static super switch this throw true try typeof undefined var void while "
     "with yield"
@@ -49,6 +49,7 @@ def source(order: Order) -> Source:
         queue=literal(service.queue),
         types="".join(f"{each}\n\n" for each in types),
         methods=indented(paragraphs(*methods, *left_out), 2),
+        helpers=_helpers(service),
     )
     return Source(f"{kebab(service.name)}-client.mjs", text)
 
@@ -169,10 +170,16 @@ def _body(operation: Operation, named: _Named) -> str:
         case Scalar("none"):
             before = "await "
         case Scalar("bytes"):
-            before, after = "const base64 = await ", '\nreturn Buffer.from(base64, "base64");'
+            before, after = "const base64 = await ", "\nreturn bytes(base64);"
         case Nullable(Scalar("bytes")):
-            before, after = "const base64 = await ", '\nreturn base64 && Buffer.from(base64, "base64");'
+            before, after = "const base64 = await ", "\nreturn base64 === null ? null : bytes(base64);"
     return listed(f"{before}this.#call(", arguments, ");", width=_WIDTH - 4, last=",") + after
+
+
+def _helpers(service: Service) -> str:
+    results = {each.result for each in service.operations}
+    has_bytes = not results.isdisjoint((Scalar("bytes"), Nullable(Scalar("bytes"))))
+    return fill("node/base64.mjs") + "\n" if has_bytes else ""
 
 
 def _object(named: _Named) -> str:
@@ -183,9 +190,10 @@ def _object(named: _Named) -> str:
 
 
 def _entry(parameter: Parameter, local: str) -> str:
+    name = parameter.name if parameter.name != "__proto__" else '["__proto__"]'  # which is no key without brackets
     match parameter.shape:
         case Scalar("bytes") if parameter.required:
-            return f'{parameter.name}: Buffer.from({local}).toString("base64")'
+            return f'{name}: Buffer.from({local}).toString("base64")'
         case Scalar("bytes") | Nullable(Scalar("bytes")):
-            return f'{parameter.name}: {local} && Buffer.from({local}).toString("base64")'
-    return local if local == parameter.name else f"{parameter.name}: {local}"
+            return f'{name}: {local} && Buffer.from({local}).toString("base64")'
+    return local if local == name else f"{name}: {local}"

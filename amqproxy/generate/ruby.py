@@ -18,7 +18,7 @@ _KEYWORDS = vocabulary(
 _METHODS = _KEYWORDS | vocabulary(
     "base64 clone close define_singleton_method display dup enum_for extend freeze given hash initialize inspect "
     "instance_eval instance_exec instance_variable_get instance_variable_set itself method methods object_id "
-    "public_send raise send singleton_class singleton_method tap to_enum to_s"
+    "public_send raise send singleton_class singleton_method tap to_enum to_s unbase64"
 )
 _SCALARS = {
     "any": "Object",
@@ -135,18 +135,17 @@ def _tag(tag: str, shape: Shape, required: bool = True) -> str:
 
 def _body(operation: Operation, named: list[tuple[Parameter, str]]) -> str:
     name, timeout = _text(operation.request_class), f"{operation.timeout:.15g}"
-    if operation.is_message:
-        call = f"@link.call({name}, {named[0][1]}, {timeout})"
-    else:
-        pairs = [f"{_text(each.name)} => {_sent(each.shape, local)}" for each, local in named]
-        before, after = ("given({", "})") if operation.optional else ("{", "}")
-        call = listed(f"@link.call({name}, {before}", pairs, f"{after}, {timeout})", width=_WIDTH)
+    call, end = "@link.call(", ")"
     match operation.result:
         case Scalar("bytes"):
-            return f'{call}.unpack1("m0")'
+            call, end = "unbase64(@link.call(", "))"
         case Nullable(Scalar("bytes")):
-            return f'{call}&.unpack1("m0")'
-    return call
+            end = ")&.then { |text| unbase64(text) }"
+    if operation.is_message:
+        return f"{call}{name}, {named[0][1]}, {timeout}{end}"
+    pairs = [f"{_text(each.name)} => {_sent(each.shape, local)}" for each, local in named]
+    before, after = ("given({", "})") if operation.optional else ("{", "}")
+    return listed(f"{call}{name}, {before}", pairs, f"{after}, {timeout}{end}", width=_WIDTH)
 
 
 def _sent(shape: Shape, local: str) -> str:
@@ -162,7 +161,8 @@ def _helpers(service: Service) -> str:
     operations = service.operations
     has_bytes = any(_is_bytes(p.shape) for each in operations if not each.is_message for p in each.parameters)
     omitted = fill("ruby/omitted.rb") if any(each.optional for each in operations) else ""
-    return omitted + (fill("ruby/base64.rb") if has_bytes else "")
+    helpers = omitted + (fill("ruby/base64.rb") if has_bytes else "")
+    return helpers + (fill("ruby/unbase64.rb") if any(_is_bytes(each.result) for each in operations) else "")
 
 
 def _text(text: str) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 import textwrap
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
+
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+"""Those that JSON does not escape."""
 
 
 class _Template(string.Template):
@@ -73,8 +77,8 @@ def sentence_of(reason: str) -> str:
 
 
 def literal(value: object) -> str:
-    """A text or number as all four languages write it; Ruby wants a little more."""
-    return json.dumps(value, ensure_ascii=False)
+    """A text or number as all four languages write it, on one line for `str.splitlines`; Ruby wants a little more."""
+    return _LINE_ENDS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def one_of(values: Sequence[object]) -> str:
