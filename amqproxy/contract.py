@@ -123,9 +123,12 @@ class Method:
             raise ContractError(f"{self.title}: {self._misfit(args, kwargs) or error}") from error
 
     def _message(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The message that was given whole, or one that is made of its fields."""
+        """The message that was given whole, or one that is made of its fields, or the default."""
+        [parameter] = self.signature.parameters.values()
+        if not args and not kwargs and parameter.default is not parameter.empty:
+            return parameter.default
         if len(args) + len(kwargs) == 1:
-            [whole] = args or (kwargs.get(next(iter(self.signature.parameters))),)
+            [whole] = args or (kwargs.get(parameter.name),)
             if type(whole) is self.request_type or _is_instance(whole, self.request_type):
                 return whole
         return new_message(self.request_type, args, kwargs)

@@ -240,7 +240,9 @@ class Call:
     def time_left(self) -> float | None:
         """Seconds until the caller stops waiting, counted from receipt by our own clock; None if it did not say."""
         milliseconds = self.headers.get(TIMEOUT_HEADER)
-        if not isinstance(milliseconds, int):
+        if isinstance(milliseconds, str) and milliseconds.isdecimal():
+            milliseconds = int(milliseconds[:20])  # from STOMP, say, whose headers are all texts
+        if not isinstance(milliseconds, int) or isinstance(milliseconds, bool):
             return None
         return Deadline.after(milliseconds / 1000, self._received).left(self._clock())
 

@@ -125,7 +125,11 @@ def new_message(kind: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     if form_of(kind) != "protobuf" or not args:
         return kind(*args, **kwargs)
     first = kind.DESCRIPTOR.fields[0].message_type if kind.DESCRIPTOR.fields else None
-    if len(args) == 1 and naming(type(args[0])) and getattr(args[0], "DESCRIPTOR", None) is not first:
+    if (
+        len(args) == 1
+        and naming(type(args[0]))
+        and (first is None or getattr(args[0], "DESCRIPTOR", None) is not first)
+    ):
         raise TypeError(f"Expected `{kind.__name__}`, got `{type(args[0]).__name__}`")
     fields = [field.name for field in kind.DESCRIPTOR.fields]
     if len(args) > len(fields):

@@ -80,7 +80,7 @@ class Target:
 
 
 def check_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same options, checked by name and value: TypeError or ValueError name the one that is wrong."""
+    """All options of a proxy, checked by name and value: TypeError or ValueError name the one that is wrong."""
     encoding = changed(CallOptions(), "a proxy", options).encoding
     if isinstance(encoding, str):
         known = codecs(0)
@@ -145,7 +145,7 @@ def options(proxy: Proxied, /, **changes: Any) -> Proxied:
     if target is None:
         raise TypeError(f"amqproxy.options takes a proxy, not a {type(proxy).__name__}")
     other = object.__new__(Proxy)
-    overrides = {**target.overrides, **check_options(changes)}
+    overrides = check_options({**target.overrides, **changes})
     other.__dict__[_STATE] = Target(target.caller, target.service, target.contract, overrides)
     return other  # type: ignore[return-value]  # typed as the service, as the proxy it was made from
 

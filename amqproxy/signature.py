@@ -9,6 +9,7 @@ from typing import Any, Union
 import msgspec
 
 from .errors import ContractError
+from .messages import form_of
 
 _Field = tuple[str, Any, bool]
 """Name, type, whether it may be left out."""
@@ -33,8 +34,16 @@ def signature_of(function: Any, title: str) -> inspect.Signature:
                 f"{title} takes *{parameter.name}, which a contract cannot describe; "
                 "name its parameters, or take one list or dict"
             )
-    parameters = [p.replace(annotation=hints.get(p.name, Any)) for p in raw.parameters.values()]
-    return inspect.Signature(parameters, return_annotation=hints.get("return", inspect.Signature.empty))
+    parameters = [p.replace(annotation=_bare(hints.get(p.name, Any))) for p in raw.parameters.values()]
+    return inspect.Signature(parameters, return_annotation=_bare(hints.get("return", inspect.Signature.empty)))
+
+
+def _bare(annotation: Any) -> Any:
+    """A generated message without what is noted beside it; msgspec reads the notes on other types."""
+    inner = annotation
+    while typing.get_origin(inner) is typing.Annotated or isinstance(inner, typing.NewType):
+        inner = inner.__supertype__ if isinstance(inner, typing.NewType) else typing.get_args(inner)[0]
+    return inner if form_of(inner) != "plain" else annotation
 
 
 def arguments_types(name: str, parameters: list[inspect.Parameter]) -> tuple[Any, Any]:

@@ -183,7 +183,7 @@ def _end_of_lz4_frame(body: bytes, most_blocks: int) -> int:
 
 def _most_blocks(body: bytes, limit: int) -> int:
     """More blocks than any encoder writes; walking over all that a body has room for would take seconds."""
-    return 64 + len(body) // 64 + limit // 65536
+    return 64 + len(body) // 16 + limit // 4096
 
 
 def _part(body: bytes, place: int, size: int) -> bytes:

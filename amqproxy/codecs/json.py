@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +18,7 @@ import msgspec
 from ..errors import ContractError, EncodingFailed
 from ..messages import Form, form_of
 from . import DecodingFailed, Mismatch, Shape
+from .defaults import filled, leaves_out
 from .protobuf import ProtobufJSONShape
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def _write_model(value: Any) -> Any:
     """msgspec's hook for types that it does not know: pydantic models know how to write themselves."""
     if hasattr(value, "model_dump") and not isinstance(value, type):
         return value.model_dump(mode="json", by_alias=True)
+    if form_of(type(value)) != "plain":
+        raise TypeError(f"a {type(value).__name__} travels by itself: annotate the result with it")
     raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
 
 
@@ -85,13 +88,15 @@ class JSONShape:
     def __init__(self, kind: Any, title: str) -> None:
         try:
             parts = list(_parts(msgspec.inspect.type_info(kind), set()))
-            self._decode = msgspec.json.Decoder(kind, dec_hook=_read_model).decode
+            decode = msgspec.json.Decoder(kind, dec_hook=_read_model).decode
         except Exception as error:  # annotations of classes are evaluated here, which may raise anything
             raise ContractError(f"{title}: JSON cannot carry the type {kind}: {error}") from error
         for part in parts:
             if isinstance(part, msgspec.inspect.CustomType) and not hasattr(part.cls, "model_validate_json"):
                 cure = _CURE if form_of(part.cls) == "plain" else _CURE_OF_MESSAGES
                 raise ContractError(f"{title}: JSON cannot carry a {part.cls.__qualname__}; {cure}")
+        fills = leaves_out(part.cls for part in parts if isinstance(part, msgspec.inspect.DataclassType))
+        self._decode: Callable[[bytes], Any] = (lambda body: filled(decode(body))) if fills else decode
         self._kind = kind
         self._lossy = any(isinstance(part, _LOSSY) for part in parts)
 

@@ -78,6 +78,8 @@ class ProtobufShape:
         return value
 
 
+MAX_DEPTH = 100
+"""How deep messages may be nested, as in protobuf's binary form."""
 MAX_VALUES = 1 << 20
 """The most values in the JSON of a message: protobuf's parser, in Python, takes microseconds for each."""
 _JSON_NAMES = {list: "array", NoneType: "null"}
@@ -117,8 +119,9 @@ class ProtobufJSONShape:
             plain = msgspec.json.decode(body)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise DecodingFailed(str(error)) from error
-        if body.count(b",") > MAX_VALUES and _more_values(plain, MAX_VALUES):  # there are commas in texts, too
-            raise HoldsTooMuch(f"it has more than {MAX_VALUES} values, which JSON of protobuf is too slow for")
+        # Counted only where it may matter: there are commas and brackets in texts, too.
+        if body.count(b",") >= MAX_VALUES or body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+            _check_extent(plain)
         if not isinstance(plain, dict) and not self._may_be_a_value:
             raise DecodingFailed(
                 f"Expected `object`, got `{_JSON_NAMES.get(type(plain), type(plain).__name__)}`, for {name}"
@@ -156,14 +159,15 @@ def _problem(value: Any, search: Search | None) -> str | None:
     return None
 
 
-def _more_values(plain: Any, limit: int) -> bool:
-    """Whether there are more values than that in one, at all depths."""
-    waiting, found = [plain], 0
+def _check_extent(plain: Any) -> None:
+    """HoldsTooMuch or DecodingFailed if there are too many values in one, or if it is nested too deep."""
+    waiting, found = [(plain, 1)], 0
     while waiting:
-        one = waiting.pop()
+        one, depth = waiting.pop()
         inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
         found += len(inner)
-        if found > limit:
-            return True
-        waiting += [each for each in inner if isinstance(each, (dict, list))]
-    return False
+        if found > MAX_VALUES:
+            raise HoldsTooMuch(f"it has more than {MAX_VALUES} values, which JSON of protobuf is too slow for")
+        if depth > MAX_DEPTH:
+            raise DecodingFailed(f"it is nested deeper than {MAX_DEPTH} levels")
+        waiting += [(each, depth + 1) for each in inner if isinstance(each, (dict, list))]
