@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 import amqproxy
+from tests.contract.raw import Raw
 
 
 class Gate:
@@ -143,3 +145,19 @@ async def test_a_call_can_be_cancelled_at_every_step(mq: amqproxy.Client, servic
         assert await proxy.wait(7) == 7
         assert await amqproxy.options(proxy, exchange="amq.direct").wait(7) == 7
         assert nothing_is_left(proxy)
+
+
+@pytest.mark.parametrize(("header", "most"), [(5000, 5.0), ("5000", 5.0), ("soon", None), (True, None), (-1, 0.0)])
+async def test_a_handler_knows_what_is_left_from_a_number_or_a_text(
+    mq: amqproxy.Client, raw: Raw, service: str, header: object, most: float | None
+) -> None:
+    class Clock:
+        async def left(self) -> float | None:
+            return amqproxy.current().time_left
+
+    async with mq.serve(Clock(), name=service, auto_delete=True):
+        answer = await raw.ask(
+            service, b"{}", content_type=f"{service}.left".encode(), headers={"x-timeout-ms": header}
+        )
+    left = msgspec.json.decode(answer.body)
+    assert left is None if most is None else 0 <= left <= most

@@ -9,7 +9,7 @@ import inspect
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import FrozenInstanceError, dataclass, field
-from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Optional, Protocol, TypedDict, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, NewType, Optional, Protocol, TypedDict, TypeVar
 
 import attrs
 import msgspec
@@ -29,6 +29,8 @@ from amqproxy.contract import (
 from amqproxy.errors import ContractError
 from amqproxy.messages import class_name, message, message_name
 from amqproxy.options import ServeOptions
+from tests.idl.person_pb2 import Person as ProtobufPerson
+from tests.idl.person_thrift.ttypes import Person as ThriftPerson
 
 examples = settings(
     max_examples=100,
@@ -1173,3 +1175,89 @@ def test_a_function_that_stands_in_a_class_is_served_like_any_other() -> None:
             return 2 * x
 
     assert list(contract_of(Holder.double).methods) == ["double"]
+
+
+def test_a_message_that_is_left_out_is_its_default() -> None:
+    nobody = AddRequest(0, 0)
+
+    class Service:
+        async def add(self, request: AddRequest = nobody) -> int:
+            raise NotImplementedError
+
+    method = contract_of(Service).methods["add"]
+    assert method.bind((), {}) is nobody
+    assert method.bind((1, 2), {}) == AddRequest(1, 2)
+
+
+def test_what_has_nothing_in_it_has_no_form() -> None:
+    class Service:
+        async def ping(self) -> None: ...
+        async def store(self, request: ProtobufPerson) -> None: ...
+        async def fetch(self) -> ProtobufPerson:
+            raise NotImplementedError
+
+        async def keep(self, request: ThriftPerson) -> ThriftPerson:
+            raise NotImplementedError
+
+        async def turn(self, request: ProtobufPerson, twice: bool) -> ThriftPerson:
+            raise NotImplementedError
+
+    forms = {name: sorted(method.forms) for name, method in contract_of(Service).methods.items()}
+    assert forms == {
+        "ping": [],
+        "store": ["protobuf"],
+        "fetch": ["protobuf"],
+        "keep": ["thrift"],
+        "turn": ["plain", "thrift"],
+    }
+
+
+Other = NewType("Other", ThriftPerson)
+
+
+def test_notes_beside_a_generated_message_do_not_hide_it() -> None:
+    class Service:
+        async def store(self, request: Annotated[ProtobufPerson, "who"]) -> Other:
+            raise NotImplementedError
+
+    method = contract_of(Service).methods["store"]
+    assert (method.request_type, method.result_type) == (ProtobufPerson, ThriftPerson)
+
+
+def test_a_reply_is_named_as_its_request_was() -> None:
+    class Service:
+        async def turn(self, request: ProtobufPerson) -> ProtobufPerson:
+            raise NotImplementedError
+
+        async def keep(self, request: ThriftPerson) -> ThriftPerson:
+            raise NotImplementedError
+
+    java, full = "com.github.sstone.amqp.proxy.gpbtest.Gpbtest$Person", "com.github.sstone.amqp.proxy.gpbtest.Person"
+    methods = contract_of(Service, name="s").methods
+    assert methods["turn"].names == {"s.turn": java, java: java, full: full}
+    thrift = "tests.idl.person_thrift.ttypes.Person"
+    assert methods["keep"].names == {"s.keep": thrift, thrift: thrift}
+
+
+@message("com.github.sstone.amqp.proxy.gpbtest.Person")
+class Shared(ThriftPerson): ...
+
+
+@message("Twice.ping")
+class PingPerson(ThriftPerson): ...
+
+
+def test_messages_of_protobuf_and_of_thrift_may_share_a_name_and_others_may_not() -> None:
+    class Service:
+        async def turn(self, request: ProtobufPerson) -> None: ...
+        async def keep(self, request: Shared) -> None: ...
+
+    contract = contract_of(Service)
+    assert len(contract.by_class()["com.github.sstone.amqp.proxy.gpbtest.Person"]) == 2
+
+    class Twice:
+        async def ping(self) -> None: ...
+        async def pong(self, request: PingPerson) -> None: ...
+
+    with pytest.raises(ContractError, match=r"ping and pong both take Twice\.ping"):
+        contract_of(Twice)

@@ -970,3 +970,19 @@ def test_the_search_for_what_is_not_a_number_goes_on_behind_a_sound_object() -> 
 
     with pytest.raises(EncodingFailed, match=r"nan has no JSON form - at `\$\[2\]`"):
         JSON().anything().encode([Sound(1.0), AlsoSound(1.0), math.nan])
+
+
+def test_a_dataclass_that_is_passed_on_keeps_the_fields_that_its_sender_left_out() -> None:
+    @dataclass
+    class Node:
+        name: str
+        parent: int | None = None
+        children: list[str] = field(default_factory=list)
+
+    async def tree(node: Node) -> Node:
+        return node
+
+    tree.__annotations__ = {"node": Node, "return": Node}
+    method = contract_of(tree).methods["tree"]
+    [node] = msgspec.structs.astuple(JSON().request(method).decode(b'{"node":{"name":"a"}}'))
+    assert JSON().result(method).encode(node) == b'{"name":"a","parent":null,"children":[]}'

@@ -392,3 +392,16 @@ def test_garbage_is_a_failure_or_a_value_error(noise: bytes, place: int, byte: i
         except ValueError:
             continue
         assert isinstance(found, RemoteError)
+
+
+def test_message_ids_may_be_longer_than_correlation_ids() -> None:
+    form = RequestForm(content_type="a", encoding="json", reply_to=b"q", timeout=1, id_length=3, message_id_length=5)
+    properties = Properties.decode(form.properties(b"123", b"12345"))
+    assert (properties.correlation_id, properties.message_id) == (b"123", b"12345")
+
+
+def test_a_bare_failure_has_the_two_fields_of_the_original_and_no_other() -> None:
+    error = RemoteError("x is negative", type="ValueError", code="invalid_argument", details={"x": -1})
+    body = b'{"message":"x is negative","throwableAsString":"ValueError: x is negative"}'
+    assert encode_failure(error, details=False) == body
+    assert decode_failure(body).type == "ValueError"

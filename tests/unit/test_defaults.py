@@ -1,0 +1,85 @@
+"""What a dataclass holds by default is written, also by whoever only passes it on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+
+from amqproxy.codecs.defaults import filled, leaves_out
+
+
+@dataclass
+class Leaf:
+    name: str
+    colour: str = "green"
+
+
+@dataclass(frozen=True)
+class Branch:
+    leaves: list[Leaf] = field(default_factory=list)
+    first: Leaf | None = None
+    length: int = 1
+
+
+@dataclass(slots=True)
+class Slotted:
+    length: int = 1
+
+
+@dataclass
+class Required:
+    length: int
+
+
+class Tree(msgspec.Struct):
+    by_name: dict[str, Branch]
+    pair: tuple[Leaf, Leaf] | None = None
+
+
+def read(kind: Any, body: bytes) -> Any:
+    return filled(msgspec.json.decode(body, type=kind))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [([Leaf], True), ([Branch], True), ([Slotted], False), ([Required], False), ([int, Tree], False), ([], False)],
+)
+def test_only_dataclasses_with_plain_defaults_and_without_slots_leave_fields_out(
+    kinds: list[Any], expected: bool
+) -> None:
+    assert leaves_out(kinds) is expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "written"),
+    [
+        (Leaf, b'{"name":"a"}', b'{"name":"a","colour":"green"}'),
+        (Leaf, b'{"name":"a","colour":"red"}', b'{"name":"a","colour":"red"}'),
+        (Slotted, b"{}", b'{"length":1}'),
+        (Required, b'{"length":2}', b'{"length":2}'),
+        (
+            Branch,
+            b'{"leaves":[{"name":"a"}]}',
+            b'{"leaves":[{"name":"a","colour":"green"}],"first":null,"length":1}',
+        ),
+        (
+            Tree,
+            b'{"by_name":{"x":{"first":{"name":"a"}}},"pair":[{"name":"b"},{"name":"c"}]}',
+            b'{"by_name":{"x":{"first":{"name":"a","colour":"green"},"leaves":[],"length":1}},'
+            b'"pair":[{"name":"b","colour":"green"},{"name":"c","colour":"green"}]}',
+        ),
+        (int, b"1", b"1"),
+    ],
+)
+def test_what_was_read_is_written_whole(kind: Any, body: bytes, written: bytes) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(read(kind, body))) == msgspec.json.decode(written)
+
+
+def test_sets_are_looked_into_and_classes_are_left_alone() -> None:
+    branch = msgspec.json.decode(b"{}", type=Branch)
+    assert "length" not in vars(branch)
+    filled([Leaf, {"a": frozenset()}, branch])
+    assert vars(branch)["length"] == 1
