@@ -25,11 +25,11 @@ function divide (x, y) {
 // A caller gives plain parameters by name, {"x": 1, "y": 2}, or by position, [1, 2].
 function plain (calculate) {
   return (body) => {
-    const [x, y] = Array.isArray(body) ? body : [body?.x, body?.y]
-    if (!Number.isSafeInteger(x) || !Number.isSafeInteger(y)) {
-      throw new Refusal('invalid_argument', 'x and y are to be integers')
+    const values = Array.isArray(body) ? body : [body?.x, body?.y]
+    if (Object.keys(body ?? {}).length !== 2 || !values.every(Number.isSafeInteger)) {
+      throw new Refusal('invalid_argument', 'two integers are needed, x and y')
     }
-    return calculate(x, y)
+    return calculate(...values)
   }
 }
 
@@ -54,18 +54,23 @@ async function answer (request) {
   const { contentType, contentEncoding, correlationId, messageId } = request.properties
   const properties = { correlationId: correlationId ?? messageId, persistent: false }
   try {
+    if (!contentType) throw new Refusal('invalid_argument', 'the request has no content-type')
     if (!handlers.has(contentType)) throw new Refusal('unimplemented', `${contentType} is not served here`)
     const [replyType, handle] = handlers.get(contentType)
     const encoding = contentEncoding || 'json'
     const codec = encodings.get(encoding)
     if (codec === undefined) throw new Refusal('unimplemented', `unknown content-encoding: ${encoding}`)
+    if (contentType.startsWith(MESSAGES) !== encoding.endsWith('protobuf')) {
+      throw new Refusal('unimplemented', `${contentType} is not served in ${encoding}`)
+    }
     const body = codec.encode(await handle(decode(codec, request)), replyType)
     return [body, { ...properties, contentType: replyType, contentEncoding: encoding }]
   } catch (error) {
+    const [code, executed] = error instanceof Refusal ? [error.code, 'no'] : ['unknown', 'yes']
     const body = JSON.stringify({
       message: error.message,
       throwableAsString: `${error.name}: ${error.message}`,
-      error: { code: error instanceof Refusal ? error.code : 'unknown', type: error.name, retryable: false }
+      error: { code, type: error.name, retryable: false, executed }
     })
     return [Buffer.from(body), { ...properties, contentType: FAILURE, contentEncoding: 'json' }]
   }
@@ -81,7 +86,11 @@ const running = new Set()
 async function serve (request) {
   const [body, properties] = await answer(request)
   const { replyTo } = request.properties
-  if (replyTo) channel.publish('', replyTo, body, properties)
+  try {
+    if (replyTo) channel.publish('', replyTo, body, properties)
+  } catch (error) { // what is not UTF-8 in an id or a name comes out longer, and perhaps too long for AMQP
+    console.error(`no reply to ${replyTo}: ${error.message}`)
+  }
   // Only now: a request that is not acknowledged is given to another worker when this one dies.
   channel.ack(request)
 }

@@ -3,12 +3,13 @@
 Usage: python examples/python/worker_kombu.py [URL [SERVICE]]
 """
 
+import contextlib
 import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kombu import Connection, Exchange, Producer, Queue
@@ -37,12 +38,27 @@ def divide(x: int, y: int) -> float:
 class Worker(ConsumerMixin):  # type: ignore[misc]  # kombu has no types
     def __init__(self, connection: Any, service: str) -> None:
         self.connection = connection
+        self._consuming = False
         self._queue = Queue(service, Exchange("amq.direct", "direct"), routing_key=service)
         self._methods: dict[str, Callable[[int, int], float]] = {f"{service}.add": add, f"{service}.divide": divide}
 
     def get_consumers(self, consumer: Any, channel: Any) -> list[Any]:
         # With on_message, kombu leaves the body as it came: its serializers go by content type, which is a class here.
         return [consumer([self._queue], on_message=self._on_request, prefetch_count=20)]
+
+    @contextlib.contextmanager
+    def extra_context(self, *args: Any) -> Iterator[None]:
+        """Around everything that is done while there is a connection."""
+        self._consuming = True
+        try:
+            yield
+        finally:
+            self._consuming = False
+
+    def stop(self) -> None:
+        self.should_stop = True  # it looks once a second, between two requests
+        if not self._consuming:
+            raise SystemExit  # and never while it tries to connect
 
     def on_consume_ready(self, *args: Any, **kwargs: Any) -> None:
         print("ready", flush=True)
@@ -83,8 +99,8 @@ class Worker(ConsumerMixin):  # type: ignore[misc]  # kombu has no types
 def parameters(body: Any) -> tuple[int, int]:
     """An object has them by name, an array by position."""
     x, y = (body["x"], body["y"]) if isinstance(body, dict) else body
-    if type(x) is not int or type(y) is not int:
-        raise TypeError("x and y are integers")
+    if len(body) != 2 or type(x) is not int or type(y) is not int:
+        raise TypeError("two integers are needed, x and y")
     return x, y
 
 
@@ -102,11 +118,7 @@ def main(url: str = URL, service: str = "calculator") -> None:
     logging.basicConfig()  # kombu tries again whenever the broker refuses something, and says so to its log only
     with Connection(url) as connection:
         worker = Worker(connection, service)
-
-        def stop(*_: Any) -> None:
-            worker.should_stop = True  # it looks once a second
-
-        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGTERM, lambda *_: worker.stop())
         worker.run()
 
 

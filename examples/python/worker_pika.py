@@ -17,11 +17,14 @@ import cramjam
 import pika
 from calculator_thrift import ttypes as thrift
 from google.protobuf.message import Message
-from thrift.TSerialization import deserialize, serialize
+from thrift.protocol.TBinaryProtocol import TBinaryProtocol
+from thrift.transport.TTransport import TMemoryBuffer
+from thrift.TSerialization import serialize
 
 URL = os.environ.get("AMQPROXY_URL", "amqp://guest:guest@localhost/")
 FAILURE = "com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
 PACKAGE = "com.github.sstone.amqp.proxy.calculator"
+MAX_SIZE = 64 << 20  # a few bytes may claim to hold gigabytes
 
 
 class Refused(Exception):
@@ -37,6 +40,8 @@ def reading() -> Iterator[None]:
     """Each library has its own exceptions for what it cannot read."""
     try:
         yield
+    except Refused:
+        raise
     except Exception as error:
         raise Refused("invalid_argument", f"the body is not what it should be: {error!r}") from error
 
@@ -58,8 +63,8 @@ def plain(reply_class: str, method: Callable[[int, int], float], body: bytes) ->
     with reading():
         arguments = json.loads(body)
         x, y = (arguments["x"], arguments["y"]) if isinstance(arguments, dict) else arguments
-        if type(x) is not int or type(y) is not int:
-            raise TypeError("x and y are integers")
+        if len(arguments) != 2 or type(x) is not int or type(y) is not int:
+            raise TypeError("two integers are needed, x and y")
     return reply_class, json.dumps(method(x, y)).encode()
 
 
@@ -85,23 +90,32 @@ def divide_protobuf(body: bytes) -> tuple[str, bytes]:
     return f"{PACKAGE}.Calculator$DivideResponse", response.SerializeToString()
 
 
-def add_thrift(body: bytes) -> tuple[str, bytes]:
+def read_thrift(struct: Any, body: bytes) -> Any:
+    """As thrift's deserialize does, which takes structs that lack required fields, and bytes after their end."""
     with reading():
-        request = deserialize(thrift.AddRequest(), body)
-        request.validate()
+        transport = TMemoryBuffer(body)
+        struct.read(TBinaryProtocol(transport))
+        struct.validate()
+        if transport.read(1):
+            raise ValueError("there are bytes after the end of the struct")
+    return struct
+
+
+def add_thrift(body: bytes) -> tuple[str, bytes]:
+    request = read_thrift(thrift.AddRequest(), body)
     response = thrift.AddResponse(request.x, request.y, add(request.x, request.y))
     return f"{PACKAGE}.AddResponse", serialize(response)
 
 
 def divide_thrift(body: bytes) -> tuple[str, bytes]:
-    with reading():
-        request = deserialize(thrift.DivideRequest(), body)
-        request.validate()
+    request = read_thrift(thrift.DivideRequest(), body)
     return f"{PACKAGE}.DivideResponse", serialize(thrift.DivideResponse(divide(request.x, request.y)))
 
 
 def snappy(handler: Handler, body: bytes) -> tuple[str, bytes]:
     with reading():
+        if cramjam.snappy.decompress_raw_len(body) > MAX_SIZE:
+            raise Refused("resource_exhausted", f"the body holds more than {MAX_SIZE} bytes")
         body = bytes(cramjam.snappy.decompress_raw(body))
     reply_class, reply = handler(body)
     return reply_class, bytes(cramjam.snappy.compress_raw(reply))
@@ -171,12 +185,16 @@ def main(url: str = URL, service: str = "calculator") -> None:
     channel.queue_declare(service, durable=True)
     channel.queue_bind(service, "amq.direct", service)
     channel.basic_qos(prefetch_count=20)
+    cancelled: list[Any] = []
+    channel.add_on_cancel_callback(cancelled.append)
     channel.basic_consume(service, on_request)
     # A handler is never interrupted: what pika is told here, it does between two requests.
     signal.signal(signal.SIGTERM, lambda *_: connection.add_callback_threadsafe(channel.stop_consuming))
     print("ready", flush=True)
     channel.start_consuming()
     connection.close()
+    if cancelled:
+        sys.exit("the queue was deleted")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class JsonCodec
 
   def arguments(_method, body)
     parameters = JSON.parse(body)
-    parameters = parameters.values_at('x', 'y') if parameters.is_a?(Hash)
+    parameters = parameters.values_at('x', 'y') if parameters.is_a?(Hash) && parameters.size == 2
     parameters => [Integer, Integer]
     parameters
   end
@@ -90,6 +90,16 @@ def decoded(type, body)
   message
 end
 
+# Thrift's own Deserializer does not mind bytes after the struct.
+def read_struct(type, body)
+  transport = Thrift::MemoryBufferTransport.new(body)
+  struct = type.new
+  struct.read(Thrift::BinaryProtocol.new(transport))
+  raise ArgumentError, "#{transport.available} bytes after the end" if transport.available.positive?
+
+  struct
+end
+
 def codecs(service)
   package = 'com.github.sstone.amqp.proxy.calculator'
   plain = {
@@ -100,7 +110,7 @@ def codecs(service)
     ),
     'thrift' => MessageCodec.new(
       "#{package}.", Object, ->(struct) { Thrift::Serializer.new.serialize(struct) },
-      ->(type, body) { Thrift::Deserializer.new.deserialize(type.new, body) }
+      ->(type, body) { read_struct(type, body) }
     )
   }
   return plain unless defined?(Snappy)

@@ -73,7 +73,9 @@ queue = channel.queue(service, durable: true).bind('amq.direct', routing_key: se
 exchange = channel.default_exchange
 worker = Worker.new(service)
 
-consumer = queue.subscribe(manual_ack: true) do |delivery, properties, body|
+stop = Queue.new
+deleted = ->(_cancel) { stop << 'the queue was deleted' }
+consumer = queue.subscribe(manual_ack: true, on_cancellation: deleted) do |delivery, properties, body|
   type, encoding, answer = worker.answer(properties.content_type, properties.content_encoding, body)
   if properties.reply_to
     exchange.publish(
@@ -85,11 +87,11 @@ consumer = queue.subscribe(manual_ack: true) do |delivery, properties, body|
   channel.ack(delivery.delivery_tag) # last: the request of a worker that dies before this goes to another
 end
 
-stop = Queue.new
-trap('TERM') { stop << true }
-trap('INT') { stop << true }
+trap('TERM') { stop << nil }
+trap('INT') { stop << nil }
 puts 'ready'
 $stdout.flush
-stop.pop
+error = stop.pop
 consumer.cancel # which waits for the requests that are here already
 connection.close
+abort error if error

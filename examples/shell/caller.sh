@@ -24,7 +24,8 @@ call() (
     trap 'exit 2' HUP INT TERM
     amqp-publish --url="$url" --routing-key="$service" --content-type="$service.$1" --content-encoding=json \
         --reply-to="$replies" --body="$2" || exit 2
-    reply=$(timeout "$seconds" amqp-consume --url="$url" --queue="$replies" --count=1 cat) || {
+    # In the foreground, where Ctrl-C reaches it too.
+    reply=$(timeout --foreground "$seconds" amqp-consume --url="$url" --queue="$replies" --count=1 cat) || {
         echo "$service did not answer within $seconds s; perhaps nobody serves it" >&2
         exit 2
     }

@@ -23,6 +23,7 @@ PACKAGE = "com.github.sstone.amqp.proxy.calculator.Calculator$"
 FAILURE = "com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
 ENCODINGS = ("json", "snappy-json", "protobuf", "snappy-protobuf")
 REPLY_QUEUE = "/reply-queue/"
+MAX_SIZE = 64 << 20  # a few bytes may claim to hold gigabytes
 
 METHODS: Mapping[str, Callable[[Any, Any], Any]] = {"add": lambda x, y: x + y, "divide": lambda x, y: x / y}
 
@@ -62,15 +63,19 @@ def run(service: str, content_type: str, encoding: str, body: bytes) -> tuple[st
 
     try:
         if encoding.startswith("snappy-"):
+            if cramjam.snappy.decompress_raw_len(body) > MAX_SIZE:
+                raise Refused("resource_exhausted", f"the body holds more than {MAX_SIZE} bytes")
             body = bytes(cramjam.snappy.decompress_raw(body))
         if binary:
             request = getattr(messages, f"{method.capitalize()}Request").FromString(body)
+            if not request.IsInitialized():  # which Python's protobuf does not see to
+                raise TypeError("a required field is missing")
             x, y = request.x, request.y
         else:
             arguments = json.loads(body)
             x, y = (arguments["x"], arguments["y"]) if isinstance(arguments, dict) else arguments
-            if not isinstance(x, int | float) or not isinstance(y, int | float):
-                raise TypeError("x and y are numbers")
+            if len(arguments) != 2 or type(x) is not int or type(y) is not int:
+                raise TypeError("two integers are needed, x and y")
     except (cramjam.DecompressionError, DecodeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise Refused("invalid_argument", f"the body does not decode: {error}") from error
 

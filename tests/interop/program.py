@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from tests.interop.peer import ROOT
 
@@ -15,21 +16,22 @@ PATIENCE = 60.0
 
 async def outcome(*command: str) -> list[str]:
     """The lines that a program prints, which ends by itself and well."""
-    process = await _start(*command)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            out, err = await process.communicate()
-    finally:
-        await _end(process)
-    assert process.returncode == 0, f"it ended with code {process.returncode}:\n{out.decode()}\n{err.decode()}"
-    return out.decode().splitlines()
+    code, out, err = await ended(*command)
+    assert code == 0, f"it ended with code {code}:\n{out}\n{err}"
+    return out.splitlines()
+
+
+async def ended(*command: str) -> tuple[int | None, str, str]:
+    """The exit code of a program that ends by itself, and what it said on stdout and stderr."""
+    async with started(*command) as process, asyncio.timeout(PATIENCE):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
 
 
 @asynccontextmanager
 async def serving(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A worker that has said `ready`; at the end it is told to end, and does so well."""
-    process = await _start(*command)
-    try:
+    async with started(*command) as process:
         assert process.stdout is not None
         async with asyncio.timeout(PATIENCE):
             said = await process.stdout.readline()
@@ -43,18 +45,23 @@ async def serving(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
             async with asyncio.timeout(PATIENCE):
                 _, err = await process.communicate()
             assert process.returncode in (0, -signal.SIGTERM, 128 + signal.SIGTERM), err.decode()
-    finally:
-        await _end(process)
 
 
-async def _start(*command: str) -> asyncio.subprocess.Process:
-    pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(
-        *command, cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
+@asynccontextmanager
+async def started(*command: str, stderr: int = asyncio.subprocess.PIPE) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A program, which is over after the block, and whatever it started with it."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=ROOT,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,
     )
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.kill()
-    await process.communicate()
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        await process.communicate()

@@ -12,7 +12,7 @@ import pytest
 
 import amqproxy
 from tests.interop.peer import EXAMPLES, ROOT, Peer
-from tests.interop.program import PATIENCE, serving
+from tests.interop.program import PATIENCE, serving, started
 from tests.interop.test_peers import PEERS
 from tests.processes import running
 
@@ -75,20 +75,12 @@ async def held(calls: Sequence[asyncio.Task[int]]) -> int:
 
 async def says(text: str, *command: str) -> bool:
     """Whether a program says this before it ends, if it ends."""
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(PATIENCE):
-            async for line in process.stdout:
-                if text in line.decode():
-                    return True
-        return False
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+    async with started(*command, stderr=asyncio.subprocess.STDOUT) as process, asyncio.timeout(PATIENCE):
+        assert process.stdout is not None
+        async for line in process.stdout:
+            if text in line.decode():
+                return True
+    return False
 
 
 @foreign

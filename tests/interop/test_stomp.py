@@ -21,9 +21,9 @@ import amqproxy
 from amqproxy.testing import RabbitMQ, RabbitMQNotInstalled, rabbitmq
 from tests.conftest import missing
 from tests.contract.raw import Raw
-from tests.interop.bad_requests import refuses
+from tests.interop.bad_requests import minds_the_ids, refuses
 from tests.interop.peer import EXAMPLES
-from tests.interop.program import ended, outcome, serving
+from tests.interop.program import ended, outcome, serving, started
 from tests.interop.table import Cell
 
 Note = Callable[[str, object], None]
@@ -203,6 +203,18 @@ async def test_a_bad_request_is_answered_with_what_is_wrong(
 async def test_its_worker_refuses_what_others_refuse(node: RabbitMQ, stomp_url: str, service: str) -> None:
     async with Raw.connected(node.url) as raw, serving(*WORKER, stomp_url, service):
         await refuses(raw, service, ENCODINGS)
+        await minds_the_ids(raw, service)
+
+
+async def test_its_worker_ends_when_its_queue_is_deleted(node: RabbitMQ, stomp_url: str, service: str) -> None:
+    async with started(*WORKER, stomp_url, service) as process:
+        assert process.stdout is not None
+        assert await asyncio.wait_for(process.stdout.readline(), PATIENCE) == b"ready\n"
+        with pika.BlockingConnection(pika.URLParameters(node.url)) as connection:
+            connection.channel().queue_delete(service)
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+        assert (process.returncode, out) == (1, b"")
+        assert err
 
 
 async def test_a_stomp_caller_is_not_told_that_there_is_no_worker(node: RabbitMQ, stomp_url: str, service: str) -> None:

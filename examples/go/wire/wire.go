@@ -21,8 +21,12 @@ const FailureType = "com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
 // MaxSize bounds what is unpacked: a few bytes may claim to hold gigabytes.
 const MaxSize = 64 << 20
 
-// ErrEncoding says that a content-encoding is not one of ours, or does not suit the message.
-var ErrEncoding = errors.New("unsupported content-encoding")
+var (
+	// ErrEncoding says that a content-encoding is not one of ours, or does not suit the message.
+	ErrEncoding = errors.New("unsupported content-encoding")
+	// ErrSize says that a body would unpack to more than MaxSize.
+	ErrSize = fmt.Errorf("the body holds more than %d bytes", MaxSize)
+)
 
 // Failure is the error of a worker, as it travels.
 type Failure struct {
@@ -31,11 +35,13 @@ type Failure struct {
 	Info      Info   `json:"error"`
 }
 
-// Info is for programs: Code is a status name of gRPC's. It is empty in the failures of the Akka AMQP proxies.
+// Info is for programs: Code is a status name of gRPC's, and Executed is "no" if the request was refused before anything
+// was done. Both are empty in the failures of the Akka AMQP proxies.
 type Info struct {
 	Code      string `json:"code"`
 	Type      string `json:"type"`
 	Retryable bool   `json:"retryable"`
+	Executed  string `json:"executed"`
 }
 
 func (f *Failure) Error() string { return f.Message }
@@ -50,9 +56,9 @@ func Marshal(encoding string, v any) ([]byte, error) {
 	switch compression {
 	case "":
 		return data, nil
-	case "snappy": // one raw block; snappy.NewBufferedWriter would write the framing format
+	case "snappy-": // one raw block; snappy.NewBufferedWriter would write the framing format
 		return snappy.Encode(nil, data), nil
-	case "gzip":
+	case "gzip-":
 		var packed bytes.Buffer
 		writer := gzip.NewWriter(&packed)
 		writer.Write(data) // to memory, which cannot fail
@@ -68,15 +74,18 @@ func Unmarshal(encoding string, data []byte, v any) error {
 	var err error
 	switch compression {
 	case "":
-	case "snappy":
+	case "snappy-":
 		if size, _ := snappy.DecodedLen(data); size > MaxSize {
-			return fmt.Errorf("a body of %d bytes is too large", size)
+			return ErrSize
 		}
 		data, err = snappy.Decode(nil, data)
-	case "gzip":
+	case "gzip-":
 		var reader *gzip.Reader
 		if reader, err = gzip.NewReader(bytes.NewReader(data)); err == nil {
-			data, err = io.ReadAll(io.LimitReader(reader, MaxSize))
+			data, err = io.ReadAll(io.LimitReader(reader, MaxSize+1))
+		}
+		if len(data) > MaxSize {
+			return ErrSize
 		}
 	default:
 		return fmt.Errorf("%w: %s", ErrEncoding, encoding)
@@ -87,15 +96,13 @@ func Unmarshal(encoding string, data []byte, v any) error {
 	return unmarshal(format, data, v)
 }
 
-// split takes "snappy-json" apart. A message without a content-encoding is in JSON.
+// split takes "snappy-json" apart, after the dash. A message without a content-encoding is in JSON.
 func split(encoding string) (compression, format string) {
 	if encoding == "" {
 		return "", "json"
 	}
-	if compression, format, packed := strings.Cut(encoding, "-"); packed {
-		return compression, format
-	}
-	return "", encoding
+	dash := strings.IndexByte(encoding, '-') + 1
+	return encoding[:dash], encoding[dash:]
 }
 
 func marshal(format string, v any) ([]byte, error) {

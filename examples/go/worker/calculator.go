@@ -44,15 +44,18 @@ type parameters struct{ X, Y *int32 }
 // UnmarshalJSON takes both forms that a caller may choose: {"x": 1, "y": 2} and [1, 2].
 func (p *parameters) UnmarshalJSON(data []byte) error {
 	type byName parameters
+	byPosition := []any{&p.X, &p.Y}
 	var form any = (*byName)(p)
 	if bytes.HasPrefix(data, []byte("[")) {
-		form = &[]any{&p.X, &p.Y}
+		form = &byPosition
 	}
-	if err := json.Unmarshal(data, form); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(form); err != nil {
 		return err
 	}
-	if p.X == nil || p.Y == nil {
-		return errors.New("x and y are needed")
+	if p.X == nil || p.Y == nil || len(byPosition) != 2 {
+		return errors.New("two integers are needed, x and y")
 	}
 	return nil
 }

@@ -27,10 +27,13 @@ type handler func(encoding string, body []byte) (string, []byte, error)
 func handle[Request, Reply any](replyType string, function func(*Request) (Reply, error)) handler {
 	return func(encoding string, body []byte) (string, []byte, error) {
 		request := new(Request)
-		if err := wire.Unmarshal(encoding, body, request); errors.Is(err, wire.ErrEncoding) {
-			return "", nil, failure("unimplemented", err)
-		} else if err != nil {
-			return "", nil, failure("invalid_argument", err)
+		switch err := wire.Unmarshal(encoding, body, request); {
+		case errors.Is(err, wire.ErrEncoding):
+			return "", nil, refusal("unimplemented", err)
+		case errors.Is(err, wire.ErrSize):
+			return "", nil, refusal("resource_exhausted", err)
+		case err != nil:
+			return "", nil, refusal("invalid_argument", err)
 		}
 		reply, err := function(request)
 		if err != nil {
@@ -41,29 +44,35 @@ func handle[Request, Reply any](replyType string, function func(*Request) (Reply
 	}
 }
 
-func failure(code string, err error) *wire.Failure {
+// refusal says that the request did not get as far as its function.
+func refusal(code string, err error) *wire.Failure { return failure(code, "no", err) }
+
+func failure(code, executed string, err error) *wire.Failure {
 	kind := fmt.Sprintf("%T", err)
 	return &wire.Failure{
 		Message:   err.Error(),
 		Throwable: kind + ": " + err.Error(),
-		Info:      wire.Info{Code: code, Type: kind},
+		Info:      wire.Info{Code: code, Type: kind, Executed: executed},
 	}
 }
 
 // answer returns what goes back for a request: the reply, or a failure in its place.
 func answer(handlers map[string]handler, request amqp.Delivery) amqp.Publishing {
+	var class string
+	var body []byte
+	var err error
 	encoding := cmp.Or(request.ContentEncoding, "json")
-	handle, served := handlers[request.ContentType]
-	if !served {
-		handle = func(string, []byte) (string, []byte, error) {
-			return "", nil, failure("unimplemented", fmt.Errorf("%q is not served here", request.ContentType))
-		}
+	if handle, served := handlers[request.ContentType]; served {
+		class, body, err = handle(encoding, request.Body)
+	} else if request.ContentType == "" {
+		err = refusal("invalid_argument", errors.New("the request has no content-type"))
+	} else {
+		err = refusal("unimplemented", fmt.Errorf("%q is not served here", request.ContentType))
 	}
-	class, body, err := handle(encoding, request.Body)
 	if err != nil {
 		var known *wire.Failure
 		if !errors.As(err, &known) {
-			known = failure("unknown", err)
+			known = failure("unknown", "yes", err)
 		}
 		class, encoding = wire.FailureType, "json"
 		body, _ = json.Marshal(known) // nothing in it can fail

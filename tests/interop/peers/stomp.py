@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from tests.conftest import RABBITMQ
 from tests.interop.peer import Peer
 
 PEERS = [
@@ -14,6 +15,7 @@ PEERS = [
         encodings=(),
         language=sys.executable,
         elsewhere=dict.fromkeys(("caller", "worker"), ("json", "snappy-json", "protobuf", "snappy-protobuf")),
+        brokers=(RABBITMQ,),
         note="on RabbitMQ only, whose plugin it needs",
     )
 ]

@@ -1,5 +1,6 @@
 package calculator;
 
+import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.github.sstone.amqp.proxy.calculator.AddRequest;
@@ -11,27 +12,29 @@ import com.google.protobuf.MessageLite;
 import com.google.protobuf.Parser;
 import java.io.IOException;
 import java.util.Map;
+import java.util.concurrent.Callable;
 import java.util.function.Function;
 import java.util.function.Supplier;
 import org.apache.thrift.TBase;
-import org.apache.thrift.TDeserializer;
 import org.apache.thrift.TException;
 import org.apache.thrift.TSerializer;
+import org.apache.thrift.protocol.TBinaryProtocol;
+import org.apache.thrift.transport.TMemoryInputTransport;
 
 /** The calculator: what is done with each class of requests. For JSON alone, the first two are enough. */
 final class Operations {
-    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final ObjectMapper JSON = new ObjectMapper().enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
 
     private Operations() { }
 
-    /** From the body of a request to that of its reply; checked exceptions say that the former cannot be read. */
+    /** From the body of a request to what makes that of its reply. Exceptions here say that the former cannot be read. */
     @FunctionalInterface
-    interface Answer {
-        byte[] to(byte[] body) throws IOException, TException;
+    interface Reader {
+        Callable<byte[]> read(byte[] body) throws IOException, TException;
     }
 
     /** How one class of requests is answered, which come in one format. */
-    record Operation(String format, String replyType, Answer answer) { }
+    record Operation(String format, String replyType, Reader requests) { }
 
     /** Returns the operations by the content-type of their requests. */
     static Map<String, Operation> of(String service) {
@@ -65,30 +68,38 @@ final class Operations {
             JsonNode body = JSON.readTree(json);
             JsonNode x = body.isArray() ? body.path(0) : body.path("x");
             JsonNode y = body.isArray() ? body.path(1) : body.path("y");
-            if (!x.isInt() || !y.isInt()) {
-                throw new IOException("x and y are to be integers");
+            if (body.size() != 2 || !x.isInt() || !y.isInt()) {
+                throw new IOException("two integers are needed, x and y");
             }
             return new Parameters(x.intValue(), y.intValue());
         }
     }
 
     private static Operation json(String replyType, Function<Parameters, Object> function) {
-        return new Operation("json", replyType, body ->
-            JSON.writeValueAsBytes(function.apply(Parameters.read(body))));
+        return new Operation("json", replyType, body -> {
+            Parameters parameters = Parameters.read(body);
+            return () -> JSON.writeValueAsBytes(function.apply(parameters));
+        });
     }
 
     private static <Q, A extends MessageLite> Operation protobuf(
             Parser<Q> request, Class<A> reply, Function<Q, A> function) {
-        return new Operation("protobuf", reply.getName(), body ->
-            function.apply(request.parseFrom(body)).toByteArray());
+        return new Operation("protobuf", reply.getName(), body -> {
+            Q message = request.parseFrom(body);
+            return () -> function.apply(message).toByteArray();
+        });
     }
 
     private static <Q extends TBase<?, ?>, A extends TBase<?, ?>> Operation thrift(
             Class<A> reply, Supplier<Q> empty, Function<Q, A> function) {
         return new Operation("thrift", reply.getName(), body -> {
             Q request = empty.get();
-            new TDeserializer().deserialize(request, body);
-            return new TSerializer().serialize(function.apply(request));
+            TMemoryInputTransport transport = new TMemoryInputTransport(body);
+            request.read(new TBinaryProtocol(transport));
+            if (transport.getBytesRemainingInBuffer() > 0) { // which a TDeserializer would not mind
+                throw new TException("there are bytes after the end of the struct");
+            }
+            return () -> new TSerializer().serialize(function.apply(request));
         });
     }
 }

@@ -9,6 +9,7 @@ import com.rabbitmq.client.DefaultConsumer;
 import com.rabbitmq.client.Envelope;
 import java.io.IOException;
 import java.util.Map;
+import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import org.apache.thrift.TException;
 import org.xerial.snappy.Snappy;
@@ -33,6 +34,18 @@ public final class Worker extends DefaultConsumer {
 
     private record Reply(String type, String encoding, byte[] body) { }
 
+    /** A request that is not run, and why. */
+    private static final class Refused extends Exception {
+        private static final long serialVersionUID = 1;
+
+        private final String code;
+
+        Refused(String code, String message) {
+            super(message);
+            this.code = code;
+        }
+    }
+
     @Override
     public void handleDelivery(String tag, Envelope envelope, BasicProperties request, byte[] body) throws IOException {
         Reply reply = answer(request.getContentType(), request.getContentEncoding(), body);
@@ -56,35 +69,45 @@ public final class Worker extends DefaultConsumer {
         }
         boolean snappy = encoding.startsWith("snappy-");
         try {
-            Operations.Operation operation = operations.get(String.valueOf(type));
+            if (type == null || type.isEmpty()) {
+                throw new Refused("invalid_argument", "the request has no content-type");
+            }
+            Operations.Operation operation = operations.get(type);
             if (operation == null) {
-                throw new UnsupportedOperationException(type + " is not served here");
+                throw new Refused("unimplemented", type + " is not served here");
             }
             if (!encoding.equals(snappy ? "snappy-" + operation.format() : operation.format())) {
-                throw new UnsupportedOperationException(type + " is not served in the encoding " + encoding);
+                throw new Refused("unimplemented", type + " is not served in the encoding " + encoding);
             }
-            if (!snappy) {
-                return new Reply(operation.replyType(), encoding, operation.answer().to(body));
-            }
-            if (Snappy.uncompressedLength(body) > MAX_SIZE) {
-                throw new IOException("the body is too large");
-            }
-            byte[] reply = operation.answer().to(Snappy.uncompress(body));
-            return new Reply(operation.replyType(), encoding, Snappy.compress(reply));
-        } catch (UnsupportedOperationException e) {
-            return failure("unimplemented", e);
-        } catch (IOException | TException e) {
-            return failure("invalid_argument", e);
-        } catch (RuntimeException e) {
-            return failure("unknown", e);
+            byte[] reply = read(operation, snappy, body).call();
+            return new Reply(operation.replyType(), encoding, snappy ? Snappy.compress(reply) : reply);
+        } catch (Refused e) {
+            return failure(e.code, "no", e);
+        } catch (Exception e) {
+            return failure("unknown", "yes", e);
         }
     }
 
-    private static Reply failure(String code, Exception e) throws IOException {
+    private static Callable<byte[]> read(Operations.Operation operation, boolean snappy, byte[] body) throws Refused {
+        try {
+            if (!snappy) {
+                return operation.requests().read(body);
+            }
+            int size = Snappy.uncompressedLength(body); // of 2 GiB and more it is negative
+            if (size < 0 || size > MAX_SIZE) {
+                throw new Refused("resource_exhausted", "the body holds more than " + MAX_SIZE + " bytes");
+            }
+            return operation.requests().read(Snappy.uncompress(body));
+        } catch (IOException | TException e) {
+            throw new Refused("invalid_argument", "the body is not what it should be: " + e.getMessage());
+        }
+    }
+
+    private static Reply failure(String code, String executed, Exception e) throws IOException {
         return new Reply(FAILURE, "json", JSON.writeValueAsBytes(Map.of(
             "message", String.valueOf(e.getMessage()),
             "throwableAsString", e.toString(),
-            "error", Map.of("code", code, "type", e.getClass().getName(), "retryable", false))));
+            "error", Map.of("code", code, "type", e.getClass().getName(), "retryable", false, "executed", executed))));
     }
 
     /** After basicCancel, once all that had been delivered is answered. */
