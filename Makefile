@@ -49,7 +49,7 @@ generated: $(BIN)/.dev  ## Python classes from proto/ and thrift/, and the progr
 
 # Programs and clients in other languages, for the tests that run them.
 clients:
-	@sh tests/apt-install.sh protobuf-compiler thrift-compiler || true
+	@sh tests/apt-install.sh protobuf-compiler thrift-compiler || true  # without them, their test is skipped
 	@for script in tests/clients/install.sh tests/interop/install/*.sh tests/generate/install.sh; do sh $$script || true; done
 
 conformance: $(BIN)/.dev rabbitmq  ## the embedded broker against RabbitMQ, at length; writes docs/conformance.md

@@ -14,6 +14,9 @@ is_there() {
         # Also without Debian's package manager; a normal user's PATH lacks the sbin directories.
         rabbitmq-server) (PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/opt/homebrew/sbin"; command -v "$1") ;;
         gcc) command -v cc || command -v gcc ;;
+        protobuf-compiler) command -v protoc ;;
+        thrift-compiler) command -v thrift ;;
+        maven) command -v mvn ;;
         *) dpkg-query --show --showformat='${Status}' "$1" | grep ' ok installed$' ;;
     esac >/dev/null 2>&1
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Make the golden vectors again: sh tests/vectors/make.sh [DIRECTORY]
 #
-# It writes vectors.json and bodies/ into this directory, or into another one, for the test that both are the same. It
+# It writes vectors.json and bodies/ into this directory, or into another one, to be compared with what is here. It
 # needs Debian's default-jdk-headless, maven, protobuf-compiler, thrift-compiler, zstd, gzip and lz4. Java's libraries
 # are pinned, so what they write is the same each time; what the three command line tools write may change with them.
 set -eu
@@ -9,11 +9,11 @@ cd "$(dirname "$0")"
 
 target=${1:-.}
 lib=java/target/lib
-[ -e "$lib" ] && [ -z "$(find java/pom.xml -newer "$lib")" ] || {
+if [ ! -e "$lib" ] || [ -n "$(find java/pom.xml -newer "$lib")" ]; then
     rm -rf "$lib"
     mvn --quiet --batch-mode --file java/pom.xml dependency:copy-dependencies -DoutputDirectory=target/lib
     touch "$lib"
-}
+fi
 
 built=$(mktemp -d)
 trap 'rm -rf "$built"' EXIT
@@ -22,6 +22,6 @@ for idl in calculator person; do
     protoc --proto_path ../../proto --java_out "$built/src" "../../proto/$idl.proto"
     thrift --gen java:generated_annotations=suppress -out "$built/src" "../../thrift/$idl.thrift"
 done
-javac -encoding UTF-8 -nowarn -Xlint:-options -classpath "$lib/*" -d "$built/classes" \
-    java/MakeVectors.java $(find "$built/src" -name '*.java') 2>"$built/errors" || { cat "$built/errors" >&2; exit 1; }
+find "$built/src" -name '*.java' -exec javac -encoding UTF-8 -nowarn -Xlint:-options -classpath "$lib/*" \
+    -d "$built/classes" java/MakeVectors.java {} + 2>"$built/errors" || { cat "$built/errors" >&2; exit 1; }
 java -Dfile.encoding=UTF-8 -classpath "$built/classes:$lib/*" MakeVectors "$target"
