@@ -35,8 +35,9 @@ MODULES = {
         f"amqproxy/codecs/{name}.py": f"tests/unit/test_{name}.py"
         for name in ("compression", "json", "protobuf", "registry", "thrift")
     },
-    "amqproxy/codecs/__init__.py": "tests/unit/test_registry.py",
+    **{f"amqproxy/codecs/{name}.py": "tests/unit/test_registry.py" for name in ("__init__", "guarded")},
     "amqproxy/codecs/protobuf_flaws.py": "tests/unit/test_protobuf.py",
+    "amqproxy/codecs/thrift_flaws.py": "tests/unit/test_thrift.py",
     **{
         f"amqproxy/broker/{name}.py": f"tests/unit/broker/test_{name}.py"
         for name in (
