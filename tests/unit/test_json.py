@@ -36,6 +36,7 @@ from amqproxy.codecs.json import JSON
 from amqproxy.contract import Method, contract_of
 from amqproxy.errors import ContractError, EncodingFailed
 from amqproxy.messages import message
+from tests.idl.person_pb2 import Person
 
 examples = settings(
     max_examples=80,
@@ -986,3 +987,20 @@ def test_a_dataclass_that_is_passed_on_keeps_the_fields_that_its_sender_left_out
     method = contract_of(tree).methods["tree"]
     [node] = msgspec.structs.astuple(JSON().request(method).decode(b'{"node":{"name":"a"}}'))
     assert JSON().result(method).encode(node) == b'{"name":"a","parent":null,"children":[]}'
+
+
+def test_messages_of_protobuf_travel_in_its_own_json() -> None:
+    class Turning:
+        async def turn(self, person: Person) -> Person:
+            raise NotImplementedError
+
+    class Untyped:
+        async def turn(self, person: Person) -> Any:
+            raise NotImplementedError
+
+    method = contract_of(Turning).methods["turn"]
+    request, result = JSON().request(method), JSON().result(method)
+    person = Person(id=1, name="Ann")
+    assert request.decode(result.encode(person)) == person
+    with pytest.raises(EncodingFailed, match="a Person travels by itself: annotate the result with it"):
+        JSON().result(contract_of(Untyped).methods["turn"]).encode(person)

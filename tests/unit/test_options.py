@@ -180,3 +180,77 @@ def test_an_option_that_there_is_not_is_refused_with_those_that_there_are(name: 
 def test_a_value_of_another_type_is_named(options: Callable[[], Any], name: str) -> None:
     with pytest.raises(TypeError, match=name):
         options()
+
+
+class Codec:
+    """As much of a codec as options look at."""
+
+    name = "msgpack"
+    forms = ("plain",)
+
+    def request(self) -> None: ...
+
+    def result(self) -> None: ...
+
+    def anything(self) -> None: ...
+
+
+def codec(**changes: Any) -> Any:
+    return type("Changed", (Codec,), changes)()
+
+
+def test_a_codec_may_be_an_encoding_and_further_codecs_of_a_worker() -> None:
+    mine = codec()
+    assert CallOptions(encoding=mine).encoding is mine
+    assert ServeOptions(codecs=(mine,)).codecs == (mine,)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        (Codec, TypeError, "is a class, give an instance"),
+        (5, TypeError, "5 is no codec: it lacks name, forms, request, result, anything"),
+        (codec(name=""), ValueError, "1 to 248 printable letters of ASCII, not ''"),
+        (codec(name="x" * 249), ValueError, "1 to 248 printable letters"),
+        (codec(name="a\n"), ValueError, "1 to 248 printable letters"),
+        (codec(name="größe"), ValueError, "1 to 248 printable letters"),
+        (codec(name=5), ValueError, "1 to 248 printable letters"),
+        (codec(name="zstd-mine"), ValueError, "a codec called 'zstd-mine' would be taken for a compressed one"),
+        (codec(forms="plain"), TypeError, "are a set or a tuple, not the str 'plain'"),
+    ],
+)
+def test_what_is_no_codec_is_told_so(wrong: Any, error: type[Exception], text: str) -> None:
+    for make in (lambda: CallOptions(encoding=wrong), lambda: ServeOptions(codecs=(wrong,))):
+        with pytest.raises(error) as caught:
+            make()
+        assert text in str(caught.value)
+
+
+def test_codecs_come_in_a_tuple() -> None:
+    with pytest.raises(TypeError, match=r"^codecs is a tuple of codecs, not \["):
+        ServeOptions(codecs=[codec()])  # type: ignore[arg-type]  # which is what it refuses
+
+
+def test_a_compression_wants_a_size_and_a_size_has_a_compression() -> None:
+    assert CallOptions(compress_above=0).compression is None
+    assert CallOptions(compress_above=0, compression="lz4").compression == "lz4"
+    with pytest.raises(ValueError, match=r'give compress_above, or encoding="zstd-json" for all$'):
+        CallOptions(compression="zstd")
+    with pytest.raises(ValueError, match=r"^compression is 'snappy', 'zstd', 'gzip', 'lz4', not 'rar'$"):
+        CallOptions(compress_above=0, compression="rar")
+    with pytest.raises(ValueError, match=r"^compress_above is 0 or more bytes, not -1$"):
+        CallOptions(compress_above=-1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "values"),
+    [
+        (CallOptions, "protobuf_names", ["java", "protobuf"]),
+        (ConnectOptions, "correlation_ids", ["secret", "counter"]),
+    ],
+)
+def test_a_choice_is_one_of_few(kind: Any, name: str, values: list[str]) -> None:
+    for value in values:
+        assert getattr(kind(**{name: value}), name) == value
+    with pytest.raises(ValueError, match=f"^{name} is '{values[0]}', '{values[1]}', not 'other'$"):
+        kind(**{name: "other"})

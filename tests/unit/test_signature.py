@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypedDict
+from typing import Annotated, Any, NamedTuple, NewType, TypedDict
 
 import attrs
 import msgspec
@@ -13,6 +13,7 @@ import pytest
 
 from amqproxy.errors import ContractError
 from amqproxy.signature import arguments_types, message_by_position, signature_of
+from tests.idl.person_pb2 import Person as ProtobufPerson
 
 
 def parameters(function: Any) -> list[inspect.Parameter]:
@@ -157,3 +158,17 @@ def test_only_the_last_fields_of_an_array_can_be_left_out() -> None:
         b: int
 
     assert fields(message_by_position(Mixed)) == [("a", False), ("b", False)]
+
+
+Wrapped = NewType("Wrapped", ProtobufPerson)
+
+
+def test_a_generated_message_is_seen_through_what_is_around_it_and_other_types_keep_it() -> None:
+    def function(
+        a: Annotated[ProtobufPerson, "who"], b: Wrapped, c: Annotated[Wrapped, 1], d: Annotated[int, "n"]
+    ) -> Annotated[ProtobufPerson, 2]:
+        raise NotImplementedError
+
+    signature = signature_of(function, "f")
+    assert [p.annotation for p in signature.parameters.values()] == [*[ProtobufPerson] * 3, Annotated[int, "n"]]
+    assert signature.return_annotation is ProtobufPerson
