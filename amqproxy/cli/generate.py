@@ -67,27 +67,31 @@ def command(
         str | None, typer.Option(metavar="NAME", help="The queue of its workers; default: the service's name.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that somebody wrote by hand.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show whole tracebacks of a broken module.")] = False,
 ) -> None:
     """Write a client of a service in another language."""
+    from .target import load
+
     options = {"package": package, "name": name, "queue": queue}
     with failures():
-        source = _source(language, target, {option: value for option, value in options.items() if value is not None})
+        served = load(target, verbose=verbose)
+        source = _source(
+            language, target, served, {each: value for each, value in options.items() if value is not None}
+        )
         if output == "-":
             typer.echo(source.text, nl=False)
             return
         typer.echo(f"wrote {_save(source, Path(output), force)}", err=True)
 
 
-def _source(language: Language, target: str, options: dict[str, str]) -> Source:
+def _source(language: Language, target: str, served: Any, options: dict[str, str]) -> Source:
     """The client's file; UsageError if it cannot be written as it was asked for."""
     from ..contract import contract_of
     from ..generate import LANGUAGES, Order, check_package, service_of
-    from .target import load
 
     package = options.get("package")
     with usage_of(ValueError):
         check_package(language, package)
-    served = load(target)
     with usage_of(ValueError):
         contract = contract_of(served, name=options.get("name"))
     service = service_of(contract, _doc(served, contract), queue=options.get("queue"))
@@ -101,7 +105,7 @@ def _source(language: Language, target: str, options: dict[str, str]) -> Source:
         source.text.encode()
     except UnicodeEncodeError as error:
         found = error.object[error.start : error.end]
-        raise UsageError(f"{target} has {found!r} in a name, value or docstring, which cannot be written") from error
+        raise UsageError(f"a name, value or text holds {found!r}, which UTF-8 has no bytes for") from error
     return source
 
 
@@ -117,6 +121,8 @@ def _doc(served: Any, contract: Contract) -> str:
 def _save(source: Source, directory: Path, force: bool) -> Path:
     from ..generate import NotOurs, save
 
+    if directory.is_file():
+        raise UsageError(f"{directory} is a file; --output is the directory to write to, or - for stdout")
     if not directory.is_dir():
         raise UsageError(f"there is no directory {directory}; make it first: mkdir -p {shlex.quote(str(directory))}")
     try:

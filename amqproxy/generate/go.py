@@ -26,9 +26,7 @@ _PREDECLARED = vocabulary(
 )
 _PACKAGES = vocabulary("amqp context errors fmt hex json os rand strconv strings sync time utf8")
 _LOCALS = KEYWORDS | _PREDECLARED | _PACKAGES | {"_", "arguments", "c", "ctx", "err", "options", "result"}
-_TYPES = vocabulary(
-    "Client ErrBadArguments ErrBadReply ErrConnectionLost ErrTimeout ErrUnroutable RemoteError"
-)
+_TYPES = vocabulary("Client ErrBadArguments ErrBadReply ErrConnectionLost ErrTimeout ErrUnroutable RemoteError")
 _METHODS = frozenset(("Close", "Config", "Timeout", "URL"))
 _SCALARS = {
     "any": "any",
@@ -246,7 +244,8 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _doc(first: str, text: str = "", notes: str = "") -> str:
-    """A doc comment in the form that gofmt gives it."""
+    """A doc comment in the form that gofmt gives it, which makes typographic quotes of two ticks."""
+    first, text = (re.sub("`{2,}", "`", part.replace("''", '"')) for part in (first, text))
     return comment(paragraphs(first, *_paragraphs(text), notes), "//").replace("// \t", "//\t")
 
 

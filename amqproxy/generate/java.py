@@ -19,8 +19,8 @@ KEYWORDS = vocabulary(
 )
 # What every object has, and what the client has itself.
 _METHODS = KEYWORDS | vocabulary(
-    "arguments call clone close connect connected connecting encoded equals finalize getClass hashCode notify notifyAll "
-    "toString wait"
+    "arguments call clone close connect connected connecting encoded equals finalize getClass hashCode notify "
+    "notifyAll toString urlOfEnvironment wait"
 )
 _COMPONENTS = KEYWORDS | vocabulary("clone finalize getClass hashCode notify notifyAll toString wait")
 _TYPES = vocabulary(

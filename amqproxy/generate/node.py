@@ -10,10 +10,10 @@ from .template import block_comment, fill, indented, listed, literal, paragraphs
 
 _WIDTH = 98
 _RESERVED = vocabulary(
-    "Buffer Infinity NaN arguments await base64 break bytes case catch class const continue debugger default delete do else "
-    "enum eval export extends false finally for function if implements import in instanceof interface let new null "
-    "package private protected public return static super switch this throw true try typeof undefined var void while "
-    "with yield"
+    "Buffer Infinity NaN arguments await base64 break bytes case catch class const continue debugger default delete do "
+    "else enum eval export extends false finally for function if implements import in instanceof interface let new "
+    "null package private protected public return static super switch this throw true try typeof undefined var void "
+    "while with yield"
 )
 # A client with a method `then` would be taken for a promise.
 _METHODS = frozenset(("close", "constructor", "then", "toJSON", "toString", "valueOf"))

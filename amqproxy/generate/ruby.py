@@ -16,8 +16,9 @@ _KEYWORDS = vocabulary(
 )
 # What every object has or every class uses, and what the client has itself.
 _METHODS = _KEYWORDS | vocabulary(
-    "base64 clone close define_singleton_method display dup enum_for extend freeze given hash initialize inspect "
-    "instance_eval instance_exec instance_variable_get instance_variable_set itself method methods object_id "
+    "base64 clone close define_singleton_method display dup enum_for extend freeze given hash initialize "
+    "initialize_clone initialize_copy initialize_dup inspect instance_eval instance_exec instance_variable_get "
+    "instance_variable_set itself method method_missing methods object_id respond_to_missing "
     "public_send raise send singleton_class singleton_method tap to_enum to_s unbase64"
 )
 _SCALARS = {

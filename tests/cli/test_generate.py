@@ -102,6 +102,20 @@ def test_file_that_cannot_be_written_is_a_sentence(invoke: Invoke, tmp_path: Pat
     assert "Traceback" not in ended.err
 
 
+def test_directory_that_is_a_file_is_told(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "client.rb").touch()
+    ended = invoke("generate", "ruby", TARGET, "--output", str(tmp_path / "client.rb"))
+    assert ended.code == 2
+    assert "client.rb is a file; --output is the directory" in ended.err
+
+
+@pytest.mark.parametrize("language", FILES)
+def test_half_of_a_surrogate_pair_is_a_sentence(invoke: Invoke, language: str) -> None:
+    ended = invoke("generate", language, TARGET, "--output", "-", "--queue", "\udcff")
+    assert (ended.code, ended.out) == (2, "")
+    assert "error: a name, value or text holds '\\udcff', which UTF-8 has no bytes for" in ended.err
+
+
 def test_methods_that_json_cannot_call_are_left_out(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,7 @@ class Gallery:
         was, request.picture.at = request.picture.at, request.to
         return MoveResponse(request.picture, abs(was.x - request.to.x) + abs(was.y - request.to.y))
 
+    @amqproxy.method(timeout=4e6)  # which is longer than a timer of Node's or an int of Java's
     async def check(self, value: int) -> None:
         if value < 0:
             raise ValueError(f"{value} is less than 0")

@@ -25,6 +25,7 @@ class Words(enum.Enum):
     class_ = 'say "#{it}" and \\'
     null = "$null"
     größe = "größe"
+    lines = "\u2028a\u2029b\x85c"
 
 
 @dataclass
@@ -152,6 +153,12 @@ class Strange:
     @amqproxy.method(timeout=0.0001)
     def ask(self, request: Ask) -> bytes | None:
         return None
+
+    def method_missing(self, __proto__: int) -> None:
+        """Has ``ticks`` and ''quotes''."""
+
+    def initialize_copy(self, __proto__: bytes = b"") -> bytes:
+        return __proto__
 
     def untyped(self, x, y=1):  # type: ignore[no-untyped-def]  # which may be served as well
         return x

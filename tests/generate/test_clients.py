@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import secrets
 import shutil
+import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +19,7 @@ import pytest
 
 import amqproxy
 from amqproxy.testing import BrokerThread, broker_thread
+from tests.generate.bad_brokers import FAILURE, Answer, Sleeper, answering
 from tests.generate.gallery import Gallery
 from tests.generate.toolchains import TOOLCHAINS, Toolchain
 from tests.processes import amqproxy as command
@@ -99,11 +102,11 @@ def generated(toolchain: Toolchain, target: str, queue: str, directory: Path) ->
 
 
 @asynccontextmanager
-async def program(toolchain: Toolchain, built: Path, url: str, mode: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def program(toolchain: Toolchain, built: Path, url: str, *mode: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         *toolchain.program,
         url,
-        mode,
+        *mode,
         cwd=built,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -152,9 +155,9 @@ async def test_lost_connection_ends_calls_at_once_and_is_made_again(
             await gallery.asleep.wait()
             await broker.stop_and_wait() if orderly else broker.kill()
             async with asyncio.timeout(SOON):
-                assert await said(driver) == ["lost", ["lost"]]
+                assert (await said(driver))[1][0] == "lost"
         async with AsyncExitStack() if orderly else await closing_at_once(broker.port):
-            assert await said_next(driver) == ["still lost", ["lost"]]
+            assert (await said_next(driver))[1][0] == "lost"
         broker.start()
         async with serving(gallery, broker.url):
             assert await said_next(driver) == ["found again", 3]
@@ -168,9 +171,108 @@ async def test_call_fails_at_once_when_the_broker_closes_the_channel(toolchain: 
         broker.set_permissions("nobody", write="^$")
         url = broker.url.replace("guest:guest", "nobody:secret")
         async with program(toolchain, built, url, "add") as driver, asyncio.timeout(SOON):
-            assert await said(driver) == ["add", ["lost"]]
+            assert (await said(driver))[1][0] == "lost"
             await driver.wait()
         assert driver.returncode == 0
+
+
+async def test_refused_port_is_told(toolchain: Toolchain, built: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"amqp://guest:guest@127.0.0.1:{nobody.getsockname()[1]}"
+        async with program(toolchain, built, url, "add") as driver:
+            name, [kind, text] = await said(driver)
+    assert (name, kind) == ("add", "lost")
+    assert re.search("no connection to the broker.*(refused|ECONNREFUSED|Could not establish TCP)", text), text
+
+
+async def test_calls_share_one_attempt_to_connect_and_leave_it_when_their_time_is_over(
+    toolchain: Toolchain, built: Path, amqp_url: str
+) -> None:
+    sleeper = Sleeper(amqp_url)
+    async with (
+        serving(Gallery(), amqp_url),
+        sleeper.listening() as url,
+        program(toolchain, built, url, "wait") as driver,
+    ):
+        await sleeper.found.wait()
+        async with asyncio.timeout(SOON / 2):  # each of the four may take a second
+            name, outcomes = await said(driver)
+        assert (name, [kind for kind, _ in outcomes]) == ("wait", ["lost"] * 4)
+        for _, text in outcomes:
+            assert "no connection to the broker" in text
+            assert "it is slow, or does not answer" in text
+        sleeper.awake.set()
+        assert await said_next(driver) == ["found awake", 3]
+        assert sleeper.accepted == 1
+        await driver.wait()
+        assert driver.returncode == 0
+
+
+async def test_close_waits_for_no_attempt_to_connect(toolchain: Toolchain, built: Path, amqp_url: str) -> None:
+    sleeper = Sleeper(amqp_url)
+    async with sleeper.listening() as url, program(toolchain, built, url, "close") as driver:
+        await sleeper.found.wait()
+        async with asyncio.timeout(SOON / 2):
+            name, [kind, text] = await said_next(driver)
+        assert (name, kind) == ("close", "lost")
+        assert "the client was closed" in text
+        sleeper.awake.set()
+        await driver.wait()
+        assert driver.returncode == 0
+
+
+GARBAGE: list[tuple[str, str | None, bytes, str]] = [
+    ("x.Reply", "json", b"{", ""),
+    ("x.Reply", "json", b"", ""),
+    ("x.Reply", "json", b"1 2", ""),
+    ("x.Reply", "json", b"NaN", ""),
+    ("x.Reply", "json", b'"\xff"', ""),
+    ("x.Reply", "snappy-json", b"1", "snappy-json"),
+    (FAILURE, "json", b"null", "a failure is an object, not null"),
+    (FAILURE, "json", b"[]", ""),
+    (FAILURE, "json", b"3", ""),
+    (FAILURE, "json", b"{", ""),
+    (FAILURE, "protobuf", b"{}", "protobuf"),
+]
+BAD_RESULTS = {"reverse": b"7", "add": b"null", "check": b"}"}
+BARE_FAILURES: list[tuple[bytes, list[Any]]] = [
+    (b"{}", ["unknown", "", "", False, None, "yes"]),
+    (b'{"message": null, "throwableAsString": "a.B: c", "error": null}', ["unknown", "a.B", "", False, None, "yes"]),
+    (b'{"message": "m", "error": {"executed": "no"}}', ["unknown", "", "m", False, None, "no"]),
+    (b'{"error": {"code": null, "type": null, "executed": null}}', ["unknown", "", "", False, None, "yes"]),
+]
+
+
+async def test_what_does_not_decode_is_an_error_of_the_call(toolchain: Toolchain, built: Path, amqp_url: str) -> None:
+    """The driver calls `find` with each of the numbers, then other methods, one with an argument without JSON."""
+    replies: list[Answer] = [(kind, encoding, body) for kind, encoding, body, _ in GARBAGE]
+    replies += [(FAILURE, "json", body) for body, _ in BARE_FAILURES]
+    replies += [("x.Reply", None, b"true"), ("x.Reply", "", b"[2]")]
+
+    def answer(kind: str, body: Any) -> Answer:
+        method = kind.rpartition(".")[2]
+        return replies[body["id"]] if method == "find" else ("x.Reply", "json", BAD_RESULTS[method])
+
+    async with (
+        answering(amqp_url, QUEUE, answer),
+        program(toolchain, built, amqp_url, "garbage", str(len(replies))) as driver,
+    ):
+        out, err = await driver.communicate()
+    assert (err.decode(), driver.returncode) == ("", 0)
+    told = dict(json.loads(line) for line in out.splitlines())
+    for number, (_, _, body, reason) in enumerate(GARBAGE):
+        kind, text = told.pop(f"find {number}")
+        assert (kind, text[:26]) == ("undecoded yes", "the reply does not decode:"), (body, text)
+        assert reason in text
+    for method in ("reverse", "check"):
+        assert told.pop(method)[0] == "undecoded yes", method
+    added = told.pop("add")  # to null, which Java has no number for
+    assert added[0] == "undecoded yes" if toolchain.name == "java" else added in (None, 0)
+    kind, text = told.pop("not a number")
+    assert kind == "unencoded no"
+    assert "the arguments do not encode: " in text
+    assert [*told.values()] == [*(outcome for _, outcome in BARE_FAILURES), True, [2]]
 
 
 async def closing_at_once(port: int) -> asyncio.Server:

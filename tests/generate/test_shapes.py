@@ -205,6 +205,21 @@ def written(language: str, kind: Any) -> str:
     return LANGUAGES[language](Order(service_of(contract_of(Service)), "")).text
 
 
+def test_ends_of_lines_within_texts_are_escaped() -> None:
+    """Whatever indents the file would put blanks behind them otherwise."""
+    for language in LANGUAGES:
+        assert "\\u2028a\\u0085b" in written(language, Literal["\u2028a\x85b"])
+
+
+def test_object_has_a_key_that_means_its_prototype() -> None:
+    class Service:
+        def f(self, __proto__: int) -> None: ...
+
+    Service.f.__annotations__ = {"__proto__": int, "return": None}
+    text = LANGUAGES["node"](Order(service_of(contract_of(Service)), "")).text
+    assert '{ ["__proto__"]: proto }' in text
+
+
 @pytest.mark.parametrize(
     ("kind", "ruby", "java", "node", "go"),
     [

@@ -12,7 +12,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.stream.LongStream;
 
-/** Calls all methods of the generated client. Usage: Driver URL MODE; prints what came of each as JSON. */
+/** Calls methods of the generated client. Usage: Driver URL MODE [COUNT]; prints what came of each as JSON. */
 public final class Driver {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final TestsGalleryClient.Picture PICTURE = new TestsGalleryClient.Picture(
@@ -27,11 +27,14 @@ public final class Driver {
 
     public static void main(String[] arguments) throws Exception {
         if (!arguments[1].equals("call")) {
-            try (TestsGalleryClient gallery = new TestsGalleryClient(arguments[0], Duration.ofSeconds(60))) {
-                if (arguments[1].equals("lose")) {
-                    lose(gallery);
-                } else {
-                    report("add", () -> gallery.add(1, 2));
+            Duration timeout = Duration.ofSeconds(arguments[1].equals("wait") ? 1 : 60);
+            try (TestsGalleryClient gallery = new TestsGalleryClient(arguments[0], timeout)) {
+                switch (arguments[1]) {
+                    case "lose" -> lose(gallery);
+                    case "wait" -> wait(gallery);
+                    case "close" -> close(gallery);
+                    case "garbage" -> decode(gallery, Integer.parseInt(arguments[2]));
+                    default -> report("add", () -> gallery.add(1, 2));
                 }
             }
             return;
@@ -56,7 +59,9 @@ public final class Driver {
         } catch (TestsGalleryNobodyClient.UnroutableException e) {
             return List.of("unroutable", e.executed());
         } catch (TestsGalleryClient.ConnectionLostException e) {
-            return List.of("lost");
+            return List.of("lost", e.getMessage());
+        } catch (TestsGalleryClient.CallException e) {
+            return List.of(e.executed().equals("no") ? "unencoded no" : "undecoded " + e.executed(), e.getMessage());
         }
     }
 
@@ -117,5 +122,49 @@ public final class Driver {
         report("still lost", () -> gallery.add(1, 2));
         System.in.read();
         report("found again", () -> gallery.add(1, 2));
+    }
+
+    private static void wait(TestsGalleryClient gallery) throws Exception {
+        ExecutorService threads = Executors.newFixedThreadPool(4);
+        Callable<Object> add = () -> outcome(() -> gallery.add(1, 2));
+        List<Object> outcomes = new ArrayList<>();
+        for (Future<Object> each : threads.invokeAll(List.of(add, add, add, add))) {
+            outcomes.add(each.get());
+        }
+        threads.shutdown();
+        report("wait", () -> outcomes);
+        System.in.read();
+        report("found awake", () -> findAwake(gallery));
+    }
+
+    /** The broker is awake, and what was begun before is about to end. */
+    private static Object findAwake(TestsGalleryClient gallery) {
+        while (true) {
+            try {
+                return gallery.add(1, 2);
+            } catch (TestsGalleryClient.ConnectionLostException e) {
+                continue;
+            }
+        }
+    }
+
+    private static void close(TestsGalleryClient gallery) throws Exception {
+        ExecutorService threads = Executors.newSingleThreadExecutor();
+        Future<Object> pending = threads.submit(() -> outcome(() -> gallery.add(1, 2)));
+        threads.shutdown();
+        System.in.read();
+        gallery.close();
+        report("close", pending::get);
+    }
+
+    private static void decode(TestsGalleryClient gallery, int count) throws Exception {
+        for (int i = 0; i < count; i++) {
+            Object id = i;
+            report("find " + i, () -> gallery.find(id));
+        }
+        report("reverse", () -> numbers(gallery.reverse(new byte[] {1})));
+        report("add", () -> gallery.add(1, 2));
+        report("check", () -> nothing(() -> gallery.check(1)));
+        report("not a number", () -> gallery.end("x", true, Double.NaN, Map.of()));
     }
 }

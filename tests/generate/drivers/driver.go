@@ -1,4 +1,4 @@
-// Calls all methods of the generated client. Usage: driver URL MODE; prints what came of each as JSON.
+// Calls methods of the generated client. Usage: driver URL MODE [COUNT]; prints what came of each as JSON.
 package main
 
 import (
@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -26,6 +28,15 @@ func main() {
 	case "lose":
 		client.Timeout = time.Minute
 		lose(client)
+	case "wait":
+		client.Timeout = time.Second
+		wait(client)
+	case "close":
+		client.Timeout = time.Minute
+		closeIt(client)
+	case "garbage":
+		count, _ := strconv.Atoi(os.Args[3])
+		decode(client, count)
 	case "add":
 		client.Timeout = time.Minute
 		sum, err := client.Add(ctx, 1, 2)
@@ -34,6 +45,14 @@ func main() {
 }
 
 func report(name string, result any, err error) {
+	line, err := json.Marshal([]any{name, outcome(result, err)})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(string(line))
+}
+
+func outcome(result any, err error) any {
 	var remote *gallery.RemoteError
 	switch {
 	case errors.As(err, &remote):
@@ -43,15 +62,15 @@ func report(name string, result any, err error) {
 	case errors.Is(err, nobody.ErrUnroutable):
 		result = []any{"unroutable", "no"}
 	case errors.Is(err, gallery.ErrConnectionLost):
-		result = []any{"lost"}
+		result = []any{"lost", err.Error()}
+	case errors.Is(err, gallery.ErrBadReply):
+		result = []any{"undecoded yes", err.Error()}
+	case errors.Is(err, gallery.ErrBadArguments):
+		result = []any{"unencoded no", err.Error()}
 	case err != nil:
 		result = err.Error()
 	}
-	line, err := json.Marshal([]any{name, result})
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println(string(line))
+	return result
 }
 
 func numbers(data []byte) []int {
@@ -130,4 +149,51 @@ func lose(client *gallery.Client) {
 	lines.ReadString('\n')
 	sum, err := client.Add(ctx, 1, 2)
 	report("found again", sum, err)
+}
+
+func wait(client *gallery.Client) {
+	outcomes := make([]any, 4)
+	var group sync.WaitGroup
+	for n := range outcomes {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			sum, err := client.Add(ctx, 1, 2)
+			outcomes[n] = outcome(sum, err)
+		}()
+	}
+	group.Wait()
+	report("wait", outcomes, nil)
+	bufio.NewReader(os.Stdin).ReadString('\n')
+	sum, err := client.Add(ctx, 1, 2)
+	for errors.Is(err, gallery.ErrConnectionLost) { // what was begun before is about to end
+		sum, err = client.Add(ctx, 1, 2)
+	}
+	report("found awake", sum, err)
+}
+
+func closeIt(client *gallery.Client) {
+	pending := make(chan any)
+	go func() {
+		sum, err := client.Add(ctx, 1, 2)
+		pending <- outcome(sum, err)
+	}()
+	bufio.NewReader(os.Stdin).ReadString('\n')
+	client.Close()
+	report("close", <-pending, nil)
+}
+
+func decode(client *gallery.Client, count int) {
+	for n := range count {
+		found, err := client.Find(ctx, n)
+		report(fmt.Sprint("find ", n), found, err)
+	}
+	data, err := client.Reverse(ctx, []byte("a"), nil)
+	report("reverse", data, err)
+	sum, err := client.Add(ctx, 1, 2)
+	report("add", sum, err)
+	report("check", nil, client.Check(ctx, 1))
+	nan := math.NaN()
+	end, err := client.End(ctx, "x", true, &nan, nil)
+	report("not a number", end, err)
 }

@@ -1,8 +1,8 @@
-// Calls all methods of the generated client. Usage: driver.mjs URL MODE; prints what came of each as JSON.
+// Calls methods of the generated client. Usage: driver.mjs URL MODE [COUNT]; prints what came of each as JSON.
 
 import { once } from "node:events";
 
-import { CallTimeout, ConnectionLost, RemoteError, TestsGalleryClient } from "./tests-gallery-client.mjs";
+import { CallError, CallTimeout, ConnectionLost, RemoteError, TestsGalleryClient } from "./tests-gallery-client.mjs";
 import { TestsGalleryNobodyClient, Unroutable } from "./tests-gallery-nobody-client.mjs";
 
 const SIZE = { fullWidth: 3, height: 4 };
@@ -28,7 +28,13 @@ function outcome(error) {
   if (error instanceof Unroutable) {
     return ["unroutable", error.executed];
   }
-  return error instanceof ConnectionLost ? ["lost"] : String(error);
+  if (error instanceof ConnectionLost) {
+    return ["lost", error.message];
+  }
+  if (error instanceof CallError) {
+    return [error.executed === "no" ? "unencoded no" : `undecoded ${error.executed}`, error.message];
+  }
+  return String(error);
 }
 
 async function callAll(gallery, nobody) {
@@ -64,10 +70,51 @@ async function lose(gallery) {
   process.stdin.destroy();
 }
 
-const [url, mode] = process.argv.slice(2);
-const gallery = new TestsGalleryClient(url, mode === "call" ? {} : { timeout: 60_000 });
+async function wait(gallery) {
+  const add = () => gallery.add(1, 2).catch(outcome);
+  await report("wait", () => Promise.all([add(), add(), add(), add()]));
+  await once(process.stdin, "data");
+  await report("found awake", () => findAwake(gallery));
+  process.stdin.destroy();
+}
+
+/** The broker is awake, and what was begun before is about to end. */
+async function findAwake(gallery) {
+  for (;;) {
+    try {
+      return await gallery.add(1, 2);
+    } catch (error) {
+      if (!(error instanceof ConnectionLost)) {
+        throw error;
+      }
+    }
+  }
+}
+
+async function close(gallery) {
+  const pending = gallery.add(1, 2).catch(outcome);
+  await once(process.stdin, "data");
+  await gallery.close();
+  await report("close", () => pending);
+  process.stdin.destroy();
+}
+
+async function decode(gallery) {
+  for (let n = 0; n < Number(count); n++) {
+    await report(`find ${n}`, () => gallery.find(n));
+  }
+  await report("reverse", () => gallery.reverse(Buffer.from("a")));
+  await report("add", () => gallery.add(1, 2));
+  await report("check", () => gallery.check(1));
+  await report("not a number", () => gallery.end("x", true, NaN, {}));
+}
+
+const [url, mode, count] = process.argv.slice(2);
+const options = { call: {}, wait: { timeout: 1_000 } };
+const gallery = new TestsGalleryClient(url, options[mode] ?? { timeout: 60_000 });
 const nobody = new TestsGalleryNobodyClient(url);
-const modes = { call: callAll, lose, add: () => report("add", () => gallery.add(1, 2)) };
+const add = () => report("add", () => gallery.add(1, 2));
+const modes = { call: callAll, lose, add, wait, close, garbage: decode };
 await modes[mode](gallery, nobody);
-await gallery.close();
+await Promise.all([gallery.close(), gallery.close()]);
 await nobody.close();

@@ -1,13 +1,13 @@
 # frozen_string_literal: true
 
-# Calls all methods of the generated client. Usage: driver.rb URL MODE; prints what came of each as JSON.
+# Calls methods of the generated client. Usage: driver.rb URL MODE [COUNT]; prints what came of each as JSON.
 
 require "json"
 
 require_relative "tests_gallery_client"
 require_relative "tests_gallery_nobody_client"
 
-url, mode = ARGV
+url, mode, count = ARGV
 
 SIZE = {"fullWidth" => 3, "height" => 4}.freeze
 PICTURE = {
@@ -30,8 +30,10 @@ rescue TestsGalleryClient::CallTimeout => e
   ["timeout", e.executed]
 rescue TestsGalleryNobodyClient::Unroutable => e
   ["unroutable", e.executed]
-rescue TestsGalleryClient::ConnectionLost
-  ["lost"]
+rescue TestsGalleryClient::ConnectionLost => e
+  ["lost", e.message]
+rescue TestsGalleryClient::CallError => e
+  [e.executed == "no" ? "unencoded no" : "undecoded #{e.executed}", e.message]
 end
 
 def call_all(gallery, nobody)
@@ -63,11 +65,42 @@ def lose(gallery)
   report("found again") { gallery.add(1, 2) }
 end
 
-gallery = TestsGalleryClient.new(url, **(mode == "call" ? {} : {timeout: 60}))
+def wait(gallery)
+  report("wait") { Array.new(4) { Thread.new { outcome { gallery.add(1, 2) } } }.map(&:value) }
+  $stdin.gets
+  report("found awake") { find_awake(gallery) }
+end
+
+# The broker is awake, and what was begun before is about to end.
+def find_awake(gallery)
+  gallery.add(1, 2)
+rescue TestsGalleryClient::ConnectionLost
+  retry
+end
+
+def close(gallery)
+  pending = Thread.new { outcome { gallery.add(1, 2) } }
+  $stdin.gets
+  gallery.close
+  report("close") { pending.value }
+end
+
+def decode(gallery, count)
+  count.times { |n| report("find #{n}") { gallery.find(n) } }
+  report("reverse") { gallery.reverse("a") }
+  report("add") { gallery.add(1, 2) }
+  report("check") { gallery.check(1) }
+  report("not a number") { gallery.end_("x", true, Float::NAN, {}) }
+end
+
+gallery = TestsGalleryClient.new(url, **{"call" => {}, "wait" => {timeout: 1}}.fetch(mode, {timeout: 60}))
 nobody = TestsGalleryNobodyClient.new(url)
 case mode
 when "call" then call_all(gallery, nobody)
 when "lose" then lose(gallery)
+when "wait" then wait(gallery)
+when "close" then close(gallery)
+when "garbage" then decode(gallery, Integer(count))
 when "add" then report("add") { gallery.add(1, 2) }
 end
 gallery.close
