@@ -1,5 +1,5 @@
 #!/bin/sh
-# Generate the Python classes of proto/ and thrift/ beside their users: sh tests/generate_idl.sh [DIRECTORY]
+# Generate the classes of proto/ and thrift/, in Python and Ruby, beside their users: sh tests/generate_idl.sh [DIRECTORY]
 #
 # With a directory, everything is written there instead, for the test that what is here is up to date. protoc and thrift
 # are Debian's protobuf-compiler and thrift-compiler: code of an old protoc runs with each newer protobuf library.
@@ -16,6 +16,14 @@ python() {
     esac
 }
 
+ruby() {
+    mkdir -p "$root/examples/ruby"
+    protoc --proto_path proto --ruby_out "$root/examples/ruby" "proto/$1.proto"
+    thrift --gen rb -out "$root/examples/ruby" "thrift/$1.thrift"
+    rm "$root/examples/ruby/$1_constants.rb"
+}
+
+ruby calculator
 python proto/calculator.proto examples
 python thrift/calculator.thrift examples
 python proto/person.proto tests/idl
