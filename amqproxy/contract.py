@@ -125,7 +125,7 @@ class Method:
     def _message(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The message that was given whole, or one that is made of its fields, or the default."""
         [parameter] = self.signature.parameters.values()
-        if not args and not kwargs and parameter.default is not parameter.empty:
+        if not args and not kwargs and _is_instance(parameter.default, self.request_type):
             return parameter.default
         if len(args) + len(kwargs) == 1:
             [whole] = args or (kwargs.get(parameter.name),)

@@ -79,7 +79,7 @@ class CallOptions:
         _whole(self, "priority", "max_in_flight", "compress_above")
         _one_of(self, "compression", None, *COMPRESSION_NAMES)
         if self.compression is not None and self.compress_above is None:
-            how = f'give compress_above, or encoding="{self.compression}-json" for all'
+            how = f'give compress_above, or compression=None; encoding="{self.compression}-json" is for all'
             raise ValueError(f"compression says how, and not from which size on: {how}")
         _one_of(self, "protobuf_names", "java", "protobuf")
         if self.compress_above is not None and self.compress_above < 0:

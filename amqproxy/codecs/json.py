@@ -83,7 +83,7 @@ class JSON:
 class JSONShape:
     """One type as JSON."""
 
-    __slots__ = ("_decode", "_kind", "_lossy")
+    __slots__ = ("_decode", "_kind", "_lossy", "_read")
 
     def __init__(self, kind: Any, title: str) -> None:
         try:
@@ -96,7 +96,8 @@ class JSONShape:
                 cure = _CURE if form_of(part.cls) == "plain" else _CURE_OF_MESSAGES
                 raise ContractError(f"{title}: JSON cannot carry a {part.cls.__qualname__}; {cure}")
         fills = leaves_out(part.cls for part in parts if isinstance(part, msgspec.inspect.DataclassType))
-        self._decode: Callable[[bytes], Any] = (lambda body: filled(decode(body))) if fills else decode
+        self._decode = decode
+        self._read: Callable[[bytes], Any] = (lambda body: filled(decode(body))) if fills else decode
         self._kind = kind
         self._lossy = any(isinstance(part, _LOSSY) for part in parts)
 
@@ -134,7 +135,7 @@ class JSONShape:
     def decode(self, body: bytes) -> Any:
         """The value."""
         try:
-            return self._decode(body)
+            return self._read(body)
         except _UNREADABLE as error:
             raise DecodingFailed(str(error)) from error
 

@@ -74,8 +74,8 @@ class ProtobufShape:
         return value
 
 
-MAX_DEPTH = 100
-"""How deep messages may be nested, as in protobuf's binary form."""
+MAX_DEPTH = 200
+"""How deep objects may be nested: messages may be a hundred levels deep, and a map of messages has two for each."""
 MAX_VALUES = 1 << 20
 """The most values in the JSON of a message: protobuf's parser, in Python, takes microseconds for each."""
 _JSON_NAMES = {list: "array", NoneType: "null"}
@@ -166,4 +166,8 @@ def _check_extent(plain: Any) -> None:
             raise HoldsTooMuch(f"it has more than {MAX_VALUES} values, which JSON of protobuf is too slow for")
         if depth > MAX_DEPTH:
             raise DecodingFailed(f"it is nested deeper than {MAX_DEPTH} levels")
-        waiting += [(each, depth + 1) for each in inner if isinstance(each, (dict, list))]
+        # A list in an object is a repeated field, and no level of its own.
+        further = depth + (not isinstance(one, dict))
+        waiting += [
+            (each, depth + 1 if isinstance(each, dict) else further) for each in inner if type(each) in (dict, list)
+        ]

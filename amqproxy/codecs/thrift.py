@@ -63,13 +63,12 @@ class Thrift:
 class ThriftShape:
     """One struct, as a protocol of Thrift writes it."""
 
-    __slots__ = ("_buffer", "_compact", "_counts", "_kind", "_protocol", "_read")
+    __slots__ = ("_buffer", "_counts", "_kind", "_protocol", "_read")
 
     def __init__(self, kind: Any, compact: bool) -> None:
         from thrift.transport.TTransport import TMemoryBuffer
 
         self._kind = kind
-        self._compact = compact
         self._counts = may_hold_empty_structs(kind)
         self._buffer = TMemoryBuffer
         self._protocol = _protocol(compact)
@@ -95,13 +94,13 @@ class ThriftShape:
         except Exception as error:  # generated code and the extension raise whatever they stumble upon
             raise Mismatch(f"no {self._kind.__name__}: {_text(error)}") from error
         body: bytes = buffer.getvalue()
-        if self._counts and _too_hollow(body, self._compact):
+        if self._counts and _too_hollow(body):
             raise MessageTooLarge(TOO_HOLLOW)
         return body
 
     def decode(self, body: bytes) -> Any:
         """The struct; DecodingFailed also if a required field is missing, or bytes follow it."""
-        if self._counts and _too_hollow(body, self._compact):
+        if self._counts and _too_hollow(body):
             raise HoldsTooMuch(TOO_HOLLOW)
         buffer = self._buffer(body)
         size = len(body)  # no string can be longer; so what one claims allocates no more
@@ -141,11 +140,8 @@ def _protocol(compact: bool) -> Any:
     return Protocol
 
 
-def _too_hollow(body: bytes, compact: bool) -> bool:
-    """Whether a body may hold too many empty structs; in the compact protocol, numbers have no zeros to speak of."""
-    if len(body) < MAX_STRUCTS:
-        return False
-    return (body.count(0) if compact else 8 * body.count(bytes(8))) >= MAX_STRUCTS
+def _too_hollow(body: bytes) -> bool:
+    return len(body) >= MAX_STRUCTS and 8 * body.count(bytes(8)) >= MAX_STRUCTS
 
 
 def _text(error: Exception) -> str:

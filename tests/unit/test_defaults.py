@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import attrs
 import msgspec
 import pytest
 
@@ -76,6 +77,49 @@ def test_only_dataclasses_with_plain_defaults_and_without_slots_leave_fields_out
 )
 def test_what_was_read_is_written_whole(kind: Any, body: bytes, written: bytes) -> None:
     assert msgspec.json.decode(msgspec.json.encode(read(kind, body))) == msgspec.json.decode(written)
+
+
+@dataclass
+class Below(Slotted):
+    width: int = 2
+
+
+class Hundred:
+    """A descriptor that keeps the value elsewhere."""
+
+    def __get__(self, instance: Any, owner: Any) -> int:
+        return 100 if instance is None else int(instance._kept)
+
+    def __set__(self, instance: Any, value: int) -> None:
+        instance._kept = value
+
+
+@dataclass
+class Described:
+    number: int = Hundred()  # type: ignore[assignment]  # as dataclasses document it
+    unit: str = "m"
+
+
+@attrs.define
+class Around:
+    leaf: Leaf
+
+
+def test_values_that_are_kept_elsewhere_are_not_hidden() -> None:
+    assert msgspec.json.encode(read(Below, b'{"length":7}')) == b'{"length":7,"width":2}'
+    described = read(Described, b'{"number":4}')
+    assert (described.number, vars(described)["unit"], "number" in vars(described)) == (4, "m", False)
+
+
+def test_what_is_in_an_attrs_class_is_filled_too() -> None:
+    assert vars(read(Around, b'{"leaf":{"name":"a"}}').leaf) == {"name": "a", "colour": "green"}
+
+
+def test_defaults_are_put_there_and_not_looked_into() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    kind: Any = dataclass(type("Endless", (), {"__annotations__": {"name": str, "kept": Any}, "kept": tuple(endless)}))
+    assert read(kind, b'{"name":"a"}').kept == (endless,)
 
 
 def test_sets_are_looked_into_and_classes_are_left_alone() -> None:

@@ -234,7 +234,7 @@ def test_codecs_come_in_a_tuple() -> None:
 def test_a_compression_wants_a_size_and_a_size_has_a_compression() -> None:
     assert CallOptions(compress_above=0).compression is None
     assert CallOptions(compress_above=0, compression="lz4").compression == "lz4"
-    with pytest.raises(ValueError, match=r'give compress_above, or encoding="zstd-json" for all$'):
+    with pytest.raises(ValueError, match=r'give compress_above, or compression=None; encoding="zstd-json" is for all$'):
         CallOptions(compression="zstd")
     with pytest.raises(ValueError, match=r"^compression is 'snappy', 'zstd', 'gzip', 'lz4', not 'rar'$"):
         CallOptions(compress_above=0, compression="rar")

@@ -695,3 +695,13 @@ def test_json_carries_messages_of_protobuf_beside_plain_values() -> None:
     method = contract_of(Counter).methods["count"]
     assert JSON().request(method).decode(b'{"aString":"red"}') == kinds.Scalars(a_string="red")
     assert JSON().result(method).encode(3) == b"3"
+
+
+@pytest.mark.parametrize("depth", [51, 99])
+def test_what_json_can_be_written_of_can_be_read(depth: int) -> None:
+    shape = ProtobufJSONShape(kinds.Tree)
+    by_list, by_map = kinds.Tree(), kinds.Tree()
+    for _ in range(depth - 1):
+        by_list, by_map = kinds.Tree(children=[by_list]), kinds.Tree(by_name={"a": by_map})
+    for tree in (by_list, by_map):
+        assert shape.decode(shape.encode(tree)) == tree
