@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import typing
 from collections.abc import Iterable
 from functools import lru_cache
 from types import NoneType
@@ -19,7 +20,7 @@ _PLAIN = frozenset((str, int, float, bool, bytes, NoneType))
 
 def leaves_out(kinds: Iterable[Any]) -> bool:
     """Whether one of these classes is read so."""
-    return any(_fields(kind)[1] for kind in kinds)
+    return any(_fields(typing.get_origin(kind) or kind)[1] for kind in kinds)
 
 
 @lru_cache(maxsize=1024)
@@ -57,7 +58,7 @@ def filled(value: Any) -> Any:
             names, defaults = _fields(one.__class__)
             lacking = {name: default for name, default in defaults if name not in one.__dict__} if defaults else {}
             for name in names:  # but for what is put there now: it is the class's own, and may be anything
-                if name not in lacking and type(inner := getattr(one, name)) not in _PLAIN:
+                if name not in lacking and type(inner := getattr(one, name, None)) not in _PLAIN:
                     waiting.append(inner)
             if lacking:
                 one.__dict__.update(lacking)

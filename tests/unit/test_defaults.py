@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import attrs
 import msgspec
@@ -100,6 +100,23 @@ class Described:
     unit: str = "m"
 
 
+T = TypeVar("T")
+
+
+@dataclass
+class Box(Generic[T]):
+    content: T | None = None
+
+
+@dataclass
+class Forgetful:
+    name: str = "a"
+    other: str = "b"
+
+    def __post_init__(self) -> None:
+        del self.__dict__["name"]
+
+
 @attrs.define
 class Around:
     leaf: Leaf
@@ -109,6 +126,16 @@ def test_values_that_are_kept_elsewhere_are_not_hidden() -> None:
     assert msgspec.json.encode(read(Below, b'{"length":7}')) == b'{"length":7,"width":2}'
     described = read(Described, b'{"number":4}')
     assert (described.number, vars(described)["unit"], "number" in vars(described)) == (4, "m", False)
+
+
+def test_a_generic_class_is_filled_as_others_are() -> None:
+    assert leaves_out([Box[int]])
+    assert msgspec.json.encode(read(Box[int], b"{}")) == b'{"content":null}'
+
+
+def test_a_field_that_was_taken_away_is_no_error() -> None:
+    made = Forgetful()
+    assert vars(filled(made)) == {"name": "a", "other": "b"}
 
 
 def test_what_is_in_an_attrs_class_is_filled_too() -> None:
