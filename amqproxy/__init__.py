@@ -1,7 +1,9 @@
 """Call objects in other processes over RabbitMQ as if they were local."""
 
+from .blob import Blob
 from .client import Client, connect
 from .contract import method, serve
+from .conversation import Stream
 from .errors import (
     AccessRefused,
     AMQProxyError,
@@ -18,6 +20,7 @@ from .errors import (
     RemoteError,
     TopologyConflict,
     Unroutable,
+    WorkerLost,
 )
 from .handler import Call, current
 from .messages import message
@@ -30,6 +33,7 @@ __all__ = [
     "AMQProxyError",
     "AccessRefused",
     "BadReply",
+    "Blob",
     "BrokerUnavailable",
     "Call",
     "CallError",
@@ -43,8 +47,10 @@ __all__ = [
     "Overloaded",
     "Proxy",
     "RemoteError",
+    "Stream",
     "TopologyConflict",
     "Unroutable",
+    "WorkerLost",
     "connect",
     "current",
     "message",

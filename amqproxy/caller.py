@@ -13,15 +13,16 @@ import itertools
 import logging
 import os
 from base64 import urlsafe_b64encode
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from .answer import Answer, Reply
 from .calls import Calls
-from .errors import BadReply, CallTimeout, ConnectionLost, MessageTooLarge, Overloaded, Unroutable
+from .errors import AMQProxyError, BadReply, CallTimeout, ConnectionLost, MessageTooLarge, Overloaded, Unroutable
 from .fields import Malformed
-from .properties import routing
+from .properties import Properties, routing
 from .topology import Exchange, Queue
-from .wire import RequestForm
+from .wire import CANCEL_CLASS, TIMEOUT_HEADER, TRANSIENT, RequestForm, milliseconds, pool_exchange
 
 if TYPE_CHECKING:
     from .connection import Connection, Link, OpenLane
@@ -36,6 +37,10 @@ SECRET_LENGTH = 16
 FIRST_NUMBER = 10_000_000
 """The prefix of the first line whose ids are to be numbers: eight digits, so that an id fits into 64 bits."""
 
+MAX_UNTOLD = 10_000
+"""So many cancelled calls may wait for their pool to be told; of more than that it is not."""
+TELL_SECONDS = 1.0
+"""How long that may take."""
 CENSUS_SECONDS = 0.5
 """How long a call that timed out may look at its queue, to tell its caller how far it got."""
 
@@ -48,18 +53,29 @@ class Returned(Exception):
     """The broker gave a request back; becomes an Unroutable where the call is known."""
 
 
+class Listener(Protocol):
+    """A call that is told all that comes for it, until it leaves the line's `conversations`."""
+
+    def heard(self, content_type: bytes | None, encoding: bytes | None, header: bytes, body: bytes) -> None:
+        """A message on its correlation id came."""
+
+    def failed(self, error: Exception) -> None:
+        """Returned, ConnectionLost or BadReply: it cannot go on."""
+
+
 class Line:
     """One channel to publish requests on, and the calls that are out on it."""
 
     __slots__ = (
         *("_counter", "_format", "_loop", "_max_in_flight", "_prefix", "_timer", "_timer_at"),
-        *("calls", "lane", "reply_to", "unique"),
+        *("calls", "conversations", "lane", "reply_to", "unique"),
     )
 
     def __init__(self, reply_to: bytes, max_in_flight: int, prefix: bytes, unique: bytes) -> None:
         self.lane: Lane = None  # type: ignore[assignment]  # set before the line is handed out
         self.reply_to = reply_to
         self.calls: Calls[Answer] = Calls()
+        self.conversations: dict[bytes, Listener] = {}
         self._loop = asyncio.get_running_loop()
         self._prefix = prefix
         self.unique = unique
@@ -101,7 +117,7 @@ class Line:
         calls = self.calls
         pending = len(calls)
         if pending >= self._max_in_flight:
-            raise Overloaded(f"{pending} calls are in flight on this connection, which is its max_in_flight")
+            raise self._overloaded(pending)
         self._counter += 1
         id = self._format % (self._prefix, self._counter)
         try:
@@ -113,6 +129,29 @@ class Line:
         if deadline < self._timer_at:
             self._set_timer()
         return id, answer
+
+    def _overloaded(self, pending: int) -> Overloaded:
+        return Overloaded(f"{pending} calls are in flight on this connection, which is its max_in_flight")
+
+    def converse(
+        self, destination: bytes, properties: Callable[[bytes, bytes], bytes], body: bytes, listener: Listener
+    ) -> bytes:
+        """Publish a request whose answers `listener` hears: its correlation id.
+
+        `properties` makes those of the request of its two ids. The listener looks after its time itself, and leaves
+        `conversations` when it has ended.
+        """
+        pending = len(self.calls) + len(self.conversations)
+        if pending >= self._max_in_flight:
+            raise self._overloaded(pending)
+        self._counter += 1
+        id = self._format % (self._prefix, self._counter)
+        try:
+            self.lane.publish(destination, properties(id, self.unique + id), body, alone=not pending)
+        except ValueError as error:
+            raise MessageTooLarge(f"the headers are too large: {error}") from None
+        self.conversations[id] = listener
+        return id
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -136,6 +175,9 @@ class Line:
 
     def fail(self, id: bytes, error: Exception) -> None:
         """Let one call fail."""
+        if (listener := self.conversations.get(id)) is not None:
+            listener.failed(error)
+            return
         answer = self.calls.replied(id)
         if answer is not None:
             answer.fail(error)
@@ -145,6 +187,8 @@ class Line:
         self.lane.close()
         for answer in self.calls.lost():
             answer.fail(ConnectionLost(str(error)))
+        for listener in list(self.conversations.values()):
+            listener.failed(ConnectionLost(str(error)))
         self._set_timer()
 
 
@@ -159,6 +203,8 @@ class Caller:
         self._prefix_length = SECRET_LENGTH if self._numbers is None else len(str(FIRST_NUMBER))
         self._opening: dict[str, asyncio.Task[Line]] = {}
         self._waiting = 0
+        self._untold: dict[str, list[bytes]] = {}
+        self._telling: set[asyncio.Task[None]] = set()
         self._census: dict[str, asyncio.Task[tuple[int, int] | None]] = {}
         self.strays = 0
         """Messages in the reply queue that answer no call of ours."""
@@ -260,6 +306,54 @@ class Caller:
         for line in lines:
             line.lose(error)
 
+    def cancel(self, line: Line, id: bytes, pool: str, seconds: float, worker: bytes = b"") -> None:
+        """Tell the worker of a call, or all of the pool if it is not known, that nobody waits for the call any more.
+
+        Who has not seen the call remembers that for so many seconds. There is no answer, and nothing is raised.
+        """
+        properties = Properties(
+            content_type=CANCEL_CLASS,
+            headers={TIMEOUT_HEADER: milliseconds(seconds)},
+            delivery_mode=TRANSIENT,
+            correlation_id=id,
+            reply_to=line.reply_to,
+        ).encode()
+        if not worker:
+            self._tell_pool(pool_exchange(pool), properties)
+        elif line.lane.open:
+            line.lane.publish(line.lane.destination(b"", worker), properties, b"")
+
+    def _tell_pool(self, exchange: str, properties: bytes) -> None:
+        """Publish a message without a body to all workers of a pool, once there is a line to do it on."""
+        line = self._lines.get(exchange)
+        if line is not None and line.lane.open:
+            line.lane.publish(line.lane.destination(exchange.encode(), b""), properties, b"")
+            return
+        waiting = self._untold.setdefault(exchange, [])
+        if len(waiting) < MAX_UNTOLD:
+            waiting.append(properties)
+        if len(waiting) == 1:
+            task = self.connection.loop.create_task(self._tell_all(exchange))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell_all(self, exchange: str) -> None:
+        try:
+            await self.line(exchange, self.connection.loop.time() + TELL_SECONDS)
+        except AMQProxyError as error:  # a pool that knows nothing of this, say
+            log.debug("nobody is told of what was cancelled: %s", error)
+            self._untold.pop(exchange)
+            return
+        for properties in self._untold.pop(exchange):
+            self._tell_pool(exchange, properties)
+
+    async def finish(self) -> None:
+        """Return when all workers were told what was cancelled, or soon."""
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=TELL_SECONDS)
+        for task in self._telling:
+            task.cancel()
+
     def close(self, error: Exception) -> None:
         """Let every call that is still out fail."""
         self._lose_all(error)
@@ -276,6 +370,8 @@ class Caller:
         line = self._by_prefix.get(id[: self._prefix_length]) if id is not None else None
         if line is None:
             self._stray("its correlation id is not ours")
+        elif line.conversations and (listener := line.conversations.get(id)) is not None:  # type: ignore[arg-type]
+            listener.heard(content_type, encoding, header, body)
         else:
             line.answer(id, (content_type, encoding, body))  # type: ignore[arg-type]  # a line has an id
 

@@ -100,6 +100,7 @@ class Client:
         caller, self._caller = self._caller, None
         connection, self._connection = self._connection, None
         if caller is not None:
+            await caller.finish()
             caller.close(Closed("the connection was closed while the call was out"))
         if connection is not None:
             try:

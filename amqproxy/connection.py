@@ -156,6 +156,13 @@ class Link:
         )
         return str(answer.queue)
 
+    async def declare_own_queue(self, queue: Queue, exchange: str) -> str:
+        """Declare a queue that takes all that is published to a fanout exchange, which is declared too: its name."""
+        await self._declare(lambda c: c.exchange_declare(exchange, exchange_type="fanout", durable=True))
+        name = await self.declare_queue(queue)
+        await self._declare(lambda c: c.queue_bind(name, exchange=exchange))
+        return name
+
     async def queue_counts(self, name: str) -> tuple[int, int] | None:
         """Messages that wait in a queue and consumers on it, or None if there is no such queue."""
         try:

@@ -19,7 +19,7 @@ import msgspec
 from .errors import ContractError
 from .messages import Form, Style, check_name, form_of, naming, new_message
 from .options import CallOptions, ServeOptions, changed
-from .signature import arguments_types, message_by_position, signature_of
+from .signature import Streamed, arguments_types, message_by_position, signature_of, streamed
 from .wire import reply_class, request_class
 
 Served = TypeVar("Served", bound=Callable[..., Any])
@@ -79,6 +79,14 @@ def method(*, timeout: float | None = None, idempotent: bool | None = None) -> C
 
 
 @dataclass(frozen=True, slots=True)
+class Feed:
+    """A parameter that is a stream."""
+
+    name: str
+    stream: Streamed
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
     """One method of a contract."""
 
@@ -100,6 +108,11 @@ class Method:
     positional_type: Any
     """The same as an array, for callers that send arguments by position; None if arrays mean something else."""
     result_type: Any
+    """What a reply holds; of a stream, one item."""
+    stream: Streamed | None
+    """What kind of stream it answers with; None if it answers once."""
+    feed: Feed | None
+    """The parameter that the caller feeds a stream to."""
     takes_message: bool
     plain: bool
     """Whether each parameter may be given by position and by name, and none is a message."""
@@ -118,13 +131,25 @@ class Method:
                 return self.request_type(*args, **kwargs)
             if self.takes_message:
                 return self._message(args, kwargs)
+            if self.feed is not None:
+                return self.request_type(**kwargs)  # bound already
             return self.request_type(**self.signature.bind(*args, **kwargs).arguments)
         except (TypeError, ValueError) as error:
             raise ContractError(f"{self.title}: {self._misfit(args, kwargs) or error}") from error
 
+    def without_feed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...], Any]:
+        """What is fed to the stream parameter, and the other arguments, by position and by name."""
+        assert self.feed is not None
+        try:
+            given = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ContractError(f"{self.title}: {error}") from error
+        items = given.arguments.pop(self.feed.name)
+        return items, (), given.arguments
+
     def _message(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The message that was given whole, or one that is made of its fields, or the default."""
-        [parameter] = self.signature.parameters.values()
+        [parameter] = (p for p in self.signature.parameters.values() if self.feed is None or p.name != self.feed.name)
         if not args and not kwargs and _is_instance(parameter.default, self.request_type):
             return parameter.default
         if len(args) + len(kwargs) == 1:
@@ -135,7 +160,7 @@ class Method:
 
     def _misfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """What does not fit, as Python says it."""
-        if not self.takes_message:
+        if not self.takes_message and self.feed is None:
             try:
                 self.signature.bind(*args, **kwargs)
             except TypeError as error:
@@ -251,13 +276,14 @@ def _public_functions(source: type) -> dict[str, Callable[..., Any]]:
 
 def _method(service: str, name: str, function: Any, owner: str | None) -> Method:
     title = f"{owner}.{name}" if owner else name
-    inner = inspect.unwrap(function)
-    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
-        raise ContractError(f"{title} is a generator: streams cannot be served yet, return a list")
     signature = signature_of(function, title)
-    parameters = list(signature.parameters.values())
     title = f"{title}{signature}"
+    feed = _feed(signature, title)
+    parameters = [p for p in signature.parameters.values() if feed is None or p.name != feed.name]
     result = Any if signature.return_annotation is inspect.Signature.empty else signature.return_annotation
+    stream = _stream(function, result, title)
+    if stream is not None:
+        result = stream.item
     requests = naming(parameters[0].annotation) if len(parameters) == 1 else {}
     single = requests.get("sent")
     replies = naming(result)
@@ -273,8 +299,10 @@ def _method(service: str, name: str, function: Any, owner: str | None) -> Method
     except Exception as error:  # annotations of a message are evaluated here, which may raise anything
         raise ContractError(f"{title}: {error}") from error
     carrying = [request_type] if parameters else []
-    if result is not NoneType:
+    if result is not NoneType and (stream is None or stream.kind == "items"):
         carrying.append(result)
+    if feed is not None and feed.stream.kind == "items":
+        carrying.append(feed.stream.item)
     forms = frozenset(map(form_of, carrying))
     return Method(
         name=name,
@@ -287,8 +315,10 @@ def _method(service: str, name: str, function: Any, owner: str | None) -> Method
         request_type=request_type,
         positional_type=positional_type,
         result_type=result,
+        stream=stream,
+        feed=feed,
         takes_message=single is not None,
-        plain=single is None and all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters),
+        plain=single is None and feed is None and all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters),
         optional=any(p.default is not p.empty for p in parameters),
         positional_only=tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY),
         keyword_only=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),
@@ -296,6 +326,34 @@ def _method(service: str, name: str, function: Any, owner: str | None) -> Method
         options=getattr(function, _METHOD, None) or MethodOptions(),
         doc=inspect.getdoc(function) or "",
     )
+
+
+def _stream(function: Any, result: Any, title: str) -> Streamed | None:
+    """What kind of stream a function yields or returns, if it is one."""
+    inner = inspect.unwrap(function)
+    generates = inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner)
+    stream = streamed(Any if result is Any else result)
+    if generates and stream is None:
+        if result is not Any:
+            raise ContractError(f"{title} is a generator: its result is annotated as AsyncIterator[…] or Iterator[…]")
+        return Streamed("items", Any)
+    if generates and stream is not None and stream.kind == "chunks":
+        raise ContractError(f"{title} is a generator: yield bytes as AsyncIterator[bytes], or return a Blob")
+    return stream
+
+
+def _feed(signature: inspect.Signature, title: str) -> Feed | None:
+    """The parameter that is a stream, if there is one."""
+    feeds = [(p, kind) for p in signature.parameters.values() if (kind := streamed(p.annotation)) is not None]
+    if not feeds:
+        return None
+    if len(feeds) > 1:
+        names = " and ".join(p.name for p, _ in feeds)
+        raise ContractError(f"{title}: {names} are streams; a call has one stream to the worker at most")
+    [(parameter, stream)] = feeds
+    if parameter.kind is parameter.POSITIONAL_ONLY or parameter.default is not parameter.empty:
+        raise ContractError(f"{title}: the stream {parameter.name} can neither be positional-only nor have a default")
+    return Feed(parameter.name, stream)
 
 
 def _names(alias: str, requests: Mapping[Style, str], replies: Mapping[Style, str], reply: str) -> dict[str, str]:

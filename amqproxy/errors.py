@@ -13,6 +13,7 @@ AMQProxyError
    ├─ EncodingFailed        no     a value the codec cannot write; names the path to it
    ├─ CallTimeout           maybe  (also TimeoutError) no answer within the call's time
    ├─ ConnectionLost        maybe  (also ConnectionError) the link broke while the call was out
+   ├─ WorkerLost            maybe  the worker had begun, and gives no sign of life any more
    ├─ BadReply              yes    the reply does not decode
    └─ RemoteError           yes    the handler raised, or the worker refused
 """
@@ -93,6 +94,10 @@ class CallTimeout(CallError, TimeoutError):
 
 class ConnectionLost(CallError, ConnectionError):
     """The link to the broker broke while the call was out."""
+
+
+class WorkerLost(CallError):
+    """The worker had begun, and then it died or gave no more sign of life."""
 
 
 class BadReply(CallError):

@@ -7,18 +7,22 @@ import contextlib
 import contextvars
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from traceback import format_exception
 from typing import Any
 
+from .blob import Blob
 from .codecs import Codec, Mismatch, Shape, carries, listing, natural_encoding, not_carried
+from .codecs.items import Items, streams_of
 from .contract import Contract, Method
 from .deadline import Deadline
 from .errors import ContractError, EncodingFailed, MessageTooLarge, RemoteError, exception_name
 from .fields import FieldTable
 from .properties import Properties
+from .scope import scope
+from .threads import FromThread, InThread
 from .wire import JSON, TIMEOUT_HEADER, ReplyForm
 
 Clock = Callable[[], float]
@@ -31,6 +35,12 @@ class Handler:
     method: Method
     decode: Callable[[bytes], Any]
     reply_form: ReplyForm
+    results: Items | None
+    """How the items of its stream travel; None if it answers once."""
+    feed: Items | None
+    """How the items that it is fed travel; None if it takes no stream."""
+    streams: bool
+    """Whether either is there."""
     _function: Callable[..., Any]
     _result: Shape
     _threads: Executor | None
@@ -40,18 +50,55 @@ class Handler:
         if self._threads is None:
             coroutine: Coroutine[Any, Any, Any] = self.method.call(self._function, request)
             return coroutine
-        return self._run_in_thread(self._threads, request)
+        return self._run_in_thread(self._threads, self._function, request)
 
-    async def _run_in_thread(self, threads: Executor, request: Any) -> Any:
-        run = functools.partial(contextvars.copy_context().run, self._call, request)
-        result = await asyncio.get_running_loop().run_in_executor(threads, run)
+    async def _run_in_thread(self, threads: Executor, function: Callable[..., Any], request: Any) -> Any:
+        run = functools.partial(contextvars.copy_context().run, self._call, function, request)
+        call = current()
+        call.in_thread = True
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(threads, run)
+        finally:
+            call.in_thread = False
         return await result if inspect.isawaitable(result) else result
 
-    def _call(self, request: Any) -> Any:
+    def _call(self, function: Callable[..., Any], request: Any) -> Any:
         try:
-            return self.method.call(self._function, request)
+            return self.method.call(function, request)
         except StopIteration as error:  # which asyncio refuses to carry from a thread, and waits for ever instead
             raise RuntimeError("the handler raised StopIteration") from error
+
+    def start_fed(self, request: Any, feed: Any) -> Coroutine[Any, Any, Any]:
+        """The same for a handler that is fed a stream."""
+        function = self._with_feed(feed)
+        if self._threads is None:
+            coroutine: Coroutine[Any, Any, Any] = self.method.call(function, request)
+            return coroutine
+        return self._run_in_thread(self._threads, function, request)
+
+    def _with_feed(self, feed: Any) -> Callable[..., Any]:
+        """The function with its stream parameter, which in a thread is a plain iterator."""
+        name = self.method.feed.name if self.method.feed is not None else ""
+        if self._threads is not None and not isinstance(feed, Blob):
+            feed = InThread(feed, asyncio.get_running_loop())
+        return functools.partial(self._function, **{name: feed})
+
+    async def items(self, request: Any, feed: Any) -> AsyncIterator[Any]:
+        """What the handler streams; a plain generator runs in one thread from its first item to its last."""
+        function = self._function if feed is None else self._with_feed(feed)
+        if self._threads is None:
+            found = self.method.call(function, request)
+        else:
+            found = await self._run_in_thread(self._threads, function, request)
+        if inspect.isawaitable(found):
+            found = await found
+        if isinstance(found, Blob) or hasattr(found, "__aiter__"):
+            return aiter(found)
+        if self._threads is not None and hasattr(found, "__iter__"):
+            return FromThread(self._threads, iter(found))
+        kind = type(found).__name__
+        text = f"{self.method.title} returned what it does not promise: a {kind}, which is no asynchronous iterator"
+        raise RemoteError(text, code="internal", type="Mismatch")
 
     def encode(self, result: Any) -> bytes:
         """The reply's body; RemoteError with code `internal` if the handler returned what its annotation rules out."""
@@ -124,19 +171,27 @@ class HandlerTable:
         """Make the handlers of a method for one encoding, one for each name that it goes by."""
         function = self._target if self._contract.is_function else getattr(self._target, method.name)
         decode, result = codec.request(method).decode, codec.result(method)
+        results, feed = streams_of(codec, method)
         for name, reply in method.names.items():
             handler = Handler(
                 method=method,
                 decode=decode,
                 reply_form=ReplyForm(reply, codec.name),
+                results=results,
+                feed=feed,
+                streams=results is not None or feed is not None,
                 _function=function,
                 _result=result,
-                _threads=None if inspect.iscoroutinefunction(function) else self._threads,
+                _threads=None if _runs_in_the_loop(function) else self._threads,
             )
             for encoding in (codec.name.encode(), *((b"", None) if codec.name == JSON else ())):
                 other = self._by_properties.setdefault((name.encode(), encoding), handler).method
                 if other is not method:  # which only a codec of the user's that carries all forms can come to
                     raise ContractError(f"{codec.name} carries {other.title} and {method.title}, both called {name}")
+
+
+def _runs_in_the_loop(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(inspect.unwrap(function))
 
 
 def refusal(code: str, message: str, *, type: str = "ContractError", retryable: bool = False) -> RemoteError:
@@ -181,15 +236,14 @@ def _printable(raw: bytes | None) -> str:
     return repr((raw or b"").decode(errors="backslashreplace")[:100])
 
 
-_current: contextvars.ContextVar[Call] = contextvars.ContextVar("amqproxy.call")
-
-
 def current() -> Call:
     """The call that this code runs for; LookupError outside of a handler."""
-    try:
-        return _current.get()
-    except LookupError:
-        raise LookupError("amqproxy.current() is for code that runs in a handler") from None
+    within = scope.get()
+    while within is not None and not isinstance(within, Call):
+        within = within.outer
+    if within is None:
+        raise LookupError("amqproxy.current() is for code that runs in a handler")
+    return within
 
 
 class Call:
@@ -198,9 +252,25 @@ class Call:
     What the request's properties say is decoded when it is asked for.
     """
 
-    __slots__ = ("_clock", "_header", "_properties", "_received", "method", "redelivered", "service", "worker")
+    __slots__ = (
+        *("_clock", "_deadline", "_header", "_properties", "_received", "cancelled", "correlation_id", "method"),
+        *("in_thread", "redelivered", "reply_to", "service", "worker"),
+    )
 
-    def __init__(self, service: str, method: str, worker: str, redelivered: bool, header: bytes, clock: Clock) -> None:
+    outer = None
+    watcher = None
+
+    def __init__(
+        self,
+        service: str,
+        method: str,
+        worker: str,
+        redelivered: bool,
+        header: bytes,
+        clock: Clock,
+        correlation_id: bytes | None = None,
+        reply_to: bytes | None = None,
+    ) -> None:
         self.service = service
         """The service that was called."""
         self.method = method
@@ -209,14 +279,22 @@ class Call:
         """The name of the worker that runs it: host, process id and a number."""
         self.redelivered = redelivered
         """True if the broker gave this request to a worker before, which may have run it."""
+        self.cancelled = False
+        """True once the caller does not want the result any more. An `async def` handler is cancelled then; a plain one
+        may look at this from time to time."""
+        self.in_thread = False
+        """True while it runs in a thread, where nothing can interrupt it."""
+        self.correlation_id = correlation_id
+        self.reply_to = reply_to
         self._header = header
         self._properties: Properties | None = None
+        self._deadline: float | None = -1.0  # not looked for yet
         self._clock = clock
         self._received = clock()
 
     def enter(self) -> None:
         """Make this the current call of the running task."""
-        _current.set(self)
+        scope.set(self)
 
     @property
     def properties(self) -> Properties:
@@ -239,12 +317,24 @@ class Call:
     @property
     def time_left(self) -> float | None:
         """Seconds until the caller stops waiting, counted from receipt by our own clock; None if it did not say."""
-        milliseconds = self.headers.get(TIMEOUT_HEADER)
-        if isinstance(milliseconds, str) and milliseconds.isdecimal():
-            milliseconds = int(milliseconds[:20])  # from STOMP, say, whose headers are all texts
-        if not isinstance(milliseconds, int) or isinstance(milliseconds, bool):
-            return None
-        return Deadline.after(milliseconds / 1000, self._received).left(self._clock())
+        deadline = self.deadline
+        return None if deadline is None else Deadline(deadline).left(self._clock())
+
+    @property
+    def deadline(self) -> float | None:
+        """The moment, on the clock of the event loop, at which the caller stops waiting; None if it did not say.
+
+        Calls that the handler makes end then, too.
+        """
+        if self._deadline == -1.0:
+            left = self.headers.get(TIMEOUT_HEADER)
+            if isinstance(left, str) and left.isdecimal():
+                left = int(left[:20])  # from STOMP, say, whose headers are all texts
+            if isinstance(left, int) and not isinstance(left, bool):
+                self._deadline = self._received + max(0, left) / 1000
+            else:
+                self._deadline = None
+        return self._deadline
 
     def __repr__(self) -> str:
         return f"<Call of {self.service}.{self.method} in {self.worker}>"

@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 from .fields import encode_table
 
 MAX_SHORT_STRING = 255
+MAX_CREDIT = 1_000_000
+"""So much memory a stream may take: the machine allows more, and nobody needs it."""
 COMPRESSION_NAMES = ("snappy", "zstd", "gzip", "lz4")
 
 Options = TypeVar("Options", bound="ConnectOptions | CallOptions | ServeOptions")
@@ -69,6 +71,14 @@ class CallOptions:
     """From 0 to 255, for queues declared with x-max-priority."""
     idempotent: bool = False
     """True if running a call twice does no harm: then a call whose link broke is sent again, within its timeout."""
+    credit: int | None = None
+    """How many items of a stream may be between worker and caller, sent and not taken; default: 256, or of the chunks
+    of a Blob 32 (8 MiB)."""
+    batch: int = 64
+    """How many small items may share a message; with 1, each travels alone."""
+    heartbeat: float | None = None
+    """Seconds between two signs of life that the worker gives while a call runs; three are missed, and the call fails
+    with WorkerLost. Default: none."""
     max_in_flight: int | None = None
     """Calls of this proxy that may wait for answers at once, besides the connection's own limit."""
     headers: Mapping[str, Any] = field(default_factory=dict)
@@ -76,7 +86,7 @@ class CallOptions:
 
     def __post_init__(self) -> None:
         _flags(self, "idempotent")
-        _whole(self, "priority", "max_in_flight", "compress_above")
+        _whole(self, "priority", "max_in_flight", "compress_above", "credit", "batch")
         _one_of(self, "compression", None, *COMPRESSION_NAMES)
         if self.compression is not None and self.compress_above is None:
             how = f'give compress_above, or compression=None; encoding="{self.compression}-json" is for all'
@@ -84,7 +94,9 @@ class CallOptions:
         _one_of(self, "protobuf_names", "java", "protobuf")
         if self.compress_above is not None and self.compress_above < 0:
             raise ValueError(f"compress_above is 0 or more bytes, not {self.compress_above}")
-        _positive(self, "timeout", "max_in_flight")
+        _positive(self, "timeout", "max_in_flight", "credit", "batch", "heartbeat")
+        if self.credit is not None and self.credit > MAX_CREDIT:
+            raise ValueError(f"credit is {MAX_CREDIT} items at most, not {self.credit}")
         if self.priority is not None and not 0 <= self.priority <= 255:
             raise ValueError(f"priority is from 0 to 255, not {self.priority}")
         _short_strings(self, "exchange", "routing_key")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import math
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from .answer import Reply
+from .blob import Blob
 from .caller import Caller, Expired, Line, Returned
 from .codecs import Codec, DecodingFailed, Mismatch, Shape, carries, listing, natural_encoding, not_carried
 from .codecs.compression import COMPRESSIONS, Compression
 from .codecs.guarded import Guarded
+from .codecs.items import Chunks, streams_of
 from .codecs.registry import codecs, missing_extra
 from .contract import Contract, Method, MethodOptions, contract_of
+from .conversation import Conversation, Plan, ReceivedBlob, Stream, as_asynchronous
 from .deadline import Deadline
 from .errors import (
     AMQProxyError,
@@ -29,7 +33,9 @@ from .errors import (
 )
 from .messages import check_name, form_of, message_name, naming
 from .options import CallOptions, changed
-from .wire import FAILURE_CONTENT_TYPE, JSON, RequestForm, decode_failure, request_class
+from .scope import Scope, scope
+from .signature import Streamed
+from .wire import CHUNK_CLASS, FAILURE_CONTENT_TYPE, JSON, RequestForm, decode_failure, request_class
 
 Proxied = TypeVar("Proxied")
 
@@ -38,6 +44,13 @@ WORTH_TELLING = 0.95
 
 RETRY_SECONDS = 0.1
 """Between the tries of an idempotent call whose links keep breaking."""
+
+STREAM_CREDIT = 256
+"""Items of a stream that may be between worker and caller, unless told otherwise."""
+BLOB_CREDIT = 32
+"""Chunks of a Blob, likewise: 8 MiB."""
+HEARTBEAT_SECONDS = 1.0
+"""How often a call whose progress is watched gives a sign of life, unless told otherwise."""
 
 DEFAULT_COMPRESSION = "snappy"
 """The one that takes least of the processor, and that the Akka AMQP proxies know."""
@@ -166,6 +179,7 @@ class RemoteMethod:
         self._routing_key = (
             options.routing_key or (target.contract.options.queue if target.contract else None) or target.service
         )
+        self._pool = (target.contract.options.queue if target.contract else None) or target.service
         self._limits = target.caller.connection.limits
         # The line of the last call with what is made once for it; a method that was never called has none.
         self._line: Line | None = None
@@ -184,17 +198,35 @@ class RemoteMethod:
             raise self._too_large(body)
         line, form = self._line, self._form
         deadline = self._caller.connection.loop.time() + self._timeout
-        if line is None or not line.ready:
+        within = scope.get()
+        if within is not None and within.watcher is not None:
+            return await self._watched(body, within, deadline)
+        if line is None or not line.ready or within is not None:
+            deadline = self._inherited(deadline, within)
             line, form = await self._prepare(deadline)
         id, answer = line.send(self._destination, form, body, deadline)
         try:
             reply = await answer
         except BaseException as error:
             line.calls.cancelled(id)
-            reply = await self._recover(error, body, line.unique + id, deadline)
+            reply = await self._recover(error, line, id, body, deadline)
         if reply[0] == FAILURE_CONTENT_TYPE:
             raise self._failure(reply[2])
         return self._decode(reply)
+
+    def _inherited(self, deadline: float, within: Scope | None) -> float:
+        """The deadline of a call that is made within another or within a block: what is left of that is its limit."""
+        if within is None or within.deadline is None or within.deadline > deadline:
+            return deadline
+        if within.deadline <= self._caller.connection.loop.time():
+            raise CallTimeout(f"{self.__qualname__}: no time is left in which it could be called", executed="no")
+        return within.deadline
+
+    async def _watched(self, body: bytes, within: Scope, deadline: float) -> Any:
+        """Call the worker, and tell the scope's watcher how far it is."""
+        plan = Plan(heartbeat=self._options.heartbeat or HEARTBEAT_SECONDS)
+        limit = self._inherited(deadline, within)
+        return await Conversation(self, plan, body, limit=limit, watcher=within.watcher).result()
 
     def _decode(self, reply: Reply) -> Any:
         if reply[1] != self._encoding and reply[1]:
@@ -236,18 +268,24 @@ class RemoteMethod:
             headers=self._options.headers,
         )
 
-    async def _recover(self, error: BaseException, body: bytes, message_id: bytes, deadline: float) -> Reply:
+    async def _recover(self, error: BaseException, line: Line, id: bytes, body: bytes, deadline: float) -> Reply:
         """What became of a call that got no answer: the error to raise, or the answer to another try."""
+        self._abandon(error, line, id)
         if not (isinstance(error, ConnectionLost) and self._options.idempotent):
             raise await self._explain(error) from None
         try:
-            return await self._send_again(body, message_id, deadline)
+            return await self._send_again(body, line.unique + id, deadline)
         except CallError as final:
             if final.executed == "no":
                 final.executed = "maybe"  # that is so of this try; the one before it may have run
             raise
         except AMQProxyError:  # there will be no other link
             raise await self._explain(error) from None
+
+    def _abandon(self, error: BaseException, line: Line, id: bytes) -> None:
+        """Let the workers know of a call that nobody waits for any more."""
+        if isinstance(error, (asyncio.CancelledError, Expired)):
+            self._caller.cancel(line, id, self._pool, self._timeout)
 
     async def _send_again(self, body: bytes, message_id: bytes, deadline: float) -> Reply:
         """The answer to the same call, sent until a link holds."""
@@ -263,6 +301,7 @@ class RemoteMethod:
                 continue
             except BaseException as error:
                 line.calls.cancelled(id)
+                self._abandon(error, line, id)
                 raise await self._explain(error) from None
             if reply[0] == FAILURE_CONTENT_TYPE:
                 raise self._failure(reply[2])
@@ -277,12 +316,16 @@ class RemoteMethod:
                     f"{self._routing_key!r} on {where} ({error}); is a worker serving {self._service!r}?"
                 )
             case Expired():
-                return CallTimeout(
-                    f"{self.__qualname__}: no answer within {self._timeout:g} s; {await self._how_far()}"
-                )
+                return CallTimeout(f"{self.__qualname__}: no answer within {self._time()}; {await self._how_far()}")
             case ConnectionLost() | BadReply():
                 return type(error)(f"{self.__qualname__}: {error}")
         return error
+
+    def _time(self) -> str:
+        within = scope.get()
+        if within is None or within.deadline is None or within.deadline > self._caller.connection.loop.time():
+            return f"{self._timeout:g} s"
+        return "the time that was left to it"
 
     async def _how_far(self) -> str:
         if self._options.exchange:
@@ -294,6 +337,81 @@ class RemoteMethod:
         if not consumers:
             return f"nobody serves the queue {self._routing_key!r} now"
         return f"it was sent to the queue {self._routing_key!r} (workers: {consumers}, calls that wait: {waiting})"
+
+
+class ConversingMethod(RemoteMethod):
+    """A method of a proxy with a stream as its result, or as a parameter."""
+
+    def __init__(
+        self,
+        target: Target,
+        name: str,
+        content_type: str,
+        options: CallOptions,
+        payload: Payload,
+        method: Method,
+        codec: Codec,
+    ) -> None:
+        super().__init__(target, name, content_type, options, payload)
+        self._method = method
+        self._limited = "timeout" in target.overrides or method.options.timeout is not None
+        self._plan = _plan(method, codec, options)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """What the worker streams; or, to be awaited, what it answers."""
+        source = None
+        if self._method.feed is not None:
+            given, args, kwargs = self._method.without_feed(args, kwargs)
+            source = _source(given, self._method)
+        body = self._payload.encode(args, kwargs)
+        if len(body) > self._limits.body_bytes:
+            raise self._too_large(body)
+        conversation = self._conversation(self._plan, body, source)
+        match self._method.stream:
+            case None:
+                return conversation.result()
+            case Streamed("items"):
+                return Stream(conversation)
+        return _blob(conversation)
+
+    def _conversation(self, plan: Plan, body: bytes, source: AsyncIterable[Any] | None = None) -> Conversation:
+        within = scope.get()
+        limit = self._caller.connection.loop.time() + self._timeout if self._limited else None
+        if within is not None and within.deadline is not None:
+            limit = self._inherited(math.inf if limit is None else limit, within)
+        watcher = None if within is None else within.watcher
+        return Conversation(self, plan, body, limit=limit, source=source, watcher=watcher)
+
+
+def _plan(method: Method, codec: Codec, options: CallOptions) -> Plan:
+    out, feed = streams_of(codec, method)
+    chunks = isinstance(out, Chunks) or isinstance(feed, Chunks)
+    window = options.credit or (BLOB_CREDIT if chunks else STREAM_CREDIT)
+    return Plan(
+        results=out,
+        feed=feed,
+        feed_class=CHUNK_CLASS if isinstance(feed, Chunks) else method.alias.encode(),
+        window=window,
+        batch=min(window, options.batch),
+        heartbeat=options.heartbeat,
+    )
+
+
+def _source(given: Any, method: Method) -> AsyncIterable[Any]:
+    """What the caller feeds to a stream parameter, as an asynchronous iterator."""
+    assert method.feed is not None
+    if method.feed.stream.kind == "chunks":
+        return given if isinstance(given, Blob) else Blob(given)
+    if hasattr(given, "__aiter__"):
+        return given  # type: ignore[no-any-return]  # it is one
+    if hasattr(given, "__iter__"):
+        return as_asynchronous(given)
+    raise ContractError(f"{method.title}: {method.feed.name} is fed from an iterator, not a {type(given).__name__}")
+
+
+async def _blob(conversation: Conversation) -> Blob:
+    await conversation.result()
+    return ReceivedBlob(Stream(conversation))
 
 
 class LimitedMethod(RemoteMethod):
@@ -486,7 +604,11 @@ def _typed_method(target: Target, method: Method) -> RemoteMethod:
     name = method.request_class
     if method.takes_message and options.protobuf_names == "protobuf":
         name = naming(method.request_type).get("protobuf", name)
-    remote = _make(target, method.name, name, options, Payload(method, codec))
+    payload = Payload(method, codec)
+    if method.stream is None and method.feed is None:
+        remote = _make(target, method.name, name, options, payload)
+    else:
+        remote = ConversingMethod(target, method.name, name, options, payload, method, codec)
     remote.__doc__ = method.doc
     remote.__signature__ = method.signature  # type: ignore[attr-defined]  # what inspect and IDEs look for
     return remote

@@ -11,16 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from .codecs import DecodingFailed, HoldsTooMuch
 from .codecs.registry import codecs
 from .contract import Contract
+from .control import Abandoned, Desk, Key
 from .errors import AMQProxyError, BrokerUnavailable, Closed, ConnectionLost, Executed, RemoteError
 from .fields import Malformed
 from .handler import Call, Handler, HandlerTable, failure_of, instance_of, refusal
 from .options import ServeOptions
 from .properties import Properties, routing
+from .streaming import Streaming
 from .topology import PoolTopology
-from .wire import FAILURE_FORM, ReplyForm, encode_failure
+from .wire import FAILURE_FORM, JSON, PING_CLASS, WORKER_HEADER, ReplyForm, encode_failure
 
 if TYPE_CHECKING:
     from .connection import Connection, Link, OpenLane
@@ -52,6 +56,8 @@ class Worker:
         """Calls that ended here, with a result or a failure."""
         self.running: dict[Call, asyncio.Task[None]] = {}
         """The calls whose handlers run now."""
+        self.abandoned = Abandoned()
+        """Calls that were cancelled before they came here."""
         self.stopping = False
         self._connection = connection
         self._loop = connection.loop
@@ -243,9 +249,13 @@ class Session:
         self._worker = worker
         self._handlers = handlers
         self._link = link
-        self._loop = link.loop
-        self._limits = link.limits
+        self.loop = link.loop
+        self.limits = link.limits
+        self.desk = Desk(self, link)
+        self.streams: dict[Key, Streaming] = {}
+        """The calls that run whose result or whose parameter is a stream."""
         self._destinations: dict[bytes, bytes] = {}
+        self._signed: dict[ReplyForm, ReplyForm] = {}
         self._opened: OpenLane = None  # type: ignore[assignment]  # both are set before the first delivery
         self._lane: Lane = None  # type: ignore[assignment]
 
@@ -253,9 +263,10 @@ class Session:
     async def open(cls, worker: Worker, handlers: HandlerTable, link: Link) -> Session:
         """A session that consumes."""
         session = cls(worker, handlers, link)
-        session._opened = await link.open_lane(session, session._end, prefetch=worker.options.concurrency)
+        session._opened = await link.open_lane(session, session._lost, prefetch=worker.options.concurrency)
         session._lane = session._opened.lane
         try:
+            await session.desk.open(worker.topology.exchange)
             await session.consume()
         except BaseException:
             await session.close()
@@ -269,11 +280,25 @@ class Session:
 
     async def consume(self) -> None:
         """Declare the pool's topology and let its requests come."""
-        self.ended = self._loop.create_future()
+        self.ended = self.loop.create_future()
         topology = self._worker.topology
         await self._link.declare_pool(topology)
         deleted = AMQProxyError(f"the queue {topology.queue.name} was deleted")
         await self._opened.consume(topology.queue.name, lambda: self._end(deleted), no_ack=False)
+
+    @property
+    def address(self) -> bytes:
+        """Where callers can reach this worker, and no other."""
+        return self.desk.address
+
+    def _lost(self, reason: Exception) -> None:
+        self.unreachable()
+        self._end(reason)
+
+    def unreachable(self) -> None:
+        """The channel or the own queue is gone: those who take streams from here cannot be heard any more."""
+        for streaming in list(self.streams.values()):
+            streaming.break_off()
 
     def _end(self, reason: Exception) -> None:
         if not self.ended.done():
@@ -286,6 +311,7 @@ class Session:
     async def close(self) -> None:
         """Give everything that is not answered back to the queue."""
         await self._opened.close()
+        await self.desk.close()
 
     # What the lane tells (frames.ContentSink)
 
@@ -304,48 +330,94 @@ class Session:
             return
         if correlation_id is None:
             correlation_id = _message_id(header)
-        handler = self._handlers.get(content_type, encoding)
-        if handler is None:
-            try:
-                handler = self._handlers.find(content_type, encoding)
-            except RemoteError as error:
-                self._fail(tag, bool(redelivered), error, correlation_id, reply_to)
-                return
-        call = Call(worker.contract.name, handler.method.name, worker.name, bool(redelivered), header, self._loop.time)
+        if worker.abandoned and worker.abandoned.take((reply_to, correlation_id), self.loop.time()):
+            self._lane.ack(tag)
+            return
+        try:
+            handler = self._handlers.get(content_type, encoding) or self._handlers.find(content_type, encoding)
+        except RemoteError as error:
+            self._fail(tag, bool(redelivered), error, correlation_id, reply_to)
+            return
+        call = Call(
+            *(worker.contract.name, handler.method.name, worker.name, bool(redelivered)),
+            *(header, self.loop.time, correlation_id, reply_to),
+        )
         # Not loop.create_task: with an eager task factory the call would run, and end, before it is noted here.
-        running = self._run(handler, call, tag, body, correlation_id, reply_to)
-        worker.running[call] = asyncio.Task(running, loop=self._loop)
+        running = self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
+        worker.running[call] = asyncio.Task(running, loop=self.loop)
 
-    async def _run(
-        self, handler: Handler, call: Call, tag: int, body: bytes, correlation_id: bytes | None, reply_to: bytes | None
-    ) -> None:
+    async def _run(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
         """Run one call and answer it; whatever happens, the delivery is settled exactly once."""
         call.enter()
-        worker = self._worker
-        failure: RemoteError
         try:
             reply = handler.encode(await handler.start(handler.decode(body)))
-        except HoldsTooMuch as error:
-            failure = refusal("resource_exhausted", f"{handler.method.title}: {error}", type="MessageTooLarge")
-        except DecodingFailed as error:
-            failure = refusal("invalid_argument", f"{handler.method.title}: {error}")
-        except asyncio.CancelledError as error:
-            if worker.gives_up:
-                del worker.running[call]
-                self._give_back(tag)
-                raise
-            failure = self._failure(error, call)  # the handler cancelled itself, or raised this
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) or not self._loop.is_running():
-                worker.running.pop(call, None)
-                raise  # the program is torn down; the broker gives the call to another worker
-            failure = self._failure(error, call)
+            failure = self._ended(error, handler, call, tag)
+            if failure is not None:
+                self._fail(tag, call.redelivered, failure, call.correlation_id, call.reply_to)
         else:
-            del worker.running[call]
-            self._answer(tag, handler.reply_form, reply, correlation_id, reply_to)
-            return
-        del worker.running[call]
-        self._fail(tag, call.redelivered, failure, correlation_id, reply_to)
+            del self._worker.running[call]
+            self._answer(tag, handler.reply_form, reply, call.correlation_id, call.reply_to)
+
+    async def _run_stream(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
+        """The same for a call with a stream."""
+        call.enter()
+        streaming = Streaming(self, handler, call, tag)
+        key = call.reply_to, call.correlation_id
+        self.streams[key] = streaming
+        try:
+            reply = await streaming.run(body)
+        except BaseException as error:
+            failure = self._ended(streaming.failure or error, handler, call, streaming.tag)
+            if failure is not None:
+                self._fail(streaming.tag, call.redelivered, failure, call.correlation_id, call.reply_to)
+        else:
+            del self._worker.running[call]
+            if reply is None:
+                self._worker.answered += 1
+            else:
+                self._answer(streaming.tag, handler.reply_form, reply, call.correlation_id, call.reply_to)
+        finally:
+            streaming.close()
+            if self.streams.get(key) is streaming:
+                del self.streams[key]
+
+    async def _run_for_all(self, handler: Handler, call: Call, body: bytes) -> None:
+        """Run a call that all workers of the pool are asked, and answer it; there is no delivery to settle."""
+        call.enter()
+        form = handler.reply_form
+        try:
+            if handler.streams:
+                reply = await Streaming(self, handler, call, 0).run_collected(body)
+            else:
+                reply = handler.encode(await handler.start(handler.decode(body)))
+        except BaseException as error:
+            failure = self._ended(error, handler, call, 0)
+            if failure is None:
+                return
+            form, reply = FAILURE_FORM, _failure(failure, details=self._worker.options.failure_details)
+        else:
+            del self._worker.running[call]
+        self._answer_for_all(form, reply, call.correlation_id, call.reply_to)
+
+    def _ended(self, error: BaseException, handler: Handler, call: Call, tag: int) -> RemoteError | None:
+        """A call ended without a result: what its caller is told; None if nobody is, and its delivery is settled."""
+        worker = self._worker
+        worker.running.pop(call, None)
+        if isinstance(error, HoldsTooMuch):
+            return refusal("resource_exhausted", f"{handler.method.title}: {error}", type="MessageTooLarge")
+        if isinstance(error, DecodingFailed):
+            return refusal("invalid_argument", f"{handler.method.title}: {error}")
+        if isinstance(error, asyncio.CancelledError):
+            if call.cancelled:
+                self._forget(tag)
+                return None
+            if worker.gives_up:
+                self._give_back(tag)
+                raise error
+        elif isinstance(error, KeyboardInterrupt) or not self.loop.is_running():
+            raise error  # the program is torn down; the broker gives the call to another worker
+        return self._failure(error, call)  # also of a handler that cancelled itself, or raised this
 
     def _failure(self, error: BaseException, call: Call) -> RemoteError:
         """What a handler raised, as its caller is told."""
@@ -360,7 +432,7 @@ class Session:
     ) -> None:
         """Tell a failure, or let another worker try first."""
         options = self._worker.options
-        if options.requeue_once and not redelivered:
+        if options.requeue_once and not redelivered and tag:
             self._give_back(tag)
             return
         body = _failure(failure, details=options.failure_details)
@@ -375,12 +447,15 @@ class Session:
             log.info("the channel closed before an answer could be sent; the broker gives the call to another worker")
             return
         if reply_to:
-            if len(body) > self._limits.body_bytes:
+            if len(body) > self.limits.body_bytes:
                 form, body = FAILURE_FORM, self._too_large(len(body), "the reply has", executed="yes")
             destination = self._destinations.get(reply_to) or self._destination(reply_to)
-            lane.reply(tag, destination, form.properties(correlation_id), body, alone=not self._worker.running)
+            if tag:
+                lane.reply(tag, destination, form.properties(correlation_id), body, alone=not self._worker.running)
+            else:  # of a stream that has begun, or of a broadcast: there is no delivery to settle
+                lane.publish(destination, form.properties(correlation_id), body)
         else:
-            lane.ack(tag)
+            self._forget(tag)
             if form is FAILURE_FORM:
                 log.warning("a one-way request failed: %s", body.decode())
         self._worker.answered += 1
@@ -392,13 +467,110 @@ class Session:
         return destination
 
     def _too_large(self, size: int, what: str, *, executed: Executed) -> bytes:
-        text = f"{what} {size} bytes, the worker's max_body_bytes is {self._limits.body_bytes}"
+        text = f"{what} {size} bytes, the worker's max_body_bytes is {self.limits.body_bytes}"
         error = RemoteError(text, code="resource_exhausted", type="MessageTooLarge", executed=executed)
         return _failure(error, details=self._worker.options.failure_details)
 
     def _give_back(self, tag: int) -> None:
-        if self._lane.open:
+        if tag and self._lane.open:
             self._lane.nack(tag, requeue=True)
+
+    def _forget(self, tag: int) -> None:
+        """Settle a delivery that nobody wants an answer to."""
+        if tag and self._lane.open:
+            self._lane.ack(tag)
+
+    # What a stream sends (streaming.Streaming)
+
+    def post(self, call: Call, properties: bytes, body: bytes) -> None:
+        """Send something to the caller that is not the answer."""
+        if call.reply_to:
+            self._post(call.reply_to, properties, body)
+
+    def _post(self, reply_to: bytes, properties: bytes, body: bytes) -> None:
+        if self._lane.open:
+            destination = self._destinations.get(reply_to) or self._destination(reply_to)
+            self._lane.publish(destination, properties, body)
+
+    def settle(self, tag: int) -> None:
+        """Acknowledge a delivery behind what was sent."""
+        self._forget(tag)
+
+    # What comes to the worker's own queue (control.Desk)
+
+    def asked(
+        self,
+        content_type: bytes | None,
+        encoding: bytes | None,
+        correlation_id: bytes | None,
+        reply_to: bytes | None,
+        header: bytes,
+        body: bytes,
+    ) -> None:
+        """A request for all workers of the pool; one that is about to end is not among them."""
+        worker = self._worker
+        if worker.stopping:
+            return
+        try:
+            if len(worker.running) >= 2 * worker.options.concurrency:
+                text = f"{len(worker.running)} calls run here, and none more can be begun"
+                raise refusal("resource_exhausted", text, type="Overloaded", retryable=True)
+            handler = self._handlers.get(content_type, encoding) or self._handlers.find(content_type, encoding)
+            if handler.feed is not None:
+                raise refusal("unimplemented", f"{handler.method.title} takes a stream, which cannot be fed to all")
+        except RemoteError as error:
+            failure = _failure(error, details=worker.options.failure_details)
+            self._answer_for_all(FAILURE_FORM, failure, correlation_id, reply_to)
+            return
+        call = Call(
+            *(worker.contract.name, handler.method.name, worker.name, False),
+            *(header, self.loop.time, correlation_id, reply_to),
+        )
+        worker.running[call] = asyncio.Task(self._run_for_all(handler, call, body), loop=self.loop)
+
+    def _answer_for_all(
+        self, form: ReplyForm, body: bytes, correlation_id: bytes | None, reply_to: bytes | None
+    ) -> None:
+        self._worker.answered += 1
+        if not reply_to:
+            if form is FAILURE_FORM:
+                log.warning("a one-way request to all workers failed: %s", body.decode())
+            return
+        if len(body) > self.limits.body_bytes:
+            form, body = FAILURE_FORM, self._too_large(len(body), "the reply has", executed="yes")
+        signed = self._signed.get(form)
+        if signed is None:
+            content_type, encoding = form.content_type.decode(), form.encoding.decode()
+            signed = self._signed[form] = ReplyForm(content_type, encoding, {WORKER_HEADER: self._worker.name})
+        self._post(reply_to, signed.properties(correlation_id), body)
+
+    def pong(self, correlation_id: bytes | None, reply_to: bytes | None) -> None:
+        """Somebody wants to know who is here."""
+        worker = self._worker
+        form = ReplyForm(PING_CLASS.decode(), JSON, {WORKER_HEADER: worker.name})
+        said = {"service": worker.contract.name, "running": len(worker.running), "answered": worker.answered}
+        if reply_to:
+            self._post(reply_to, form.properties(correlation_id), msgspec.json.encode(said))
+
+    def cancel(self, key: Key, seconds: float) -> None:
+        """Nobody waits for this call any more; one that has not come is remembered for so many seconds."""
+        worker = self._worker
+        found = [call for call in worker.running if call.correlation_id == key[1] and key[0] in (None, call.reply_to)]
+        for call in found:
+            call.cancelled = True
+            if not call.in_thread:  # a thread cannot be interrupted, and holds its place until it ends
+                worker.running[call].cancel()
+        if not found:
+            worker.abandoned.add(key, self.loop.time(), seconds)
+
+    def feed(self, key: Key, content_type: bytes | None, properties: Properties, body: bytes) -> None:
+        """A message for one of the streams that run here; those that are over are passed over."""
+        streaming = self.streams.get(key)
+        if streaming is None and key[0] is None:  # from a caller that does not say who it is
+            found = [one for (_, id), one in self.streams.items() if id == key[1]]
+            streaming = found[0] if len(found) == 1 else None
+        if streaming is not None:
+            streaming.heard(content_type, properties, body)
 
     def too_large(self, tag: int, header: bytes, size: int) -> None:
         """A request is larger than we take; its body was not stored."""
@@ -413,8 +585,11 @@ class Session:
         )
 
     def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
-        """A reply came back: its caller is gone, and with it the queue."""
+        """Something came back that was sent to a caller: it is gone, and with it the queue."""
         log.info("dropped a reply to a caller that is gone")
+        id = routing(header)[2]
+        for streaming in [one for (_, other), one in self.streams.items() if other == id]:
+            streaming.break_off()
 
     def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
         """Replies are not confirmed: an acknowledged request whose reply is lost times out at its caller."""

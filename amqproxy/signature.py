@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import typing
-from typing import Any, Union
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Union
 
 import msgspec
 
+from .blob import Blob
 from .errors import ContractError
 from .messages import form_of
 
@@ -44,6 +47,27 @@ def _bare(annotation: Any) -> Any:
     while typing.get_origin(inner) is typing.Annotated or isinstance(inner, typing.NewType):
         inner = inner.__supertype__ if isinstance(inner, typing.NewType) else typing.get_args(inner)[0]
     return inner if form_of(inner) != "plain" else annotation
+
+
+_STREAMS = (AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator)
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """What is not one value: a stream of items, or of the chunks of a Blob."""
+
+    kind: Literal["items", "chunks"]
+    item: Any
+    """The type of one item."""
+
+
+def streamed(annotation: Any) -> Streamed | None:
+    """What kind of stream an annotation means; None for one value."""
+    if annotation is Blob:
+        return Streamed("chunks", bytes)
+    if (typing.get_origin(annotation) or annotation) not in _STREAMS:
+        return None
+    return Streamed("items", _bare((*typing.get_args(annotation), Any)[0]))
 
 
 def arguments_types(name: str, parameters: list[inspect.Parameter]) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .options import ServeOptions
+from .wire import pool_exchange
 
 NAME = re.compile(r"[a-zA-Z0-9\-_.:@#,/+ ]*")
 """The names that aiormq declares; AMQP 0-9-1 asks for fewer, RabbitMQ takes any."""
@@ -51,6 +52,8 @@ class PoolTopology:
 
     queue: Queue
     bindings: tuple[Binding, ...]
+    exchange: str
+    """The fanout exchange to which each worker binds a queue of its own."""
 
     @classmethod
     def of(cls, service: str, options: ServeOptions) -> PoolTopology:
@@ -64,5 +67,6 @@ class PoolTopology:
                 raise ValueError(f"{what} names are letters and digits of ASCII, spaces and -_.:@#,/+, not {text!r}")
         queue = Queue(name, durable=options.durable, auto_delete=options.auto_delete, arguments=dict(options.arguments))
         if not options.exchange:  # the default exchange reaches every queue, and cannot be bound to
-            return cls(queue, ())
-        return cls(queue, (Binding(Exchange(options.exchange), queue, options.routing_key or name),))
+            return cls(queue, (), pool_exchange(name))
+        binding = Binding(Exchange(options.exchange), queue, options.routing_key or name)
+        return cls(queue, (binding,), pool_exchange(name))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,6 +16,29 @@ JSON = "json"
 """The content encoding that is meant when none is given."""
 
 TIMEOUT_HEADER = "x-timeout-ms"
+CREDIT_HEADER = "x-stream-credit"
+"""On a request: the caller takes a stream, and grants so many items to begin with."""
+BATCH_HEADER = "x-batch"
+"""On a request for a stream: the most items that the caller takes in one message. On items: how many these are."""
+SEQUENCE_HEADER = "x-seq"
+"""On items: the number of the first one."""
+END_HEADER = "x-end"
+"""On the last message of a stream, which has no item."""
+WORKER_HEADER = "x-worker"
+"""On the answers to a broadcast: who answered."""
+HEARTBEAT_HEADER = "x-heartbeat-ms"
+"""On a request: the caller wants to hear this often that its call is being worked on."""
+
+CANCEL_CLASS = b"amqproxy.Cancel"
+"""Stop the call with this correlation id, queued or running."""
+CREDIT_CLASS = b"amqproxy.Credit"
+"""Send so many more items; the body is the number."""
+ALIVE_CLASS = b"amqproxy.Alive"
+"""The call is being worked on; the body may tell how far it is."""
+CHUNK_CLASS = b"amqproxy.Chunk"
+"""An item that is bytes, and nothing but these in the body."""
+PING_CLASS = b"amqproxy.Ping"
+"""Is somebody there?"""
 FAILURE_CLASS = "com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
 """The content type of a failure, whose body is always JSON: the name that the original's clients look for."""
 FAILURE_CONTENT_TYPE = FAILURE_CLASS.encode()
@@ -26,6 +50,11 @@ TRANSIENT = 1
 """The delivery mode of calls: who waits for a reply gains nothing from a copy on disk."""
 
 
+def milliseconds(seconds: float) -> int:
+    """A time as headers hold it: at least one millisecond, and what RabbitMQ takes at most."""
+    return min(max(1, round(seconds * 1000)), MAX_MILLISECONDS)
+
+
 def request_class(service: str, method: str) -> str:
     """The message class of a method with plain parameters."""
     return f"{service}.{method}"
@@ -34,6 +63,11 @@ def request_class(service: str, method: str) -> str:
 def reply_class(service: str, method: str) -> str:
     """The class of its reply."""
     return f"{service}.{method}.Reply"
+
+
+def pool_exchange(queue: str) -> str:
+    """The fanout exchange of the pool that serves a queue."""
+    return f"amqproxy.{queue}"
 
 
 class Failure(msgspec.Struct, kw_only=True, frozen=True):
@@ -132,17 +166,17 @@ class RequestForm:
         priority: int | None = None,
         headers: Mapping[str, Any] | None = None,
     ) -> None:
-        milliseconds = min(max(1, round(timeout * 1000)), MAX_MILLISECONDS)
+        left = milliseconds(timeout)
         ahead = Properties(
             content_type=content_type.encode(),
             content_encoding=encoding.encode(),
-            headers={**(headers or {}), TIMEOUT_HEADER: milliseconds},
+            headers={**(headers or {}), TIMEOUT_HEADER: left},
             delivery_mode=TRANSIENT,
             priority=priority,
         ).encode()
         flags = int.from_bytes(ahead[:2], "big") | CORRELATION_ID | REPLY_TO | EXPIRATION | MESSAGE_ID
         self._front = flags.to_bytes(2, "big") + ahead[2:] + bytes((id_length,))
-        between = encode_short_string(reply_to) + encode_short_string(b"%d" % milliseconds)
+        between = encode_short_string(reply_to) + encode_short_string(b"%d" % left)
         self._between = between + bytes((message_id_length or id_length,))
 
     def properties(self, correlation_id: bytes, message_id: bytes) -> bytes:
@@ -153,12 +187,16 @@ class RequestForm:
 class ReplyForm:
     """The properties of all replies of one class and encoding, encoded but for the correlation id."""
 
-    __slots__ = ("_anonymous", "_front")
+    __slots__ = ("_anonymous", "_front", "content_type", "encoding")
 
-    def __init__(self, content_type: str, encoding: str) -> None:
+    def __init__(self, content_type: str, encoding: str, headers: Mapping[str, Any] | None = None) -> None:
         known = Properties(
-            content_type=content_type.encode(), content_encoding=encoding.encode(), delivery_mode=TRANSIENT
+            content_type=content_type.encode(),
+            content_encoding=encoding.encode(),
+            headers=headers,
+            delivery_mode=TRANSIENT,
         ).encode()
+        self.content_type, self.encoding = content_type.encode(), encoding.encode()
         self._anonymous = known
         flags = int.from_bytes(known[:2], "big") | CORRELATION_ID
         self._front = flags.to_bytes(2, "big") + known[2:]
@@ -171,3 +209,94 @@ class ReplyForm:
 
 
 FAILURE_FORM = ReplyForm(FAILURE_CLASS, JSON)
+
+
+class ItemForm:
+    """The properties of all messages of one stream, encoded but for what changes from message to message."""
+
+    __slots__ = ("_back", "_front")
+
+    def __init__(self, content_type: bytes, encoding: bytes, correlation_id: bytes, reply_to: bytes) -> None:
+        known = Properties(content_type=content_type, content_encoding=encoding, headers={}).encode()
+        back = Properties(delivery_mode=TRANSIENT, correlation_id=correlation_id, reply_to=reply_to).encode()
+        flags = int.from_bytes(known[:2], "big") | int.from_bytes(back[:2], "big")
+        self._front = flags.to_bytes(2, "big") + known[2:-4]  # all but the empty table
+        self._back = back[2:]
+
+    def properties(self, first: int, items: int) -> bytes:
+        """Those of a message with items, numbered from `first`."""
+        table = _ITEM.pack(15, b"\x05x-seql", first)
+        if items > 1:
+            table = _ITEMS.pack(28, b"\x05x-seql", first, b"\x07x-batchI", items)
+        return self._front + table + self._back
+
+    def end(self, next: int) -> bytes:
+        """Those of the last message."""
+        return self._front + _ITEM_END.pack(23, b"\x05x-seql", next, b"\x05x-endt\x01") + self._back
+
+
+_ITEM = struct.Struct(">I7sq")
+_ITEMS = struct.Struct(">I7sq9si")
+_ITEM_END = struct.Struct(">I7sq8s")
+
+
+class Part(NamedTuple):
+    """What the headers of one message of a stream say."""
+
+    first: int
+    items: int
+    last: bool
+
+
+def part_of(headers: Mapping[str, Any]) -> Part | None:
+    """Which part of a stream a message is; None if it is no part of one. ValueError if its headers make no sense."""
+    first, last = headers.get(SEQUENCE_HEADER), _is_true(headers.get(END_HEADER))
+    if first is None and not last:
+        return None
+    items = 0 if last else whole_number(headers.get(BATCH_HEADER, 1), BATCH_HEADER)
+    return Part(0 if first is None else whole_number(first, SEQUENCE_HEADER), items, last)
+
+
+def whole_number(value: Any, what: str) -> int:
+    """A header's number, also from STOMP, whose headers are all texts; ValueError if it is none, or a negative one."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        return int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{what} is a whole number from 0, not {str(value)[:40]!r}")
+    return value
+
+
+def _is_true(value: Any) -> bool:
+    return value is True or value == "true"
+
+
+def credit_of(body: bytes) -> int:
+    """The number of items that a Credit grants; ValueError if that is no number of items."""
+    try:
+        return whole_number(msgspec.json.decode(body), "a credit")
+    except msgspec.DecodeError as error:
+        raise ValueError(f"a credit is a number in JSON: {error}") from error
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a call is, as its handler tells it."""
+
+    done: int | float | None = None
+    """How much is done, in whatever the handler counts."""
+    total: int | float | None = None
+    """How much there is to do, where that is known."""
+    note: str | None = None
+    """What the handler says besides."""
+
+
+_progress_decoder = msgspec.json.Decoder(Progress)
+
+
+def decode_progress(body: bytes) -> Progress:
+    """What the body of an Alive tells; ValueError if it makes no sense."""
+    if not body:
+        return Progress()
+    try:
+        return _progress_decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(f"a progress that does not decode: {error}") from error

@@ -21,6 +21,7 @@ MODULES = {
             "deadline",
             "errors",
             "fields",
+            "flow",
             "frames",
             "messages",
             "options",

@@ -9,9 +9,9 @@ import amqproxy
 from amqproxy import testing
 
 NAMES = {
-    "AMQProxyError", "AccessRefused", "BadReply", "BrokerUnavailable", "Call", "CallError", "CallTimeout", "Client",
+    "AMQProxyError", "AccessRefused", "BadReply", "Blob", "BrokerUnavailable", "Call", "CallError", "CallTimeout", "Client",
     "Closed", "ConnectionLost", "ContractError", "EncodingFailed", "MessageTooLarge", "Overloaded", "Proxy",
-    "RemoteError", "TopologyConflict", "Unroutable", "connect", "current", "message", "method", "options", "run",
+    "RemoteError", "Stream", "TopologyConflict", "Unroutable", "WorkerLost", "connect", "current", "message", "method", "options", "run",
     "serve",
 }  # fmt: skip
 NAMES_FOR_TESTS = {

@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
         "values",
         {
             "codecs",
+            "blob",
             "contract",
             "deadline",
             "errors",
@@ -26,6 +27,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "messages",
             "options",
             "properties",
+            "scope",
             "signature",
             "topology",
             "url",
@@ -34,7 +36,13 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
     ),
     ("pure machines", {"acks", "calls", "flow", "frames", "scaling"}),
     ("the link", {"connection", "lane"}),
-    ("what users call", {"answer", "broadcast", "caller", "handler", "middleware", "proxy", "server", "stream"}),
+    (
+        "what users call",
+        {
+            *("answer", "broadcast", "caller", "control", "conversation", "handler", "middleware", "proxy", "server"),
+            *("stream", "streaming", "threads"),
+        },
+    ),
     ("what connect() returns", {"client", "embedded", "sync"}),
     ("edges", {"cli", "generate", "pytest_plugin", "runner", "supervisor", "testing"}),
     ("the top", {TOP, "__main__"}),
@@ -50,7 +58,8 @@ ISLAND = "broker"
 KNOWN = LAYER_OF.keys() | {ISLAND}
 
 # Two halves that meet in the wire format only.
-CALLING, SERVING = frozenset({"answer", "caller", "proxy"}), frozenset({"handler", "server"})
+CALLING = frozenset({"answer", "caller", "conversation", "proxy"})
+SERVING = frozenset({"control", "handler", "server", "streaming", "threads"})
 
 # Written as a user would write it, and so with `import amqproxy`.
 AS_USERS_DO = frozenset({"cli/demo_service.py"})

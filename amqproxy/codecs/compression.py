@@ -84,20 +84,28 @@ class Compressed:
 class CompressedShape:
     """One type in one encoding, compressed."""
 
-    __slots__ = ("_compression", "_limit", "_shape")
+    __slots__ = ("_limit", "compression", "inner")
 
     def __init__(self, shape: Shape, compression: Compression, limit: int) -> None:
-        self._shape = shape
-        self._compression = compression
+        self.inner = shape
+        self.compression = compression
         self._limit = limit
 
     def encode(self, value: Any) -> bytes:
         """The value's bytes, compressed."""
-        return self._compression.compress(self._shape.encode(value), self._limit)
+        return self.compression.compress(self.inner.encode(value), self._limit)
 
     def decode(self, body: bytes) -> Any:
         """The value."""
-        return self._shape.decode(self._compression.decompress(body, self._limit))
+        return self.inner.decode(self.compression.decompress(body, self._limit))
+
+    def compress(self, body: bytes) -> bytes:
+        """What was encoded already, compressed."""
+        return self.compression.compress(body, self._limit)
+
+    def decompress(self, body: bytes) -> bytes:
+        """What is to be decoded."""
+        return self.compression.decompress(body, self._limit)
 
 
 def _snappy(body: bytes) -> bytes:

@@ -83,7 +83,7 @@ class JSON:
 class JSONShape:
     """One type as JSON."""
 
-    __slots__ = ("_decode", "_kind", "_lossy", "_read")
+    __slots__ = ("_decode", "_lossy", "_read", "kind")
 
     def __init__(self, kind: Any, title: str) -> None:
         try:
@@ -98,7 +98,7 @@ class JSONShape:
         fills = leaves_out(part.cls for part in parts if isinstance(part, msgspec.inspect.DataclassType))
         self._decode = decode
         self._read: Callable[[bytes], Any] = (lambda body: filled(decode(body))) if fills else decode
-        self._kind = kind
+        self.kind = kind
         self._lossy = any(isinstance(part, _LOSSY) for part in parts)
 
     def encode(self, value: Any) -> bytes:
@@ -119,13 +119,13 @@ class JSONShape:
 
     def _plainly_fits(self, value: Any) -> bool:
         """True if no reading back is needed to see that the value is of the type; False says nothing."""
-        return type(value) is self._kind and _is_plain(self._kind)
+        return type(value) is self.kind and _is_plain(self.kind)
 
     def _refuse_what_was_lost(self, value: Any, body: bytes) -> None:
         """JSON has no bytes: they become text, and text is read as bytes where those are expected; msgpack has both."""
         _refuse_not_a_number(value, body)
         try:
-            msgspec.msgpack.decode(_msgpack.encode(value), type=self._kind, dec_hook=_read_model)
+            msgspec.msgpack.decode(_msgpack.encode(value), type=self.kind, dec_hook=_read_model)
         except msgspec.ValidationError as error:
             if "bytes" in str(error).partition(" - at ")[0]:
                 raise Mismatch(str(error)) from error

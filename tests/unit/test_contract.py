@@ -18,8 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from amqproxy.blob import Blob
 from amqproxy.contract import (
     Contract,
+    Feed,
     Method,
     MethodOptions,
     contract_of,
@@ -29,8 +31,11 @@ from amqproxy.contract import (
 from amqproxy.errors import ContractError
 from amqproxy.messages import class_name, message, message_name
 from amqproxy.options import ServeOptions
+from amqproxy.signature import Streamed
 from tests.idl.person_pb2 import Person as ProtobufPerson
 from tests.idl.person_thrift.ttypes import Person as ThriftPerson
+
+NOTHING: AsyncIterator[int] = aiter(Blob(b""))  # type: ignore[arg-type]  # it has no items
 
 examples = settings(
     max_examples=100,
@@ -460,18 +465,90 @@ def test_parameters_without_number_or_name_are_refused(unnamed: str) -> None:
         of(function)
 
 
-def test_generators_are_refused_until_there_are_streams() -> None:
+def test_a_generator_is_a_stream_of_what_it_is_annotated_to_yield() -> None:
     def count(to: int) -> Iterator[int]:
         yield to
 
     async def count_later(to: int) -> AsyncIterator[int]:
         yield to
 
+    async def anything() -> Any:
+        yield 1
+
     for generator in (count, count_later):
-        with pytest.raises(ContractError, match="generator"):
-            of(generator)
-        with pytest.raises(ContractError, match="generator"):
-            contract_of(generator)
+        method = of(generator)
+        assert (method.stream, method.result_type) == (Streamed("items", int), int)
+    assert of(anything).stream == Streamed("items", Any)
+
+
+def test_an_asynchronous_iterator_as_the_result_is_a_stream_whatever_makes_it() -> None:
+    def count(to: int) -> AsyncIterator[int]:
+        return NOTHING
+
+    async def fetch(name: str) -> Blob:
+        return Blob(b"")
+
+    assert of(count).stream == Streamed("items", int)
+    assert of(fetch).stream == Streamed("chunks", bytes)
+
+
+def test_a_generator_that_is_annotated_as_something_else_is_refused() -> None:
+    async def count(to: int) -> int:  # type: ignore[misc]  # which is the point
+        yield to
+
+    async def fetch() -> Blob:  # type: ignore[misc]  # as above
+        yield b""
+
+    with pytest.raises(ContractError, match="its result is annotated as AsyncIterator"):
+        of(count)
+    with pytest.raises(ContractError, match="yield bytes as AsyncIterator"):
+        of(fetch)
+
+
+def test_a_parameter_may_be_a_stream_and_is_not_part_of_the_request() -> None:
+    async def upload(name: str, data: Blob) -> int:
+        return 0
+
+    method = of(upload)
+    assert method.feed == Feed("data", Streamed("chunks", bytes))
+    assert method.request_type.__struct_fields__ == ("name",)
+    source = object()
+    assert method.without_feed(("x",), {"data": source}) == (source, (), {"name": "x"})
+    assert method.bind((), {"name": "x"}) == method.request_type(name="x")
+    with pytest.raises(ContractError, match="missing a required argument: 'data'"):
+        method.without_feed(("x",), {})
+
+
+def test_a_stream_may_come_beside_a_message() -> None:
+    @message("Upload")
+    @dataclass
+    class Upload:
+        name: str
+
+    async def upload(request: Upload, data: AsyncIterator[int]) -> int:
+        return 0
+
+    method = of(upload)
+    assert method.request_class == "Upload"
+    given = method.without_feed((Upload("x"), "items"), {})
+    assert method.bind(*given[1:]) == Upload("x")
+
+
+def test_a_call_has_one_stream_to_the_worker_which_must_be_given() -> None:
+    async def two(a: AsyncIterator[int], b: Blob) -> int:
+        return 0
+
+    async def optional(a: AsyncIterator[int] = NOTHING) -> int:
+        return 0
+
+    async def positional(a: AsyncIterator[int], /) -> int:
+        return 0
+
+    with pytest.raises(ContractError, match="a and b are streams"):
+        of(two)
+    for function in (optional, positional):
+        with pytest.raises(ContractError, match="can neither be positional-only nor have a default"):
+            of(function)
 
 
 def test_a_method_without_self_is_refused() -> None:

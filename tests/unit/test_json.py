@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -901,8 +901,7 @@ def test_what_pydantic_says_about_a_bad_value_is_passed_on() -> None:
         list[Plain],
         dict[str, Plain],
         Optional[Plain],
-        Iterator[int],
-        AsyncIterator[int],
+        list[AsyncIterator[int]],
         Callable[[int], int],
         Model | PageModel[int],
         datetime | UUID,

@@ -10,7 +10,8 @@ from amqproxy.topology import Binding, Exchange, PoolTopology, Queue
 
 def test_a_pool_has_a_durable_queue_with_the_services_name_bound_to_amq_direct_under_it() -> None:
     queue = Queue("calculator", durable=True, exclusive=False, auto_delete=False, arguments={})
-    expected = PoolTopology(queue, (Binding(Exchange("amq.direct"), queue, "calculator"),))
+    binding = Binding(Exchange("amq.direct"), queue, "calculator")
+    expected = PoolTopology(queue, (binding,), "amqproxy.calculator")
     assert PoolTopology.of("calculator", ServeOptions()) == expected
 
 

@@ -1,0 +1,114 @@
+"""Bytes of any size, passed on in chunks: what files and other large bodies travel as."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .errors import MessageTooLarge
+
+CHUNK_BYTES = 256 * 1024
+"""What a Blob cuts its source into."""
+
+Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO | AsyncIterable[bytes] | Iterable[bytes]
+
+
+class Blob:
+    """Bytes that are read while they are sent and written while they come, never all at once.
+
+    As an argument or a result it is made of bytes, of the path of a file (str or Path), of a file that is open for
+    reading bytes, or of an iterator of bytes, asynchronous or not. Who receives one reads its chunks with `async for`,
+    or all of them with `read` or `save`. What is not made of bytes or a path can be read once.
+    """
+
+    def __init__(self, source: Source) -> None:
+        """Take where the bytes come from; TypeError if that can be no source."""
+        if not isinstance(source, (bytes, bytearray, memoryview, str, os.PathLike)) and not (
+            hasattr(source, "__aiter__") or hasattr(source, "read") or hasattr(source, "__iter__")
+        ):
+            raise TypeError(f"a Blob is made of bytes, a path, a file or an iterator of bytes, not {source!r}")
+        self._source = source
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The chunks, in order."""
+        return chunks(self._source)
+
+    async def read(self, limit: int = 64 * 1024 * 1024) -> bytes:
+        """All bytes at once; MessageTooLarge if they are more than `limit`."""
+        parts, size = [], 0
+        iterator = aiter(self)
+        try:
+            async for chunk in iterator:
+                size += len(chunk)
+                if size > limit:
+                    raise MessageTooLarge(f"the Blob has more than {limit} bytes: raise the limit, or read chunks")
+                parts.append(chunk)
+        finally:
+            await _close(iterator)
+        return b"".join(parts)
+
+    async def save(self, path: str | os.PathLike[str]) -> int:
+        """Write all bytes to a file, and return how many they were. What was there before goes only once all have come.
+
+        The event loop waits for the disk, a chunk at a time.
+        """
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.{id(self):x}.part")
+        size = 0
+        iterator = aiter(self)
+        try:
+            with partial.open("wb") as file:  # an await for each chunk would cost more than the disk does
+                async for chunk in iterator:
+                    size += file.write(chunk)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+            await _close(iterator)
+        return size
+
+    def __repr__(self) -> str:
+        source = self._source
+        what = f"{len(source)} bytes" if isinstance(source, (bytes, bytearray, memoryview)) else repr(source)
+        return f"<Blob of {what}>"
+
+
+async def chunks(source: Any) -> AsyncIterator[bytes]:
+    """What a source holds, in chunks of a size that suits a message."""
+    if isinstance(source, (str, os.PathLike)):
+        with open(source, "rb") as file:  # noqa: ASYNC230  # see `Blob.save`
+            while data := file.read(CHUNK_BYTES):
+                yield data
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        view = memoryview(source).cast("B")
+        for at in range(0, len(view), CHUNK_BYTES):
+            yield bytes(view[at : at + CHUNK_BYTES])
+    elif hasattr(source, "__aiter__"):
+        async for piece in source:
+            async for chunk in _pieces(piece):
+                yield chunk
+    elif hasattr(source, "read"):
+        while data := source.read(CHUNK_BYTES):
+            yield data
+    else:
+        for piece in source:
+            async for chunk in _pieces(piece):
+                yield chunk
+
+
+async def _pieces(piece: Any) -> AsyncIterator[bytes]:
+    """One piece of an iterator, cut where it is larger than a message should be."""
+    if not isinstance(piece, (bytes, bytearray, memoryview)):
+        raise TypeError(f"a Blob is made of bytes, and its source gave a {type(piece).__name__}")
+    if len(piece) <= CHUNK_BYTES:
+        if piece:
+            yield bytes(piece)
+    else:
+        async for chunk in chunks(piece):
+            yield chunk
+
+
+async def _close(iterator: Any) -> None:
+    if hasattr(iterator, "aclose"):
+        await iterator.aclose()

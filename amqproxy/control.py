@@ -1,0 +1,169 @@
+"""A worker's own queue: what is meant for this worker, or for every worker of its pool."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from .errors import AMQProxyError
+from .fields import Malformed
+from .properties import Properties, routing
+from .topology import Queue
+from .wire import (
+    CANCEL_CLASS,
+    CREDIT_CLASS,
+    END_HEADER,
+    PING_CLASS,
+    SEQUENCE_HEADER,
+    TIMEOUT_HEADER,
+    whole_number,
+)
+
+if TYPE_CHECKING:
+    from .connection import Link, OpenLane
+
+log = logging.getLogger("amqproxy.control")
+
+MAX_ABANDONED = 10_000
+"""Calls that were cancelled before they came are remembered up to this number."""
+LONGEST_MEMORY = 24 * 3600.0
+"""Seconds for which one of them is remembered at most."""
+
+Key = tuple[bytes | None, bytes | None]
+"""A call as its caller knows it: reply-to and correlation-id. The latter alone may be another caller's, too."""
+
+
+class Abandoned:
+    """Calls that were cancelled and may still come: each is forgotten when it has come, or when its time is over."""
+
+    def __init__(self) -> None:
+        self._until: dict[Key, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def add(self, key: Key, now: float, seconds: float) -> None:
+        """Remember a call; the oldest is forgotten when there are too many."""
+        for old, until in list(self._until.items()):
+            if until > now and len(self._until) < MAX_ABANDONED:
+                break
+            del self._until[old]
+        self._until[key] = now + seconds
+
+    def take(self, key: Key, now: float) -> bool:
+        """Whether the call that came now was cancelled before."""
+        return self._until.pop(key, 0.0) > now
+
+
+class Clerk(Protocol):
+    """Whom the desk tells what came, which is a worker's session."""
+
+    def asked(
+        self,
+        content_type: bytes | None,
+        encoding: bytes | None,
+        correlation_id: bytes | None,
+        reply_to: bytes | None,
+        header: bytes,
+        body: bytes,
+    ) -> None:
+        """A request for all workers."""
+
+    def cancel(self, key: Key, seconds: float) -> None:
+        """A call that nobody waits for any more; one that has not come may come within so many seconds."""
+
+    def feed(self, key: Key, content_type: bytes | None, properties: Properties, body: bytes) -> None:
+        """A message for a stream that runs."""
+
+    def pong(self, correlation_id: bytes | None, reply_to: bytes | None) -> None:
+        """Somebody asks who is here."""
+
+    def unreachable(self) -> None:
+        """The queue is gone, and with it the way to this worker."""
+
+
+class Desk:
+    """The worker's own queue while a session lasts, and a `ContentSink` for what comes there."""
+
+    def __init__(self, session: Clerk, link: Link) -> None:
+        self.address = b""
+        """The queue's name."""
+        self._session = session
+        self._link = link
+        self._opened: OpenLane | None = None
+        self._closed = False
+        self._opening: asyncio.Task[None] | None = None
+
+    async def open(self, exchange: str) -> None:
+        """Declare the queue, bind it to the pool's exchange, and consume it."""
+        link = self._link
+        self._opened = opened = await link.open_lane(self, lambda error: self._lost(opened, exchange, error))
+        name = await link.declare_own_queue(Queue("", durable=False, exclusive=True, auto_delete=True), exchange)
+        self.address = name.encode()
+        gone = AMQProxyError(f"the worker's own queue {name} was deleted")
+        await opened.consume(name, lambda: self._lost(opened, exchange, gone), no_ack=True)
+
+    def _lost(self, opened: OpenLane, exchange: str, error: Exception) -> None:
+        """The queue or the channel went: have others, unless the link went with it, or this worker has ended."""
+        if self._closed or opened is not self._opened or self._link.closed.done():
+            return
+        log.warning("making the worker's own queue again: %s", error)
+        self._opened = None
+        self._session.unreachable()
+        self._opening = asyncio.ensure_future(self._open_again(opened, exchange))
+
+    async def _open_again(self, lost: OpenLane, exchange: str) -> None:
+        await lost.close()
+        try:
+            await self.open(exchange)
+        except AMQProxyError as error:
+            log.error("this worker takes no broadcasts, cancellations and streams: %s", error)
+
+    async def close(self) -> None:
+        """Delete the queue."""
+        self._closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait((self._opening,))
+        if self._opened is not None:
+            await self._opened.close()
+
+    # What the lane tells (frames.ContentSink)
+
+    def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
+        """A message for this worker, or for all."""
+        try:
+            content_type, encoding, correlation_id, reply_to = routing(header)
+            if content_type == CANCEL_CLASS:
+                self._cancel((reply_to, correlation_id), Properties.decode(header))
+            elif content_type == CREDIT_CLASS or _is_part(header):
+                self._session.feed((reply_to, correlation_id), content_type, Properties.decode(header), body)
+            elif content_type == PING_CLASS:
+                self._session.pong(correlation_id, reply_to)
+            else:
+                self._session.asked(content_type, encoding, correlation_id, reply_to, header, body)
+        except (Malformed, ValueError) as error:
+            log.warning("dropped a message for this worker: %s", error)
+
+    def _cancel(self, key: Key, properties: Properties) -> None:
+        try:
+            seconds = whole_number((properties.headers or {}).get(TIMEOUT_HEADER), TIMEOUT_HEADER) / 1000
+        except ValueError:
+            seconds = 30.0  # as long as calls last whose callers say nothing
+        self._session.cancel(key, min(seconds, LONGEST_MEMORY))
+
+    def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
+        """Nothing is published on this channel."""
+
+    def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
+        """Nothing is published on this channel."""
+
+    def too_large(self, tag: int, header: bytes, size: int) -> None:
+        """A message is larger than we take."""
+        log.warning("dropped a message for this worker: it has %d bytes", size)
+
+
+def _is_part(header: bytes) -> bool:
+    """Whether a message may be part of a stream: a look at the bytes, which is wrong for few that are none."""
+    return SEQUENCE_HEADER.encode() in header or END_HEADER.encode() in header

@@ -1,0 +1,451 @@
+"""A call that is more than a request and a reply: with a stream in either direction, or with word of its progress.
+
+It stays with its line until it ends, hears every message on its correlation id, and knows the worker's own queue once
+the worker has told it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from .answer import Reply
+from .blob import Blob
+from .caller import Caller, Expired, Line, Returned
+from .codecs.items import Items
+from .errors import BadReply, ConnectionLost, MessageTooLarge, WorkerLost
+from .fields import Malformed
+from .flow import Outflow
+from .options import CallOptions
+from .properties import Properties
+from .stream import Inlet, Outlet
+from .wire import (
+    ALIVE_CLASS,
+    BATCH_HEADER,
+    CREDIT_CLASS,
+    CREDIT_HEADER,
+    FAILURE_CONTENT_TYPE,
+    HEARTBEAT_HEADER,
+    TIMEOUT_HEADER,
+    TRANSIENT,
+    ItemForm,
+    Progress,
+    credit_of,
+    decode_progress,
+    milliseconds,
+    part_of,
+)
+
+if TYPE_CHECKING:
+    from .connection import Limits
+
+Item = TypeVar("Item", covariant=True)
+
+PROBE_SECONDS = 1.0
+"""A stream that is silent for so long is asked whether its worker is still there."""
+MISSED_HEARTBEATS = 3
+"""So many intervals without a sign of life, and a worker counts as lost."""
+
+
+class Called(Protocol):
+    """What a conversation wants to know of the method that is called, which is proxy.RemoteMethod."""
+
+    _caller: Caller
+    _options: CallOptions
+    _timeout: float
+    _content_type: str
+    _encoding: bytes
+    _routing_key: str
+    _pool: str
+    _limits: Limits
+    __qualname__: str
+
+    def _decode(self, reply: Reply) -> Any: ...
+
+    def _failure(self, body: bytes) -> Exception: ...
+
+    async def _explain(self, error: BaseException) -> BaseException: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a conversation is about, as far as it is the same for all calls of one method."""
+
+    results: Items | None = None
+    """How the items of the result travel; None if it is one value."""
+    feed: Items | None = None
+    """How the items that the worker is fed travel."""
+    feed_class: bytes = b""
+    window: int = 1
+    """How many items may be between worker and caller."""
+    batch: int = 1
+    """How many of them may share a message."""
+    heartbeat: float | None = None
+    """Seconds between two signs of life; None if none are asked for."""
+    may_be_value: bool = False
+    """Whether a single reply is also welcome, of a service of which only the name is known."""
+
+
+class Conversation:
+    """One such call."""
+
+    def __init__(
+        self,
+        method: Called,
+        plan: Plan,
+        body: bytes,
+        *,
+        limit: float | None,
+        source: AsyncIterable[Any] | None = None,
+        watcher: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """`limit` is the moment at which all of it must be over, None for a stream that may go on."""
+        self.plan = plan
+        self.caller = method._caller
+        self.loop = self.caller.connection.loop
+        self._method = method
+        self._body = body
+        self._limit = limit
+        self._source = source
+        self._watcher = watcher
+        self._begun = False
+        self.ended = False
+        self.reply: asyncio.Future[Any] = self.loop.create_future()
+        """The one value, or None when the stream has begun."""
+        self.reply.add_done_callback(_retrieved)
+        self.inlet = None if plan.results is None else Inlet(self.loop, plan.window, plan.results, self._grant)
+        self._line: Line = None  # type: ignore[assignment]  # set before anything comes
+        self._id = b""
+        self._worker = b""  # the worker's own queue
+        self._destination = b""
+        self._outlet: Outlet | None = None
+        self._feeding: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
+
+    @property
+    def name(self) -> str:
+        """Which method is called."""
+        return self._method.__qualname__
+
+    async def start(self) -> None:
+        """Send the request; what is raised here is raised by whoever waits for the result, too."""
+        self._begun = True
+        method, now = self._method, self.loop.time()
+        begin_by = now + method._timeout if self._limit is None else min(now + method._timeout, self._limit)
+        try:
+            line = await self.caller.line(method._options.exchange, begin_by)
+            if self.ended:
+                return
+            destination = line.lane.destination(method._options.exchange.encode(), method._routing_key.encode())
+            self._line = line
+            self._id = line.converse(destination, self._properties, self._body, self)
+        except BaseException as error:
+            self.end(error)
+            raise
+        self._body = b""
+        self._heard_at = self.loop.time()
+        self._tick()
+
+    def _properties(self, id: bytes, message_id: bytes) -> bytes:
+        """Those of the request."""
+        method, plan, now = self._method, self.plan, self.loop.time()
+        headers = dict(method._options.headers)
+        begin = method._timeout
+        if self._limit is not None:
+            headers[TIMEOUT_HEADER] = milliseconds(self._limit - now)
+            begin = min(begin, self._limit - now)
+        if plan.results is not None:
+            headers[CREDIT_HEADER] = plan.window
+            if plan.batch > 1:
+                headers[BATCH_HEADER] = plan.batch
+        if plan.heartbeat is not None:
+            headers[HEARTBEAT_HEADER] = milliseconds(plan.heartbeat)
+        return Properties(
+            content_type=method._content_type.encode(),
+            content_encoding=method._encoding,
+            headers=headers,
+            delivery_mode=TRANSIENT,
+            priority=method._options.priority,
+            correlation_id=id,
+            reply_to=self._line.reply_to,
+            expiration=b"%d" % milliseconds(begin),
+            message_id=message_id,
+        ).encode()
+
+    # What the line tells
+
+    def heard(self, content_type: bytes | None, encoding: bytes | None, header: bytes, body: bytes) -> None:
+        """A message on our correlation id came."""
+        self._heard_at = self.loop.time()
+        if content_type == FAILURE_CONTENT_TYPE:
+            self.end(self._method._failure(body))
+            return
+        try:
+            self._understand(content_type, encoding, Properties.decode(header), body)
+        except (Malformed, ValueError) as error:  # DecodingFailed and FlowError are ValueErrors
+            self.cancel(BadReply(f"{self._method.__qualname__}: {error}"))
+
+    def _understand(
+        self, content_type: bytes | None, encoding: bytes | None, properties: Properties, body: bytes
+    ) -> None:
+        if properties.reply_to and properties.reply_to != self._worker and not self._meet(properties.reply_to):
+            return
+        if content_type == ALIVE_CLASS:
+            if self._watcher is not None and body:
+                self._tell(self._watcher, decode_progress(body))
+            return
+        if content_type == CREDIT_CLASS:
+            self._feed(credit_of(body))
+            return
+        part = part_of(properties.headers or {})
+        if part is None:
+            self._answered((content_type, encoding, body))
+        elif self.inlet is None:
+            raise ValueError("a part of a stream came where one value was asked for")
+        else:
+            self.inlet.take(part, body)
+            self._begin()
+            if part.last:
+                self.end(None)
+
+    def _tell(self, watcher: Callable[[Progress], None], progress: Progress) -> None:
+        try:
+            watcher(progress)
+        except Exception as error:  # of the caller's own function: the caller shall see it
+            self.cancel(error)
+
+    def _meet(self, worker: bytes) -> bool:
+        """A worker tells its address; False if the call cannot go on with it, since another had begun."""
+        before, self._worker = self._worker, worker
+        self._destination = self._line.lane.destination(b"", worker)
+        begun = self._outlet is not None or (self.inlet is not None and self.inlet.flow.next > 0)
+        if before and begun:
+            self.cancel(WorkerLost(f"{self._method.__qualname__}: the worker was lost in the middle of a stream"))
+            return False
+        return True
+
+    def _answered(self, reply: tuple[bytes | None, bytes | None, bytes]) -> None:
+        """The reply came, whole."""
+        if self.inlet is None or self.plan.may_be_value:
+            value = self._method._decode(reply)
+            if not self.reply.done():
+                self.reply.set_result(value)
+        else:
+            self.inlet.take_all(reply[2])
+            self._begin()
+        self.end(None)
+
+    def _begin(self) -> None:
+        if not self.reply.done():
+            self.reply.set_result(None)
+
+    def failed(self, error: Exception) -> None:
+        """The request came back, or something that was sent to the worker did, or the link is gone."""
+        if isinstance(error, Returned) and self._worker:
+            error = WorkerLost(f"{self._method.__qualname__}: the worker is gone")
+        self.end(error)
+
+    # What goes to the worker
+
+    def _post(self, properties: Properties, body: bytes = b"") -> None:
+        if self._line.lane.open:
+            self._line.lane.publish(self._destination, properties.encode(), body)
+
+    def _grant(self, items: int) -> None:
+        """Ask for more items; for none, only to see whether the worker is there."""
+        if self._worker and not self.ended:
+            self._post(self._control(CREDIT_CLASS), b"%d" % items)
+
+    def _control(self, kind: bytes) -> Properties:
+        return Properties(
+            content_type=kind, delivery_mode=TRANSIENT, correlation_id=self._id, reply_to=self._line.reply_to
+        )
+
+    def _feed(self, credit: int) -> None:
+        """The worker takes so many items of what it is fed."""
+        if self._outlet is not None:
+            self._outlet.granted(credit)
+        elif self.plan.feed is not None and self._source is not None:
+            form = ItemForm(self.plan.feed_class, self._method._encoding, self._id, self._line.reply_to)
+
+            def send(first: int, items: int, body: bytes) -> None:
+                self._post_item(form.properties(first, items), body)
+
+            def end(next: int) -> None:
+                self._post_item(form.end(next), b"")
+
+            self._outlet = Outlet(self.loop, Outflow(credit), self.plan.feed, batch=self.plan.batch, send=send, end=end)
+            self._feeding = self.loop.create_task(self._run_feed(self._outlet, self._source))
+
+    def _post_item(self, properties: bytes, body: bytes) -> None:
+        limit = self._method._limits.body_bytes
+        if len(body) > limit:
+            raise MessageTooLarge(f"an item has {len(body)} bytes, max_body_bytes is {limit}")
+        if self._line.lane.open:
+            self._line.lane.publish(self._destination, properties, body)
+
+    async def _run_feed(self, outlet: Outlet, source: AsyncIterable[Any]) -> None:
+        try:
+            await outlet.run(source)
+        except Exception as error:  # of the caller's own iterator: the caller shall see it
+            self.cancel(error)
+
+    # How it ends
+
+    def _tick(self) -> None:
+        """Look after the time."""
+        now = self.loop.time()
+        silent = now - self._heard_at
+        interval = self.plan.heartbeat or PROBE_SECONDS
+        known = bool(self._worker)
+        if self._limit is not None and now >= self._limit:
+            self.cancel(Expired())
+        elif known and self.plan.heartbeat is not None and silent > MISSED_HEARTBEATS * interval:
+            self.cancel(WorkerLost(f"{self._method.__qualname__}: no sign of life from the worker for {silent:.1f} s"))
+        elif silent >= self._method._timeout:
+            if known:
+                self.cancel(WorkerLost(f"{self._method.__qualname__}: nothing from the worker for {silent:.1f} s"))
+            else:
+                self.cancel(Expired())
+        else:
+            if silent >= PROBE_SECONDS and self.inlet is not None:
+                self._grant(0)
+            at = min(now + interval, self._limit or now + interval)
+            if not known:
+                at = min(at, self._heard_at + self._method._timeout)
+            self._timer = self.loop.call_at(max(at, now + 0.001), self._tick)
+
+    def cancel(self, error: BaseException | None = None) -> None:
+        """Stop the worker, wherever the call is, and end; does nothing to a call that has ended."""
+        if not self.ended:
+            if self._id:
+                self.caller.cancel(self._line, self._id, self._method._pool, self._method._timeout, self._worker)
+            self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        """Nothing more will come or go; an error is raised by whoever waits."""
+        if self.ended:
+            return
+        self.ended = True
+        if self._id:
+            self._line.conversations.pop(self._id, None)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._feeding is not None:
+            self._feeding.cancel()
+        if self.inlet is not None:
+            self.inlet.fail(error)
+        if self.reply.done():
+            return
+        if error is None:
+            self.reply.cancel()
+        else:
+            self.reply.set_exception(error)
+
+    async def result(self) -> Any:
+        """The value that came, or None once the stream has begun; raises what the call failed with."""
+        if not self._begun:
+            await self.start()
+        try:
+            return await asyncio.shield(self.reply)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        except (Expired, Returned, ConnectionLost, BadReply) as error:
+            raise await self._method._explain(error) from None
+
+    async def item(self) -> Any:
+        """The next item; StopAsyncIteration at the end."""
+        if not self._begun:
+            await self.start()
+        assert self.inlet is not None
+        try:
+            return await self.inlet.next()
+        except asyncio.CancelledError:  # as with generators: who is interrupted in the middle of a stream has left it
+            self.cancel()
+            raise
+        except (Expired, Returned, ConnectionLost) as error:
+            raise await self._method._explain(error) from None
+
+
+class Stream(AsyncIterator[Item], Generic[Item]):
+    """What a worker streams: an asynchronous iterator, which also can be closed before its end.
+
+    The call is made when the first item is asked for. Leaving the loop early, an exception in it, `aclose` or the end
+    of an `async with` stop the worker's generator; so does forgetting the stream, in its own time.
+    """
+
+    __slots__ = ("_conversation", "_inlet")
+
+    def __init__(self, conversation: Conversation) -> None:
+        assert conversation.inlet is not None
+        self._conversation = conversation
+        self._inlet = conversation.inlet
+
+    def __aiter__(self) -> Stream[Item]:
+        return self
+
+    async def __anext__(self) -> Item:
+        if self._inlet.ready:
+            return self._inlet.pop()  # type: ignore[no-any-return]  # of the type that was decoded
+        return await self._conversation.item()  # type: ignore[no-any-return]  # as above
+
+    def __await__(self) -> Generator[Any, None, Stream[Item]]:
+        """Make the call now, and wait until the worker has begun."""
+        yield from self._conversation.result().__await__()
+        return self
+
+    async def aclose(self) -> None:
+        """Stop the worker; no more items come. Closing twice does no harm."""
+        self._close()
+
+    def _close(self) -> None:
+        self._conversation.cancel()
+        self._inlet.ready.clear()
+
+    async def __aenter__(self) -> Stream[Item]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def __del__(self) -> None:
+        conversation = self._conversation
+        if not conversation.ended and not conversation.loop.is_closed():
+            # Collected wherever the last reference was dropped, which may be another thread.
+            conversation.loop.call_soon_threadsafe(conversation.cancel)
+
+    def __repr__(self) -> str:
+        return f"<Stream of {self._conversation.name}>"
+
+
+class ReceivedBlob(Blob):
+    """A Blob that comes from a worker: its chunks are read once."""
+
+    def __init__(self, stream: Stream[bytes]) -> None:
+        self._stream = stream
+        super().__init__(stream)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._stream
+
+    def __repr__(self) -> str:
+        return f"<Blob from {self._stream!r}>"
+
+
+def _retrieved(reply: asyncio.Future[Any]) -> None:
+    """Look at the exception of a call that nobody waits for, or asyncio reports it as forgotten."""
+    if not reply.cancelled():
+        reply.exception()
+
+
+async def as_asynchronous(items: Iterable[Any]) -> AsyncIterator[Any]:
+    """A plain iterator, for what wants an asynchronous one. It runs in the event loop."""
+    for item in items:
+        yield item

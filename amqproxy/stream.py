@@ -1,0 +1,185 @@
+"""The two ends of a stream, wherever they are: in the worker that answers with one, and in the caller that feeds one.
+
+What crosses the wire goes through functions that the owner of an end gives it; which item may go when, and which one
+came, is said by the machines in flow.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, Callable
+from typing import Any
+
+from .codecs.items import Items
+from .flow import Inflow, Outflow
+from .wire import Part
+
+BATCH_BYTES = 16 * 1024
+"""Items share a message until they have so many bytes: larger messages save nothing more."""
+YIELD_MESSAGES = 64
+"""After so many messages without a pause, others get a turn."""
+
+
+class Inlet:
+    """The receiving end: what comes is taken from it item by item, and credit goes back."""
+
+    __slots__ = ("_error", "_grant", "_items", "_loop", "_waiter", "flow", "ready")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, window: int, items: Items, grant: Callable[[int], None]
+    ) -> None:
+        self.flow = Inflow(window)
+        self.ready: deque[Any] = deque()
+        """Items that came and were not taken yet."""
+        self._loop = loop
+        self._items = items
+        self._grant = grant
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: BaseException | None = None
+
+    def take(self, part: Part, body: bytes) -> None:
+        """A message of the stream came; FlowError or DecodingFailed if it makes no sense."""
+        if part.last:
+            self.flow.end(part.first)
+        else:
+            old = self.flow.received(part.first, part.items)
+            if old == part.items:
+                return
+            values = self._items.unpack(body, part.items)
+            self.ready.extend(values[old:] if old else values)
+        self._wake()
+
+    def take_all(self, body: bytes) -> None:
+        """The whole stream came in one message, from a worker that does not stream."""
+        if self.flow.open:
+            self.ready.extend(self._items.unpack_all(body))
+            self.flow.end()
+            self._wake()
+
+    def fail(self, error: BaseException | None) -> None:
+        """No more will come; who takes items is told behind the last one that came, of an error if there is one."""
+        if self.flow.end():
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next(self) -> Any:
+        """The next item; StopAsyncIteration at the end of the stream, or whatever it failed with."""
+        if not self.ready:
+            await self._wait()
+        return self.pop()
+
+    def pop(self) -> Any:
+        """The next item, which must be there."""
+        item = self.ready.popleft()
+        if granted := self.flow.taken(1):
+            self._grant(granted)
+        return item
+
+    async def _wait(self) -> None:
+        """Return when there is an item."""
+        if self._waiter is not None:
+            raise RuntimeError("another task waits for the next item of this stream")
+        while not self.ready:
+            if not self.flow.open:
+                if self._error is None:
+                    raise StopAsyncIteration
+                raise self._error
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+
+class Outlet:
+    """The sending end: sends what an iterator yields, as far as the credit goes, small items together."""
+
+    __slots__ = ("_batch", "_bytes", "_credit", "_end", "_items", "_loop", "_messages", "_send", "_waiting", "flow")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        flow: Outflow,
+        items: Items,
+        *,
+        batch: int,
+        send: Callable[[int, int, bytes], None],
+        end: Callable[[int], None],
+    ) -> None:
+        """Send through `send`, which takes the number of the first item, how many there are, and the body.
+
+        `end` is told once, unless the stream fails, with the number of items. `batch` is how many may share a message.
+        """
+        self.flow = flow
+        self._loop = loop
+        self._items = items
+        self._batch = batch
+        self._send = send
+        self._end = end
+        self._waiting: list[bytes] = []
+        self._bytes = 0
+        self._messages = 0
+        self._credit: asyncio.Future[None] | None = None
+
+    def granted(self, items: int) -> None:
+        """The receiver takes so many more; FlowError if that is no number of items."""
+        self.flow.granted(items)
+        if items and self._credit is not None and not self._credit.done():
+            self._credit.set_result(None)
+
+    async def run(self, source: AsyncIterable[Any]) -> None:
+        """Send all items of an iterator, which is asked for no item that may not be sent, and closed in any case."""
+        iterator = aiter(source)
+        try:
+            await self._room()
+            async for item in iterator:
+                self._add(self._items.encode(item))
+                if len(self._waiting) >= self.flow.credit or self._messages >= YIELD_MESSAGES:
+                    self.flush()
+                    await self._room()
+        finally:
+            await close(iterator)
+        self.flush()
+        if self.flow.end():
+            self._end(self.flow.next)
+
+    async def _room(self) -> None:
+        """Return when the next item may be sent; others get a turn in any case."""
+        self._messages = 0
+        if self.flow.credit:
+            await asyncio.sleep(0)
+        while not self.flow.credit:
+            self._credit = self._loop.create_future()
+            try:
+                await self._credit
+            finally:
+                self._credit = None
+
+    def _add(self, body: bytes) -> None:
+        self._waiting.append(body)
+        self._bytes += len(body)
+        if len(self._waiting) >= self._batch or self._bytes >= BATCH_BYTES:
+            self.flush()
+        elif len(self._waiting) == 1:
+            self._loop.call_soon(self.flush)  # which comes when the iterator pauses
+
+    def flush(self) -> None:
+        """Send what waits."""
+        waiting = self._waiting
+        if waiting and self.flow.open:
+            self._waiting = []
+            self._bytes = 0
+            self._messages += 1
+            self._send(self.flow.sent(len(waiting)), len(waiting), self._items.pack(waiting))
+
+
+async def close(iterator: Any) -> None:
+    """Let an asynchronous iterator clean up, if it is one that can."""
+    aclose = getattr(iterator, "aclose", None)
+    if aclose is not None:
+        await aclose()

@@ -1,0 +1,235 @@
+"""A call in the worker that has a stream as its result, or as a parameter, while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .blob import Blob
+from .errors import RemoteError
+from .flow import Outflow
+from .handler import Call, Handler, refusal
+from .properties import Properties
+from .stream import Inlet, Outlet, close
+from .wire import (
+    ALIVE_CLASS,
+    BATCH_HEADER,
+    CHUNK_CLASS,
+    CREDIT_CLASS,
+    CREDIT_HEADER,
+    FAILURE_CONTENT_TYPE,
+    TRANSIENT,
+    ItemForm,
+    credit_of,
+    part_of,
+    whole_number,
+)
+
+if TYPE_CHECKING:
+    from .connection import Limits
+
+QUIET_SECONDS = 0.5
+"""A stream that has sent nothing for so long gives a sign of life, which comes back if the caller is gone."""
+FEED_CREDIT = 256
+"""Items that the worker lets come before the handler has taken them."""
+CHUNK_CREDIT = 32
+"""The same for chunks of a Blob."""
+MAX_BATCH = 4096
+"""Items share a message up to this number, whatever the caller would take."""
+
+
+class Carrier(Protocol):
+    """What carries a stream, which is a worker's session."""
+
+    loop: asyncio.AbstractEventLoop
+    limits: Limits
+
+    @property
+    def address(self) -> bytes:
+        """The worker's own queue."""
+
+    def post(self, call: Call, properties: bytes, body: bytes) -> None:
+        """Send something to the caller."""
+
+    def settle(self, tag: int) -> None:
+        """Acknowledge a delivery behind what was sent."""
+
+
+class Streaming:
+    """One such call: told by the worker's own queue what the caller sends, and by the channel what came back."""
+
+    def __init__(self, session: Carrier, handler: Handler, call: Call, tag: int) -> None:
+        self.tag = tag
+        """The delivery to settle; 0 once that is done."""
+        self._session = session
+        self._handler = handler
+        self._call = call
+        self._loop = session.loop
+        self._task = asyncio.current_task()
+        self._outlet: Outlet | None = None
+        self._inlet: Inlet | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._sent = True  # as good as: the first sign of life can wait
+        self._gone = False
+        self.failure: RemoteError | None = None
+        """What the caller is told when it broke the rules."""
+        codec = handler.reply_form
+        chunks = handler.method.stream is not None and handler.method.stream.kind == "chunks"
+        self._form = ItemForm(
+            CHUNK_CLASS if chunks else codec.content_type, codec.encoding, call.correlation_id or b"", session.address
+        )
+
+    async def run(self, body: bytes) -> bytes | None:
+        """Run the handler: its reply, or None if the stream has told its end itself."""
+        handler, call = self._handler, self._call
+        request = handler.decode(body)
+        feed = self._open_feed() if handler.feed is not None else None
+        self._quiet()
+        if handler.results is None:
+            return handler.encode(await handler.start_fed(request, feed))
+        source = await handler.items(request, feed)
+        if not call.reply_to:
+            async for _ in source:  # nobody wants the items, but what the handler does between them
+                pass
+            return b""
+        credit = call.headers.get(CREDIT_HEADER)
+        if credit is None:
+            return await self._collected(source)
+        if not credit:  # where more can be asked for is something the caller does not know yet
+            self._post(self._control(ALIVE_CLASS))
+        try:
+            window = Outflow(whole_number(credit, CREDIT_HEADER))
+            batch = min(max(1, whole_number(call.headers.get(BATCH_HEADER, 1), BATCH_HEADER)), MAX_BATCH)
+        except ValueError as error:
+            raise refusal("invalid_argument", f"{handler.method.title}: {error}") from error
+        self._outlet = Outlet(self._loop, window, handler.results, batch=batch, send=self._send, end=self._end)
+        try:
+            await self._outlet.run(source)
+        except Exception:
+            self._outlet.flush()  # what was yielded ahead of the error is not lost
+            raise
+        return None
+
+    async def run_collected(self, body: bytes) -> bytes:
+        """The same for a call that all workers answer, each with one message."""
+        return await self._collected(await self._handler.items(self._handler.decode(body), None))
+
+    async def _collected(self, source: AsyncIterator[Any]) -> bytes:
+        """All items in one body, for a caller that takes no stream."""
+        results, limit = self._handler.results, self._session.limits.body_bytes
+        assert results is not None
+        bodies, size = [], 0
+        async for item in source:
+            bodies.append(results.encode(item))
+            size += len(bodies[-1])
+            if size > limit:
+                await close(source)
+                text = f"{self._handler.method.title} has more than {limit} bytes of items; ask for a stream of them"
+                raise RemoteError(text, code="resource_exhausted", type="MessageTooLarge")
+        return results.pack_all(bodies)
+
+    def _open_feed(self) -> Any:
+        """What the handler reads the caller's stream from; the caller is told that it may begin."""
+        feed = self._handler.method.feed
+        assert feed is not None and self._handler.feed is not None
+        if not self._call.reply_to:
+            raise refusal("invalid_argument", f"{self._handler.method.title}: a stream is fed by who has a reply-to")
+        chunks = feed.stream.kind == "chunks"
+        window = CHUNK_CREDIT if chunks else FEED_CREDIT
+        self._inlet = Inlet(self._loop, window, self._handler.feed, self._grant)
+        self._grant(window)
+        items = FedItems(self._inlet)
+        return Blob(items) if chunks else items
+
+    # What goes to the caller
+
+    def _post(self, properties: bytes, body: bytes = b"") -> None:
+        """Send to the caller; the request is acknowledged with the first message of its stream."""
+        self._sent = True
+        self._session.post(self._call, properties, body)
+
+    def _control(self, kind: bytes) -> bytes:
+        return Properties(
+            content_type=kind,
+            delivery_mode=TRANSIENT,
+            correlation_id=self._call.correlation_id,
+            reply_to=self._session.address,
+        ).encode()
+
+    def _grant(self, items: int) -> None:
+        if not self._gone:
+            self._post(self._control(CREDIT_CLASS), b"%d" % items)
+
+    def _send(self, first: int, items: int, body: bytes) -> None:
+        limit = self._session.limits.body_bytes
+        if len(body) > limit:
+            text = f"an item has {len(body)} bytes, the worker's max_body_bytes is {limit}"
+            raise RemoteError(text, code="resource_exhausted", type="MessageTooLarge")
+        self._post(self._form.properties(first, items), body)
+        self._settle()
+
+    def _end(self, next: int) -> None:
+        self._post(self._form.end(next))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Acknowledge behind the first item: a stream that has begun is not begun again by another worker."""
+        if self.tag:
+            tag, self.tag = self.tag, 0
+            self._session.settle(tag)
+
+    def _quiet(self) -> None:
+        """Give a sign of life when nothing was sent for a while; the caller's address may turn out to be gone."""
+        if self._call.reply_to and (self._handler.results is None or CREDIT_HEADER in self._call.headers):
+            if not self._sent:
+                self._post(self._control(ALIVE_CLASS))
+            self._sent = False
+            self._timer = self._loop.call_later(QUIET_SECONDS, self._quiet)
+
+    # What comes from the caller
+
+    def heard(self, content_type: bytes | None, properties: Properties, body: bytes) -> None:
+        """A message on our correlation id came to the worker's own queue."""
+        try:
+            if content_type == CREDIT_CLASS:
+                if self._outlet is not None:
+                    self._outlet.granted(credit_of(body))
+            elif self._inlet is None:
+                raise ValueError("this call takes no stream")
+            elif content_type == FAILURE_CONTENT_TYPE:
+                raise ValueError("the stream that was fed has failed")
+            elif (part := part_of(properties.headers or {})) is not None:
+                self._inlet.take(part, body)
+        except ValueError as error:  # FlowError and DecodingFailed are ValueErrors
+            self.break_off(refusal("invalid_argument", f"{self._handler.method.title}: {error}"))
+
+    def break_off(self, error: RemoteError | None = None) -> None:
+        """Stop the handler: the caller broke the rules, or does not listen any more."""
+        if error is None:
+            self._gone = self._call.cancelled = True
+        self.failure = error
+        if self._task is not None:
+            self._task.cancel()
+
+    def close(self) -> None:
+        """The call has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._inlet is not None:
+            self._inlet.fail(RuntimeError("the call that this stream belongs to has ended"))
+
+
+class FedItems(AsyncIterator[Any]):
+    """What a handler reads its caller's stream from."""
+
+    __slots__ = ("_inlet",)
+
+    def __init__(self, inlet: Inlet) -> None:
+        self._inlet = inlet
+
+    def __aiter__(self) -> FedItems:
+        return self
+
+    async def __anext__(self) -> Any:
+        return self._inlet.pop() if self._inlet.ready else await self._inlet.next()
