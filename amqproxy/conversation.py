@@ -17,7 +17,6 @@ from .blob import Blob
 from .caller import Caller, Expired, Line, Returned
 from .codecs.items import Items
 from .errors import BadReply, ConnectionLost, MessageTooLarge, WorkerLost
-from .fields import Malformed
 from .flow import Outflow
 from .options import CallOptions
 from .properties import Properties
@@ -113,6 +112,8 @@ class Conversation:
         self._watcher = watcher
         self._begun = False
         self.ended = False
+        self.is_value = False
+        """True once the call was answered with one value, and with no stream."""
         self.reply: asyncio.Future[Any] = self.loop.create_future()
         """The one value, or None when the stream has begun."""
         self.reply.add_done_callback(_retrieved)
@@ -186,7 +187,9 @@ class Conversation:
             return
         try:
             self._understand(content_type, encoding, Properties.decode(header), body)
-        except (Malformed, ValueError) as error:  # DecodingFailed and FlowError are ValueErrors
+        except BadReply as error:
+            self.end(error)
+        except ValueError as error:  # as Malformed, DecodingFailed and FlowError are
             self.cancel(BadReply(f"{self._method.__qualname__}: {error}"))
 
     def _understand(
@@ -232,6 +235,7 @@ class Conversation:
         """The reply came, whole."""
         if self.inlet is None or self.plan.may_be_value:
             value = self._method._decode(reply)
+            self.is_value = True
             if not self.reply.done():
                 self.reply.set_result(value)
         else:
@@ -355,7 +359,7 @@ class Conversation:
         except asyncio.CancelledError:
             self.cancel()
             raise
-        except (Expired, Returned, ConnectionLost, BadReply) as error:
+        except (Expired, Returned, ConnectionLost) as error:
             raise await self._method._explain(error) from None
 
     async def item(self) -> Any:

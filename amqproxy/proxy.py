@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, Callable, Coroutine, Generator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from .answer import Reply
@@ -14,7 +14,7 @@ from .caller import Caller, Expired, Line, Returned
 from .codecs import Codec, DecodingFailed, Mismatch, Shape, carries, listing, natural_encoding, not_carried
 from .codecs.compression import COMPRESSIONS, Compression
 from .codecs.guarded import Guarded
-from .codecs.items import Chunks, streams_of
+from .codecs.items import Chunks, items_of, streams_of
 from .codecs.registry import codecs, missing_extra
 from .contract import Contract, Method, MethodOptions, contract_of
 from .conversation import Conversation, Plan, ReceivedBlob, Stream, as_asynchronous
@@ -222,6 +222,19 @@ class RemoteMethod:
             raise CallTimeout(f"{self.__qualname__}: no time is left in which it could be called", executed="no")
         return within.deadline
 
+    def _time_limit(self, limited: bool) -> tuple[float | None, Callable[[Any], None] | None]:
+        """The moment at which a call with a stream must be over, if there is one, and who watches it.
+
+        Only a timeout that was asked for bounds a stream: nobody knows how long one usually takes.
+        """
+        limit = self._caller.connection.loop.time() + self._timeout if limited else None
+        within = scope.get()
+        if within is None:
+            return limit, None
+        if within.deadline is not None:
+            limit = self._inherited(math.inf if limit is None else limit, within)
+        return limit, within.watcher
+
     async def _watched(self, body: bytes, within: Scope, deadline: float) -> Any:
         """Call the worker, and tell the scope's watcher how far it is."""
         plan = Plan(heartbeat=self._options.heartbeat or HEARTBEAT_SECONDS)
@@ -366,7 +379,8 @@ class ConversingMethod(RemoteMethod):
         body = self._payload.encode(args, kwargs)
         if len(body) > self._limits.body_bytes:
             raise self._too_large(body)
-        conversation = self._conversation(self._plan, body, source)
+        limit, watcher = self._time_limit(self._limited)
+        conversation = Conversation(self, self._plan, body, limit=limit, source=source, watcher=watcher)
         match self._method.stream:
             case None:
                 return conversation.result()
@@ -374,13 +388,82 @@ class ConversingMethod(RemoteMethod):
                 return Stream(conversation)
         return _blob(conversation)
 
-    def _conversation(self, plan: Plan, body: bytes, source: AsyncIterable[Any] | None = None) -> Conversation:
-        within = scope.get()
-        limit = self._caller.connection.loop.time() + self._timeout if self._limited else None
-        if within is not None and within.deadline is not None:
-            limit = self._inherited(math.inf if limit is None else limit, within)
-        watcher = None if within is None else within.watcher
-        return Conversation(self, plan, body, limit=limit, source=source, watcher=watcher)
+
+class UntypedMethod(RemoteMethod):
+    """A method of a service of which only the name is known: it may answer with a value or with a stream.
+
+    So what it is called with is known when the call is awaited or iterated, and not before.
+    """
+
+    def __init__(
+        self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload, codec: Codec
+    ) -> None:
+        super().__init__(target, name, content_type, options, payload)
+        self._limited = "timeout" in target.overrides
+        window = options.credit or STREAM_CREDIT
+        self._plan = Plan(
+            results=items_of(codec, codec.anything(), self.__qualname__),
+            window=window,
+            batch=min(window, options.batch),
+            heartbeat=options.heartbeat,
+        )
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """The call: await it for one value, or iterate over it with `async for`."""
+        return UntypedCall(self, args, kwargs)
+
+    def value(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
+        """The call of a method that answers once."""
+        return super().__call__(*args, **kwargs)
+
+    def stream(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Stream[Any]:
+        """The call of a method that streams, or that answers once with an array."""
+        return Stream(self._conversation(self._plan, args, kwargs))
+
+    def either(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Conversation:
+        """The call of a method that answers in one way or the other, for who can make use of both."""
+        return self._conversation(replace(self._plan, may_be_value=True), args, kwargs)
+
+    def _conversation(self, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Conversation:
+        body = self._payload.encode(args, kwargs)
+        if len(body) > self._limits.body_bytes:
+            raise self._too_large(body)
+        limit, watcher = self._time_limit(self._limited)
+        return Conversation(self, plan, body, limit=limit, watcher=watcher)
+
+
+class UntypedCall(Coroutine[Any, Any, Any]):
+    """A call that was not made yet: await it for its value, or iterate over its stream."""
+
+    __slots__ = ("_args", "_kwargs", "_method", "_value")
+
+    def __init__(self, method: UntypedMethod, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._method = method
+        self._args = args
+        self._kwargs = kwargs
+        self._value = method.value(args, kwargs)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._value.__await__()
+
+    def __aiter__(self) -> Stream[Any]:
+        self._value.close()
+        return self._method.stream(self._args, self._kwargs)
+
+    def send(self, value: Any, /) -> Any:
+        """As coroutines have it, for tasks."""
+        return self._value.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """As coroutines have it, for tasks."""
+        return self._value.throw(*error)
+
+    def close(self) -> None:
+        """Do not make the call."""
+        self._value.close()
+
+    def __repr__(self) -> str:
+        return f"<call of {self._method.__qualname__}>"
 
 
 def _plan(method: Method, codec: Codec, options: CallOptions) -> Plan:
@@ -563,7 +646,10 @@ def remote_method(target: Target, name: str) -> RemoteMethod:
         except ValueError as error:
             raise ContractError(f"the service {target.service[:40]} cannot have this method: {error}") from None
         options = target.options()
-        payload = UntypedPayload(f"{target.service}.{name}", target.codec(options.encoding or JSON))
+        codec = target.codec(options.encoding or JSON)
+        payload = UntypedPayload(f"{target.service}.{name}", codec)
+        if options.max_in_flight is None and options.compress_above is None:
+            return UntypedMethod(target, name, request_class(target.service, name), options, payload, codec)
         return _make(target, name, request_class(target.service, name), options, payload)
     method = target.contract.methods.get(name)
     if method is None:
