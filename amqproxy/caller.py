@@ -1,9 +1,7 @@
 """The calling half of a connection: requests go out, answers find their callers.
 
 A `Line` is one channel that requests are published on, with the calls that are out on it. There is one for the default
-exchange, which also consumes the replies, and one for each other exchange in use: a channel that the broker closes
-because its exchange is gone takes no other calls with it. Lines are opened when they are first needed, and again by the
-first call after a loss: an idle proxy does not notice.
+exchange, which also consumes the replies, and one for each other exchange in use (lines.py).
 """
 
 from __future__ import annotations
@@ -18,8 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from .answer import Answer, Reply
 from .calls import Calls
-from .errors import AMQProxyError, BadReply, CallTimeout, ConnectionLost, MessageTooLarge, Overloaded, Unroutable
+from .errors import AMQProxyError, BadReply, ConnectionLost, MessageTooLarge, Overloaded, Unroutable
 from .fields import Malformed
+from .lines import Lines
 from .properties import Properties, routing
 from .topology import Exchange, Queue
 from .wire import CANCEL_CLASS, TIMEOUT_HEADER, TRANSIENT, RequestForm, milliseconds, pool_exchange
@@ -197,12 +196,10 @@ class Caller:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._lines: dict[str, Line] = {}
+        self._lines = Lines(connection, self._open)
         self._by_prefix: dict[bytes, Line] = {}
         self._numbers = itertools.count(FIRST_NUMBER) if connection.options.correlation_ids == "counter" else None
         self._prefix_length = SECRET_LENGTH if self._numbers is None else len(str(FIRST_NUMBER))
-        self._opening: dict[str, asyncio.Task[Line]] = {}
-        self._waiting = 0
         self._untold: dict[str, list[bytes]] = {}
         self._telling: set[asyncio.Task[None]] = set()
         self._census: dict[str, asyncio.Task[tuple[int, int] | None]] = {}
@@ -214,47 +211,10 @@ class Caller:
 
         CallTimeout if that takes too long, Unroutable if there is no such exchange, Overloaded if too many calls wait.
         """
-        limit = self.connection.options.max_in_flight
-        if self._waiting >= limit:
-            raise Overloaded(f"{limit} calls wait for {self.connection.url.address}, which is the max_in_flight")
-        self._waiting += 1
-        try:
-            async with asyncio.timeout_at(deadline):
-                while True:
-                    line = self._lines.get(exchange)
-                    if line is None or not line.lane.open:
-                        line = await self._opened(exchange)
-                    if line.ready:
-                        return line
-                    await line.lane.wait_writable()
-        except TimeoutError:
-            raise CallTimeout(
-                f"the call was not sent: no usable connection to {self.connection.url.address} in its time",
-                executed="no",
-            ) from None
-        finally:
-            self._waiting -= 1
+        return await self._lines.line(exchange, deadline)
 
-    async def _opened(self, exchange: str) -> Line:
-        """The line, opened once for all who wait for it; one that stops waiting leaves the opening to the others."""
-        opening = self._opening.get(exchange)
-        if opening is None:
-            opening = self._opening[exchange] = asyncio.create_task(self._open(exchange))
-            opening.add_done_callback(lambda task: self._opening_ended(exchange, task))
-        return await asyncio.shield(opening)
-
-    def _opening_ended(self, exchange: str, task: asyncio.Task[Line]) -> None:
-        del self._opening[exchange]
-        if not task.cancelled():
-            task.exception()  # those who still wait are told; asyncio need not report that nobody does
-
-    async def _open(self, exchange: str) -> Line:
-        while True:
-            link = await self.connection.link()
-            try:
-                return await (self._open_further(link, exchange) if exchange else self._open_first(link))
-            except ConnectionLost:
-                await asyncio.wait((link.closed,), timeout=1)  # then there is another link to wait for
+    async def _open(self, link: Link, exchange: str) -> Line:
+        return await (self._open_further(link, exchange) if exchange else self._open_first(link))
 
     async def _open_first(self, link: Link) -> Line:
         """The line of the default exchange, whose channel also consumes the replies of all lines."""
@@ -263,17 +223,15 @@ class Caller:
         line = self._line(name.encode())
         opened = await self._open_lane(link, line, "")
         await opened.consume(name, lambda: self._lose_all(ConnectionLost("the reply queue was deleted")), no_ack=True)
-        return self._register("", line)
+        return self._register(line)
 
     async def _open_further(self, link: Link, exchange: str) -> Line:
-        first = self._lines.get("")
-        if first is None or not first.lane.open:
-            first = await self._opened("")
+        first = await self._lines.opened("")
         if not await link.exchange_exists(Exchange(exchange)):
             raise Unroutable(f"there is no exchange {exchange!r} at {link.url.address}")
         line = self._line(first.reply_to)
         await self._open_lane(link, line, exchange)
-        return self._register(exchange, line)
+        return self._register(line)
 
     def _line(self, reply_to: bytes) -> Line:
         secret = urlsafe_b64encode(os.urandom(12))  # as `secrets` does, without importing all of hashlib
@@ -294,16 +252,13 @@ class Caller:
         line.lane = opened.lane
         return opened
 
-    def _register(self, exchange: str, line: Line) -> Line:
-        self._lines[exchange] = line
+    def _register(self, line: Line) -> Line:
         self._by_prefix[line.prefix] = line
         return line
 
     def _lose_all(self, error: Exception) -> None:
-        lines = list(self._lines.values())
-        self._lines.clear()
         self._by_prefix.clear()
-        for line in lines:
+        for line in self._lines.clear():
             line.lose(error)
 
     def cancel(self, line: Line, id: bytes, pool: str, seconds: float, worker: bytes = b"") -> None:
@@ -325,8 +280,8 @@ class Caller:
 
     def _tell_pool(self, exchange: str, properties: bytes) -> None:
         """Publish a message without a body to all workers of a pool, once there is a line to do it on."""
-        line = self._lines.get(exchange)
-        if line is not None and line.lane.open:
+        line = self._lines.current(exchange)
+        if line is not None:
             line.lane.publish(line.lane.destination(exchange.encode(), b""), properties, b"")
             return
         waiting = self._untold.setdefault(exchange, [])

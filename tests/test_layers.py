@@ -34,13 +34,13 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "wire",
         },
     ),
-    ("pure machines", {"acks", "calls", "flow", "frames", "scaling"}),
+    ("pure machines", {"acks", "calls", "confirms", "flow", "frames", "scaling"}),
     ("the link", {"connection", "lane"}),
     (
         "what users call",
         {
-            *("answer", "broadcast", "caller", "control", "conversation", "handler", "middleware", "proxy", "server"),
-            *("stream", "streaming", "threads"),
+            *("answer", "broadcast", "caller", "control", "conversation", "handler", "lines", "middleware", "proxy"),
+            *("publisher", "sender", "server", "stream", "streaming", "threads"),
         },
     ),
     ("what connect() returns", {"client", "embedded", "sync"}),
@@ -58,7 +58,9 @@ ISLAND = "broker"
 KNOWN = LAYER_OF.keys() | {ISLAND}
 
 # Two halves that meet in the wire format only.
-CALLING = frozenset({"answer", "caller", "conversation", "proxy"})
+CALLING = frozenset(
+    {"answer", "broadcast", "caller", "conversation", "lines", "proxy", "publisher", "sender"},
+)
 SERVING = frozenset({"control", "handler", "server", "streaming", "threads"})
 
 # Written as a user would write it, and so with `import amqproxy`.

@@ -1,0 +1,136 @@
+"""Lines, one for each exchange: opened when they are first needed, once for all who wait.
+
+A line is a channel to publish on. Each exchange has its own: a channel that the broker closes because its exchange is
+gone takes no other messages with it. The first use after a loss opens a line again; whoever is idle does not notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from .errors import CallTimeout, ConnectionLost, Overloaded
+
+if TYPE_CHECKING:
+    from .connection import Connection, Link
+    from .lane import Lane
+
+Made = TypeVar("Made")
+
+
+class Shared(Generic[Made]):
+    """Makes things by name, each once for all who ask meanwhile; who stops waiting leaves the making to the others."""
+
+    def __init__(self) -> None:
+        self._making: dict[str, asyncio.Task[Made]] = {}
+
+    async def make(self, name: str, making: Callable[[], Coroutine[Any, Any, Made]]) -> Made:
+        """What `making` makes, or what is being made under this name already."""
+        task = self._making.get(name)
+        if task is None:
+            task = self._making[name] = asyncio.create_task(making())
+            task.add_done_callback(lambda done: self._ended(name, done))
+        return await asyncio.shield(task)
+
+    def _ended(self, name: str, task: asyncio.Task[Made]) -> None:
+        del self._making[name]
+        if not task.cancelled():
+            task.exception()  # those who still wait are told; asyncio need not report that nobody does
+
+
+class Waiting:
+    """Those who wait for a link: at most as many as may be in flight, each until its deadline."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._count = 0
+
+    @asynccontextmanager
+    async def until(self, deadline: float) -> AsyncIterator[None]:
+        """Wait inside of this block: CallTimeout if that takes too long, Overloaded if too many wait already."""
+        limit, address = self._connection.options.max_in_flight, self._connection.url.address
+        if self._count >= limit:
+            raise Overloaded(f"{limit} calls wait for {address}, which is the max_in_flight")
+        self._count += 1
+        try:
+            async with asyncio.timeout_at(deadline):
+                yield
+        except TimeoutError:
+            text = f"the call was not sent: no usable connection to {address} in its time"
+            raise CallTimeout(text, executed="no") from None
+        finally:
+            self._count -= 1
+
+
+async def on_link(connection: Connection, operation: Callable[[Link], Awaitable[Made]]) -> Made:
+    """What the operation returns on the first link that outlasts it."""
+    while True:
+        link = await connection.link()
+        try:
+            return await operation(link)
+        except ConnectionLost:
+            await asyncio.wait((link.closed,), timeout=1)  # then there is another link to wait for
+
+
+class Opened(Protocol):
+    """A line, as far as those know it who only wait for it."""
+
+    lane: Lane
+
+    @property
+    def ready(self) -> bool:
+        """True if something can go out right now."""
+
+
+OpenedLine = TypeVar("OpenedLine", bound=Opened)
+
+
+class Lines(Generic[OpenedLine]):
+    """The lines of one kind, by exchange."""
+
+    def __init__(self, connection: Connection, open_line: Callable[[Link, str], Awaitable[OpenedLine]]) -> None:
+        self._connection = connection
+        self._open_line = open_line
+        self._lines: dict[str, OpenedLine] = {}
+        self._opening: Shared[OpenedLine] = Shared()
+        self._waiting = Waiting(connection)
+
+    async def line(self, exchange: str, deadline: float) -> OpenedLine:
+        """The line for an exchange, ready to send; waits for the link and for a full socket, until the deadline.
+
+        CallTimeout if that takes too long, Overloaded if too many calls wait, and what opening the line raises.
+        """
+        line = self._lines.get(exchange)
+        if line is not None and line.ready:
+            return line
+        async with self._waiting.until(deadline):
+            while True:
+                line = await self.opened(exchange)
+                if line.ready:
+                    return line
+                await line.lane.wait_writable()
+
+    def current(self, exchange: str) -> OpenedLine | None:
+        """The line, if it is open."""
+        line = self._lines.get(exchange)
+        return line if line is not None and line.lane.open else None
+
+    async def opened(self, exchange: str) -> OpenedLine:
+        """The line, opened if it is not."""
+        line = self._lines.get(exchange)
+        if line is None or not line.lane.open:
+            line = await self._opening.make(exchange, lambda: self._open(exchange))
+        return line
+
+    async def _open(self, exchange: str) -> OpenedLine:
+        line = await on_link(self._connection, lambda link: self._open_line(link, exchange))
+        self._lines[exchange] = line
+        return line
+
+    def clear(self) -> list[OpenedLine]:
+        """Let go of all lines: who needs one opens it anew."""
+        lines = list(self._lines.values())
+        self._lines.clear()
+        return lines
