@@ -26,6 +26,7 @@ from .handler import Call, current
 from .messages import message
 from .proxy import Proxy, options
 from .runner import run
+from .sender import Sender
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ __all__ = [
     "Overloaded",
     "Proxy",
     "RemoteError",
+    "Sender",
     "Stream",
     "TopologyConflict",
     "Unroutable",

@@ -122,6 +122,7 @@ class Line:
         try:
             self.lane.publish(destination, form.properties(id, message_id or self.unique + id), body, alone=not pending)
         except ValueError as error:
+            self._counter -= 1  # where the broker counts as well, it saw none
             raise MessageTooLarge(f"the headers are too large: {error}") from None
         answer = Answer(self._loop)
         calls.sent(id, answer, deadline)

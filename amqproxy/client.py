@@ -14,6 +14,8 @@ from .embedded import shared
 from .errors import Closed
 from .options import ConnectOptions, changed
 from .proxy import Proxy
+from .publisher import Publishers
+from .sender import Sender
 from .server import Worker
 from .url import DEFAULT_URL, BrokerURL
 
@@ -44,7 +46,7 @@ def connect(url: str | None = None, **options: Any) -> Client:
 
 
 class Client:
-    """Makes proxies and workers that share one connection to the broker."""
+    """Makes proxies, senders and workers that share one connection to the broker."""
 
     def __init__(self, url: BrokerURL, options: ConnectOptions) -> None:
         self.url: BrokerURL = url
@@ -53,6 +55,7 @@ class Client:
         self._options = options
         self._connection: Connection | None = None
         self._caller: Caller | None = None
+        self._publishers: Publishers | None = None
         self._workers: list[Worker] = []
         self._opened = False
         self._closed = False
@@ -71,6 +74,7 @@ class Client:
             raise
         self._connection = connection
         self._caller = Caller(connection)
+        self._publishers = Publishers(connection)
         return self
 
     async def _connect(self) -> Connection:
@@ -98,10 +102,13 @@ class Client:
         workers, self._workers = [worker for worker in self._workers if not worker.ended], []
         stopped = await asyncio.gather(*(worker.stop() for worker in workers), return_exceptions=True)
         caller, self._caller = self._caller, None
+        publishers, self._publishers = self._publishers, None
         connection, self._connection = self._connection, None
         if caller is not None:
             await caller.finish()
             caller.close(Closed("the connection was closed while the call was out"))
+        if publishers is not None:
+            publishers.close(Closed("the connection was closed before the broker confirmed the message"))
         if connection is not None:
             try:
                 await connection.close()
@@ -145,6 +152,33 @@ class Client:
         """
         return Proxy(self, service, name=name, **options)
 
+    @overload
+    def sender(
+        self, service: type[Service], /, *, name: str | None = None, everyone: bool = False, **options: Any
+    ) -> Service: ...
+
+    @overload
+    def sender(self, service: str, /, *, everyone: bool = False, **options: Any) -> Any: ...
+
+    @overload
+    def sender(
+        self,
+        service: Callable[Parameters, Awaitable[Result]],
+        /,
+        *,
+        name: str | None = None,
+        everyone: bool = False,
+        **options: Any,
+    ) -> Callable[Parameters, Awaitable[None]]: ...
+
+    def sender(self, service: Any, /, *, name: str | None = None, everyone: bool = False, **options: Any) -> Any:
+        """A sender to a service: `await mq.sender(Calculator).add(1, 2)` returns None when the broker has the message.
+
+        One worker takes it, when it can; with `everyone` each that runs now gets it, and it is no error if none does.
+        Options are those of `SendOptions`: timeout (seconds until it must be confirmed), delay, expires, priority, …
+        """
+        return Sender(self, service, name=name, everyone=everyone, **options)
+
     def serve(self, target: Any, /, *, name: str | None = None, **options: Any) -> Worker:
         """A worker for a class, an instance or a function: `async with mq.serve(Calculator()):`.
 
@@ -166,3 +200,10 @@ class Client:
         self._live_connection()
         assert self._caller is not None
         return self._caller
+
+    @property
+    def publishers(self) -> Publishers:
+        """The half that sends one-way messages, which senders share; Closed if the connection is not open."""
+        self._live_connection()
+        assert self._publishers is not None
+        return self._publishers

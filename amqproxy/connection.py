@@ -111,12 +111,17 @@ class Link:
         self._protocol.abort()
 
     async def open_lane(
-        self, sink: ContentSink, on_closed: Callable[[Exception], None], *, prefetch: int = 0
+        self, sink: ContentSink, on_closed: Callable[[Exception], None], *, prefetch: int = 0, confirms: bool = False
     ) -> OpenLane:
-        """A channel of its own whose messages go to `sink`; `on_closed` is told once when the channel is gone."""
+        """A channel of its own whose messages go to `sink`; `on_closed` is told once when the channel is gone.
+
+        With `confirms` the broker confirms what is published on it, which `sink` is told as well.
+        """
         channel = await self._channel()
         if prefetch:
             await self._cold(channel.basic_qos(prefetch_count=prefetch))
+        if confirms:  # aiormq was told that there are none: it would count what it publishes itself
+            await self._cold(channel.confirm_delivery())
         lane = Lane(self._protocol, channel.number, sink, self.limits.body_bytes)
         opened = OpenLane(self, channel, lane)
 

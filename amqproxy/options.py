@@ -12,6 +12,8 @@ from .fields import encode_table
 MAX_SHORT_STRING = 255
 MAX_CREDIT = 1_000_000
 """So much memory a stream may take: the machine allows more, and nobody needs it."""
+LONGEST_WAIT_SECONDS = 49 * 24 * 3600
+"""For messages in queues: RabbitMQ counts in milliseconds, in 32 bits."""
 COMPRESSION_NAMES = ("snappy", "zstd", "gzip", "lz4")
 
 Options = TypeVar("Options", bound="ConnectOptions | CallOptions | ServeOptions")
@@ -68,7 +70,7 @@ class CallOptions:
     routing_key: str | None = None
     """The routing key of requests; default: the service's queue."""
     priority: int | None = None
-    """From 0 to 255, for queues declared with x-max-priority."""
+    """From 0 to 255, for pools that serve with a max_priority: higher ones go first."""
     idempotent: bool = False
     """True if running a call twice does no harm: then a call whose link broke is sent again, within its timeout."""
     credit: int | None = None
@@ -109,6 +111,32 @@ class CallOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SendOptions(CallOptions):
+    """How a sender sends: as a proxy calls, but `timeout` is for the broker's confirmation, and no worker's time."""
+
+    expires: float | None = None
+    """Seconds after which the broker drops the message if no worker has taken it; default: never."""
+    delay: float = 0.0
+    """Seconds for which the broker keeps the message back, 49 days at most. It is never early, and late by a hundredth
+    of that at most, when the broker is not busy."""
+
+    def __post_init__(self) -> None:
+        CallOptions.__post_init__(self)
+        _positive(self, "expires")
+        check_number("delay", self.delay)
+        for name in ("expires", "delay"):
+            if (getattr(self, name) or 0) > LONGEST_WAIT_SECONDS:
+                raise ValueError(
+                    f"{name} is at most {LONGEST_WAIT_SECONDS} seconds (49 days), not {getattr(self, name)}"
+                )
+        if self.delay and self.expires is not None:
+            raise ValueError(
+                "a message with a delay cannot expire: RabbitMQ forgets the expiration when the delay is over; "
+                "give one of them"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
     """How a pool of workers serves."""
 
@@ -121,7 +149,10 @@ class ServeOptions:
     auto_delete: bool = False
     """Whether the queue goes when its last worker goes, with the calls that wait in it."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of the queue, such as x-max-length or x-max-priority."""
+    """Further arguments of the queue, such as x-max-length or x-overflow."""
+    max_priority: int | None = None
+    """The highest priority that the queue knows, from 1 to 255; calls of a higher one count as of this. A few are
+    enough, for each costs the broker something. Default: all calls are alike. Sent as x-max-priority."""
     exchange: str | None = "amq.direct"
     """An exchange that the queue is also bound to (direct and durable; declared unless its name starts with amq.),
     or None for no binding."""
@@ -140,8 +171,13 @@ class ServeOptions:
     """Send tracebacks to callers. They hold paths and values of this process."""
 
     def __post_init__(self) -> None:
-        _whole(self, "concurrency")
+        _whole(self, "concurrency", "max_priority")
         _positive(self, "concurrency")
+        if self.max_priority is not None:
+            if not 1 <= self.max_priority <= 255:
+                raise ValueError(f"max_priority is from 1 to 255, not {self.max_priority}")
+            if "x-max-priority" in self.arguments:
+                raise ValueError("give max_priority or the argument x-max-priority, not both")
         if self.concurrency > 65535:
             raise ValueError(f"concurrency is 65535 at most (AMQP's prefetch), not {self.concurrency}")
         check_number("grace", self.grace)

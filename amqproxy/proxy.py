@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from .answer import Reply
 from .blob import Blob
@@ -77,14 +77,36 @@ class Target:
     messages: dict[str, RemoteMethod] = field(default_factory=dict)
     """The methods for message classes, of a service of which only the name is known."""
 
+    view: ClassVar[str] = "proxy"
+    """What users call it."""
+    defaults: ClassVar[CallOptions] = CallOptions()
+    streams: ClassVar[bool] = True
+    """Whether its methods may stream."""
+    of_methods: ClassVar[tuple[str, ...]] = ("timeout", "idempotent")
+    """The options that a method of the contract may set."""
+
     def options(self, method: MethodOptions | None = None) -> CallOptions:
         """What was set for the proxy, else for the method, else the defaults."""
         of_method = {
             name: value
-            for name in ("timeout", "idempotent")
+            for name in self.of_methods
             if method is not None and (value := getattr(method, name)) is not None
         }
-        return CallOptions(**{**of_method, **self.overrides})
+        return replace(self.defaults, **{**of_method, **self.overrides})
+
+    @property
+    def queue(self) -> str:
+        """The queue that the service's workers share."""
+        return (self.contract.options.queue if self.contract else None) or self.service
+
+    def kind(self, options: CallOptions) -> type[RemoteMethod]:
+        """The class of its methods."""
+        return RemoteMethod if options.max_in_flight is None else LimitedMethod
+
+    def checked(self) -> Target:
+        """This, if its options are right: TypeError or ValueError name the one that is wrong."""
+        check_options(changed(self.defaults, f"a {self.view}", self.overrides))
+        return self
 
     def codec(self, encoding: str | Codec) -> Codec:
         """The codec of a content encoding, or the one that was given itself."""
@@ -92,18 +114,17 @@ class Target:
         return codecs(limit)[encoding] if isinstance(encoding, str) else Guarded(encoding)
 
 
-def check_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """All options of a proxy, checked by name and value: TypeError or ValueError name the one that is wrong."""
-    encoding = changed(CallOptions(), "a proxy", options).encoding
+def check_options(options: CallOptions) -> None:
+    """ValueError if there is no such encoding, or if it and other options contradict each other."""
+    encoding = options.encoding
     if isinstance(encoding, str):
         known = codecs(0)
         if encoding not in known:
             raise ValueError(f"there is no encoding {encoding!r}; there are {listing(known)}")
         if problem := missing_extra(encoding):
             raise ValueError(problem)
-        if options.get("compress_above") is not None and encoding.partition("-")[0] in COMPRESSIONS:
+        if options.compress_above is not None and encoding.partition("-")[0] in COMPRESSIONS:
             raise ValueError(f"{encoding} is compressed already: compress_above is for encodings that are not")
-    return options
 
 
 class Calling(Protocol):
@@ -121,10 +142,7 @@ class Proxy:
     """
 
     def __init__(self, mq: Calling, service: Any, /, *, name: str | None = None, **options: Any) -> None:
-        contract = None if isinstance(service, str) else contract_of(service, name=name)
-        known: str = (name or service) if contract is None else contract.name
-        check_name("service", known)
-        self.__dict__[_STATE] = Target(mq.caller, known, contract, check_options(options))
+        self.__dict__[_STATE] = Target(mq.caller, *named(service, name), options).checked()
 
     def __getattr__(self, name: str) -> RemoteMethod:
         if name.startswith("_"):
@@ -133,7 +151,8 @@ class Proxy:
         return method
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"a proxy cannot be assigned to ({name}); amqproxy.options(proxy, …) sets its options")
+        view = self.__dict__[_STATE].view
+        raise AttributeError(f"a {view} cannot be assigned to ({name}); amqproxy.options({view}, …) sets its options")
 
     async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Send a message to whichever method takes it; for a function that is served, call it."""
@@ -141,7 +160,8 @@ class Proxy:
         if target.contract is not None and target.contract.is_function:
             return await getattr(self, next(iter(target.contract.methods)))(*args, **kwargs)
         if len(args) != 1 or kwargs:
-            raise ContractError(f"the proxy of {target.service} is called with one message, or by a method's name")
+            view = f"the {target.view} of {target.service}"
+            raise ContractError(f"{view} is called with one message, or by a method's name")
         if target.contract is not None:
             return await getattr(self, target.contract.method_of(args[0]).name)(args[0])
         return await _message_method(target, args[0])(args[0])
@@ -149,22 +169,33 @@ class Proxy:
     def __repr__(self) -> str:
         target: Target = self.__dict__[_STATE]
         options = "".join(f", {name}={value!r}" for name, value in target.overrides.items())
-        return f"<Proxy of {target.service!r} at {target.caller.connection.url}{options}>"
+        return f"<{type(self).__name__} of {target.service!r} at {target.caller.connection.url}{options}>"
+
+
+def named(service: Any, name: str | None) -> tuple[str, Contract | None]:
+    """The name of a service, and its contract if more is known than that."""
+    contract = None if isinstance(service, str) else contract_of(service, name=name)
+    known: str = (name or service) if contract is None else contract.name
+    check_name("service", known)
+    return known, contract
 
 
 def options(proxy: Proxied, /, **changes: Any) -> Proxied:
-    """The same proxy with other options (those of `CallOptions`): `options(calc, timeout=2)`."""
-    target = getattr(proxy, "__dict__", {}).get(_STATE)
+    """The same proxy with other options (those of `CallOptions`), or sender: `options(calc, timeout=2)`."""
+    target: Target | None = getattr(proxy, "__dict__", {}).get(_STATE)
     if target is None:
         raise TypeError(f"amqproxy.options takes a proxy, not a {type(proxy).__name__}")
-    other = object.__new__(Proxy)
-    overrides = check_options({**target.overrides, **changes})
-    other.__dict__[_STATE] = Target(target.caller, target.service, target.contract, overrides)
-    return other  # type: ignore[return-value]  # typed as the service, as the proxy it was made from
+    other = object.__new__(type(proxy))
+    overrides = {**target.overrides, **changes}
+    other.__dict__[_STATE] = replace(target, overrides=overrides, gauge=Gauge(), messages={}).checked()
+    return other
 
 
 class RemoteMethod:
     """One method of a proxy; calling it calls the worker."""
+
+    _answers: ClassVar[bool] = True
+    """Whether a worker is heard of at all."""
 
     def __init__(self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> None:
         self._caller = target.caller
@@ -176,10 +207,9 @@ class RemoteMethod:
         self._errors = target.contract.errors if target.contract else ()
         self._timeout = options.timeout
         self._encoding = payload.encoding.encode()
-        self._routing_key = (
-            options.routing_key or (target.contract.options.queue if target.contract else None) or target.service
-        )
-        self._pool = (target.contract.options.queue if target.contract else None) or target.service
+        self._exchange = options.exchange
+        self._routing_key = options.routing_key or target.queue
+        self._pool = target.queue
         self._limits = target.caller.connection.limits
         # The line of the last call with what is made once for it; a method that was never called has none.
         self._line: Line | None = None
@@ -199,7 +229,7 @@ class RemoteMethod:
         line, form = self._line, self._form
         deadline = self._caller.connection.loop.time() + self._timeout
         within = scope.get()
-        if within is not None and within.watcher is not None:
+        if within is not None and within.watcher is not None and self._answers:
             return await self._watched(body, within, deadline)
         if line is None or not line.ready or within is not None:
             deadline = self._inherited(deadline, within)
@@ -261,13 +291,16 @@ class RemoteMethod:
 
     async def _prepare(self, deadline: float) -> tuple[Line, RequestForm]:
         """Get a line that can send, and the form of a request that says how much time is left by then."""
-        line = await self._caller.line(self._options.exchange, deadline)
+        line = await self._open(deadline)
         if line is not self._line:
-            self._destination = line.lane.destination(self._options.exchange.encode(), self._routing_key.encode())
+            self._destination = line.lane.destination(self._exchange.encode(), self._routing_key.encode())
             self._form = self._request_form(line, self._timeout)  # what does not change from request to request
             self._line = line
         left = Deadline(deadline).left(self._caller.connection.loop.time())
         return line, self._form if left > WORTH_TELLING * self._timeout else self._request_form(line, left)
+
+    async def _open(self, deadline: float) -> Line:
+        return await self._caller.line(self._exchange, deadline)
 
     def _request_form(self, line: Line, timeout: float) -> RequestForm:
         return RequestForm(
@@ -321,9 +354,9 @@ class RemoteMethod:
             return reply
 
     async def _explain(self, error: BaseException) -> BaseException:
-        where = f"exchange {self._options.exchange!r}" if self._options.exchange else "the default exchange"
         match error:
             case Returned():
+                where = f"exchange {self._exchange!r}" if self._exchange else "the default exchange"
                 return Unroutable(
                     f"{self.__qualname__}: no queue at {self._caller.connection.url.address} takes "
                     f"{self._routing_key!r} on {where} ({error}); is a worker serving {self._service!r}?"
@@ -341,7 +374,7 @@ class RemoteMethod:
         return "the time that was left to it"
 
     async def _how_far(self) -> str:
-        if self._options.exchange:
+        if self._exchange:
             return "it was sent"
         counts = await self._caller.census(self._routing_key)
         if counts is None:
@@ -517,7 +550,7 @@ class CompressingMethod(RemoteMethod):
 
     def __init__(self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> None:
         super().__init__(target, name, content_type, options, payload)
-        kind = RemoteMethod if options.max_in_flight is None else LimitedMethod
+        kind = target.kind(options)
         self._limit = target.caller.connection.options.max_decompressed_bytes
         squeezed = Squeezed(payload, COMPRESSIONS[options.compression or DEFAULT_COMPRESSION], self._limit)
         self._above = options.compress_above or 0
@@ -648,7 +681,7 @@ def remote_method(target: Target, name: str) -> RemoteMethod:
         options = target.options()
         codec = target.codec(options.encoding or JSON)
         payload = UntypedPayload(f"{target.service}.{name}", codec)
-        if options.max_in_flight is None and options.compress_above is None:
+        if target.streams and options.max_in_flight is None and options.compress_above is None:
             return UntypedMethod(target, name, request_class(target.service, name), options, payload, codec)
         return _make(target, name, request_class(target.service, name), options, payload)
     method = target.contract.methods.get(name)
@@ -675,7 +708,7 @@ def _message_method(target: Target, request: Any) -> RemoteMethod:
 
 
 def _make(target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> RemoteMethod:
-    kind = RemoteMethod if options.max_in_flight is None else LimitedMethod
+    kind = target.kind(options)
     if options.compress_above is not None and payload.encoding.partition("-")[0] not in COMPRESSIONS:
         kind = CompressingMethod
     return kind(target, name, content_type, options, payload)
@@ -691,7 +724,9 @@ def _typed_method(target: Target, method: Method) -> RemoteMethod:
     if method.takes_message and options.protobuf_names == "protobuf":
         name = naming(method.request_type).get("protobuf", name)
     payload = Payload(method, codec)
-    if method.stream is None and method.feed is None:
+    if method.feed is not None and not target.streams:
+        raise ContractError(f"{method.title}: {method.feed.name} is a stream, which a {target.view} cannot feed")
+    if not target.streams or (method.stream is None and method.feed is None):
         remote = _make(target, method.name, name, options, payload)
     else:
         remote = ConversingMethod(target, method.name, name, options, payload, method, codec)

@@ -48,6 +48,8 @@ MAX_MILLISECONDS = 2**32 - 1
 
 TRANSIENT = 1
 """The delivery mode of calls: who waits for a reply gains nothing from a copy on disk."""
+PERSISTENT = 2
+"""That of one-way messages, which wait for a worker as long as it takes."""
 
 
 def milliseconds(seconds: float) -> int:
@@ -66,7 +68,7 @@ def reply_class(service: str, method: str) -> str:
 
 
 def pool_exchange(queue: str) -> str:
-    """The fanout exchange of the pool that serves a queue."""
+    """The fanout exchange of the pool that shares a queue: it reaches each of its workers."""
     return f"amqproxy.{queue}"
 
 
@@ -181,6 +183,48 @@ class RequestForm:
 
     def properties(self, correlation_id: bytes, message_id: bytes) -> bytes:
         """The properties of one request, encoded."""
+        return self._front + correlation_id + self._between + message_id
+
+
+class OneWayForm(RequestForm):
+    """The same for one-way messages: no reply-to, and no time limit but the one that `expires` sets for the queue.
+
+    The message id tells them apart. One that is sent again keeps it, and has a correlation id besides.
+    """
+
+    __slots__ = ("_alone",)
+
+    def __init__(
+        self,
+        *,
+        content_type: str,
+        encoding: str,
+        id_length: int,
+        message_id_length: int,
+        persistent: bool = True,
+        expires: float | None = None,
+        priority: int | None = None,
+        headers: Mapping[str, Any] | None = None,
+    ) -> None:
+        known = Properties(
+            content_type=content_type.encode(),
+            content_encoding=encoding.encode(),
+            headers=dict(headers) if headers else None,
+            delivery_mode=PERSISTENT if persistent else TRANSIENT,
+            priority=priority,
+        ).encode()
+        flags, ahead, between = int.from_bytes(known[:2], "big") | MESSAGE_ID, known[2:], b""
+        if expires is not None:
+            flags |= EXPIRATION
+            between = encode_short_string(b"%d" % max(1, round(expires * 1000)))
+        self._between = between + bytes((message_id_length,))
+        self._alone = flags.to_bytes(2, "big") + ahead + self._between
+        self._front = (flags | CORRELATION_ID).to_bytes(2, "big") + ahead + bytes((id_length,))
+
+    def properties(self, correlation_id: bytes, message_id: bytes) -> bytes:
+        """The properties of one message, encoded; it has a correlation id if that is not its message id."""
+        if correlation_id == message_id:
+            return self._alone + message_id
         return self._front + correlation_id + self._between + message_id
 
 

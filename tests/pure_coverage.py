@@ -17,6 +17,7 @@ MODULES = {
         for name in (
             "acks",
             "calls",
+            "confirms",
             "contract",
             "deadline",
             "errors",

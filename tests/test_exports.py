@@ -11,7 +11,7 @@ from amqproxy import testing
 NAMES = {
     "AMQProxyError", "AccessRefused", "BadReply", "Blob", "BrokerUnavailable", "Call", "CallError", "CallTimeout",
     "Client", "Closed", "ConnectionLost", "ContractError", "EncodingFailed", "MessageTooLarge", "Overloaded",
-    "Proxy", "RemoteError", "Stream", "TopologyConflict", "Unroutable", "WorkerLost", "connect", "current",
+    "Proxy", "RemoteError", "Sender", "Stream", "TopologyConflict", "Unroutable", "WorkerLost", "connect", "current",
     "message", "method", "options", "run", "serve",
 }  # fmt: skip
 NAMES_FOR_TESTS = {

@@ -1,0 +1,199 @@
+"""The one-way view of a service: its methods return when the broker has the message, and nobody answers.
+
+A sender is a proxy whose lines are publishers: arguments are bound, checked, encoded and compressed as for a call, and
+a message whose link broke is sent again by the same rule.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from .answer import Reply
+from .caller import Caller, Expired, Line, Returned
+from .errors import CallTimeout, Overloaded, Unroutable
+from .options import CallOptions, SendOptions
+from .proxy import _STATE, LimitedMethod, Payload, Proxy, RemoteMethod, Target, named
+from .publisher import LONGEST_CONFIRM_SECONDS, Publishers, Refused
+from .topology import delay_queue, rounded_delay
+from .wire import OneWayForm, RequestForm, pool_exchange
+
+
+class Sending(Protocol):
+    """A connection that senders can send through."""
+
+    @property
+    def caller(self) -> Caller:
+        """Its calling half; Closed if it is not open."""
+
+    @property
+    def publishers(self) -> Publishers:
+        """Its sending half; Closed if it is not open."""
+
+
+@dataclass(frozen=True, slots=True)
+class SenderTarget(Target):
+    """What a sender stands for."""
+
+    publishers: Publishers = field(kw_only=True)
+    everyone: bool = field(kw_only=True)
+
+    view: ClassVar[str] = "sender"
+    streams: ClassVar[bool] = False
+    defaults: ClassVar[CallOptions] = SendOptions()
+    of_methods: ClassVar[tuple[str, ...]] = ("idempotent",)  # a method's timeout is for running it
+
+    def kind(self, options: CallOptions) -> type[RemoteMethod]:
+        """The class of its methods."""
+        assert isinstance(options, SendOptions)
+        kind = EventMethod if self.everyone else DelayedMethod if options.delay else SendingMethod
+        return kind if options.max_in_flight is None else LIMITED[kind]
+
+    def checked(self) -> Target:
+        """This, if its options are right."""
+        Target.checked(self)
+        if self.everyone and self.overrides.get("delay"):
+            raise ValueError("a message to everyone cannot have a delay: it is for those who listen when it is sent")
+        return self
+
+
+class Sender(Proxy):
+    """Stands for a service that is not waited for: `await sender.add(1, 2)` returns when the broker has the message.
+
+    `Sender(mq, Calculator)` is `mq.sender(Calculator)`. `amqproxy.options(sender, …)` gives one with other options.
+    """
+
+    def __init__(
+        self, mq: Sending, service: Any, /, *, name: str | None = None, everyone: bool = False, **options: Any
+    ) -> None:
+        if not isinstance(everyone, bool):
+            raise TypeError(f"everyone is True or False, not {everyone!r}")
+        known, contract = named(service, name)
+        target = SenderTarget(mq.caller, known, contract, options, publishers=mq.publishers, everyone=everyone)
+        self.__dict__[_STATE] = target.checked()
+
+
+class SendingMethod(RemoteMethod):
+    """One method of a sender; calling it sends a message to whichever worker takes it, and returns None."""
+
+    _options: SendOptions
+    _answers: ClassVar[bool] = False
+
+    def __init__(
+        self, target: SenderTarget, name: str, content_type: str, options: SendOptions, payload: Payload
+    ) -> None:
+        super().__init__(target, name, content_type, options, payload)
+        self._publishers = target.publishers
+        self._persistent = not target.everyone
+
+    async def _open(self, deadline: float) -> Line:
+        return await self._publishers.line(self._exchange, deadline)
+
+    def _request_form(self, line: Line, timeout: float) -> RequestForm:
+        return OneWayForm(
+            content_type=self._content_type,
+            encoding=self._payload.encoding,
+            id_length=line.id_length,
+            message_id_length=line.message_id_length,
+            persistent=self._persistent,
+            expires=self._options.expires,
+            priority=self._options.priority,
+            headers=self._options.headers,
+        )
+
+    def _abandon(self, error: BaseException, line: Line, id: bytes) -> None:
+        """A message that was sent is not taken back."""
+
+    def _decode(self, reply: Reply) -> None:
+        """Nothing comes back."""
+
+    async def _explain(self, error: BaseException) -> BaseException:
+        address = self._caller.connection.url.address
+        match error:
+            case Refused():
+                where = f"the queue {self._routing_key!r}"
+                if self._exchange:
+                    where = f"a queue behind the exchange {self._exchange!r}"
+                return Overloaded(
+                    f"{self.__qualname__}: {address} refused the message: {where} is full (x-overflow), or broken",
+                    executed="maybe" if self._exchange else "no",  # another queue may have taken it
+                )
+            case Expired():
+                return CallTimeout(
+                    f"{self.__qualname__}: {address} did not confirm the message within {self._timeout:g} s; "
+                    "it was sent, and the broker may have it"
+                )
+        return await super()._explain(error)
+
+
+class DelayedMethod(SendingMethod):
+    """A method of a sender whose messages wait in a delay queue of the broker's before they go to the service's."""
+
+    def __init__(
+        self, target: SenderTarget, name: str, content_type: str, options: SendOptions, payload: Payload
+    ) -> None:
+        super().__init__(target, name, content_type, options, payload)
+        self._delays = target.publishers.delays
+        self._queue = delay_queue(rounded_delay(options.delay), self._exchange, self._routing_key)
+        self._exchange, self._routing_key = "", self._queue.name
+        self._timeout = min(self._timeout, LONGEST_CONFIRM_SECONDS)
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> None:
+        """Send the message."""
+        if not self._delays.ready(self._queue.name):
+            self._line = None  # it is to be prepared, and the queue with it
+        await super().__call__(*args, **kwargs)
+
+    async def _open(self, deadline: float) -> Line:
+        await self._delays.declare(self._queue, deadline)
+        return await super()._open(deadline)
+
+    async def _recover(self, error: BaseException, line: Line, id: bytes, body: bytes, deadline: float) -> Reply:
+        if not isinstance(error, Returned):
+            return await super()._recover(error, line, id, body, deadline)
+        self._delays.forget(self._queue.name)  # somebody deleted it: once more, and no more than that
+        message_id = line.unique + id
+        line, form = await self._prepare(deadline)
+        id, answer = line.send(self._destination, form, body, deadline, message_id)
+        try:
+            return await answer
+        except BaseException as again:
+            line.calls.cancelled(id)
+            return await super()._recover(again, line, id, body, deadline)
+
+
+class EventMethod(SendingMethod):
+    """A method of a sender to everyone: each worker that listens gets the message, and it is well if nobody does."""
+
+    def __init__(
+        self, target: SenderTarget, name: str, content_type: str, options: SendOptions, payload: Payload
+    ) -> None:
+        super().__init__(target, name, content_type, options, payload)
+        self._exchange = options.exchange or pool_exchange(target.queue)
+        self._routing_key = options.routing_key or ""
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> None:
+        """Send the message."""
+        with contextlib.suppress(Unroutable):
+            await super().__call__(*args, **kwargs)
+
+
+class LimitedSendingMethod(LimitedMethod, SendingMethod):
+    """The same with a bound for messages that are not confirmed."""
+
+
+class LimitedDelayedMethod(LimitedMethod, DelayedMethod):
+    """The same with a bound for messages that are not confirmed."""
+
+
+class LimitedEventMethod(LimitedMethod, EventMethod):
+    """The same with a bound for messages that are not confirmed."""
+
+
+LIMITED: Mapping[type[SendingMethod], type[SendingMethod]] = {
+    SendingMethod: LimitedSendingMethod,
+    DelayedMethod: LimitedDelayedMethod,
+    EventMethod: LimitedEventMethod,
+}
