@@ -193,6 +193,8 @@ def changed(options: Options, what: str, changes: Mapping[str, Any]) -> Options:
     """The options with changes; TypeError or ValueError name the one that is wrong, `what` says whose option it is."""
     known = [field.name for field in fields(options)]
     for name in changes:
+        if name in ("delay", "expires") and type(options) is CallOptions:
+            raise TypeError(f"{what} has no option {name!r}, for a call is waited for; mq.sender(…) has it")
         if name not in known:
             raise TypeError(f"{what} has no option {name!r}; it has {', '.join(known)}")
     return replace(options, **changes)

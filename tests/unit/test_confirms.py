@@ -1,4 +1,4 @@
-"""Confirmations, against a model of RabbitMQ (rabbit_channel.erl, coalesce_and_send), and of a broker without manners."""
+"""Confirmations, against a model of RabbitMQ (rabbit_channel.erl, coalesce_and_send) and a broker without manners."""
 
 from __future__ import annotations
 

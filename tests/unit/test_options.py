@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from amqproxy.options import MAX_SHORT_STRING, CallOptions, ConnectOptions, ServeOptions, changed
+from amqproxy.options import MAX_SHORT_STRING, CallOptions, ConnectOptions, SendOptions, ServeOptions, changed
 
 NAN, INFINITY = float("nan"), float("inf")
 
 
-@pytest.mark.parametrize("kind", [ConnectOptions, CallOptions, ServeOptions])
+@pytest.mark.parametrize("kind", [ConnectOptions, CallOptions, SendOptions, ServeOptions])
 def test_all_options_have_defaults_and_are_frozen(kind: Any) -> None:
     made = kind()
     assert made == kind()
@@ -175,11 +175,62 @@ def test_an_option_that_there_is_not_is_refused_with_those_that_there_are(name: 
         (lambda: CallOptions(idempotent="yes"), "idempotent is True or False"),  # type: ignore[arg-type]
         (lambda: ServeOptions(durable=1), "durable is True or False"),  # type: ignore[arg-type]
         (lambda: ServeOptions(queue=5), "queue is a str"),  # type: ignore[arg-type]
+        (lambda: ServeOptions(max_priority=1.5), "max_priority is a whole number"),  # type: ignore[arg-type]
+        (lambda: SendOptions(delay="5"), "delay is a number"),  # type: ignore[arg-type]
+        (lambda: SendOptions(delay=None), "delay is a number"),  # type: ignore[arg-type]
+        (lambda: SendOptions(expires=True), "expires is a number"),
+        (lambda: SendOptions(idempotent=1), "idempotent is True or False"),  # type: ignore[arg-type]
     ],
 )
 def test_a_value_of_another_type_is_named(options: Callable[[], Any], name: str) -> None:
     with pytest.raises(TypeError, match=name):
         options()
+
+
+WEEK = 7 * 24 * 3600
+
+
+@pytest.mark.parametrize("delay", [0, 0.0001, 1, 7 * WEEK])
+def test_a_delay_may_be_nothing_to_49_days(delay: float) -> None:
+    assert SendOptions(delay=delay).delay == delay
+
+
+@pytest.mark.parametrize("name", ["delay", "expires"])
+@pytest.mark.parametrize("seconds", [-1, -0.001, NAN, INFINITY, -INFINITY, 7 * WEEK + 1, 1e300])
+def test_a_delay_and_an_expiration_are_finite_and_not_beyond_what_rabbitmq_counts(name: str, seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is "):
+        SendOptions(**{name: seconds})  # type: ignore[arg-type]
+
+
+def test_what_expires_at_once_cannot_be_sent() -> None:
+    with pytest.raises(ValueError, match="expires is more than 0"):
+        SendOptions(expires=0)
+
+
+def test_a_message_with_a_delay_cannot_expire() -> None:
+    assert SendOptions(delay=0, expires=1).expires == 1
+    with pytest.raises(ValueError, match="RabbitMQ forgets the expiration when the delay is over"):
+        SendOptions(delay=1, expires=2)
+
+
+@pytest.mark.parametrize("name", ["delay", "expires"])
+def test_a_proxy_has_no_options_of_senders_and_says_who_has(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"^a proxy has no option '{name}', for a call is waited for; mq.sender"):
+        changed(CallOptions(), "a proxy", {name: 1})
+    with pytest.raises(TypeError, match=r"it has timeout, .*expires, delay$"):
+        changed(SendOptions(), "a sender", {"colour": 1})
+
+
+@pytest.mark.parametrize("most", [0, -1, 256])
+def test_the_highest_priority_is_from_1_to_255(most: int) -> None:
+    assert ServeOptions(max_priority=255).max_priority == 255
+    with pytest.raises(ValueError, match=f"max_priority is from 1 to 255, not {most}"):
+        ServeOptions(max_priority=most)
+
+
+def test_the_highest_priority_is_given_once() -> None:
+    with pytest.raises(ValueError, match="max_priority or the argument x-max-priority, not both"):
+        ServeOptions(max_priority=5, arguments={"x-max-priority": 5})
 
 
 class Codec:

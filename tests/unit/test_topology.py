@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from amqproxy.options import ServeOptions
-from amqproxy.topology import Binding, Exchange, PoolTopology, Queue
+from amqproxy.options import LONGEST_WAIT_SECONDS, ServeOptions
+from amqproxy.topology import (
+    DELAY_LEASE_SECONDS,
+    NAME,
+    Binding,
+    Exchange,
+    PoolTopology,
+    Queue,
+    delay_queue,
+    rounded_delay,
+)
 
 
 def test_a_pool_has_a_durable_queue_with_the_services_name_bound_to_amq_direct_under_it() -> None:
@@ -39,6 +50,12 @@ def test_the_queues_options_are_taken_over() -> None:
     options = ServeOptions(durable=False, auto_delete=True, arguments={"x-max-length": 5})
     queue = PoolTopology.of("calculator", options).queue
     assert queue == Queue("calculator", durable=False, auto_delete=True, arguments={"x-max-length": 5})
+
+
+def test_the_highest_priority_is_an_argument_of_the_queue() -> None:
+    options = ServeOptions(max_priority=9, arguments={"x-max-length": 5})
+    assert PoolTopology.of("calculator", options).queue.arguments == {"x-max-length": 5, "x-max-priority": 9}
+    assert options.arguments == {"x-max-length": 5}
 
 
 def test_the_queues_arguments_are_its_own() -> None:
@@ -75,3 +92,57 @@ def test_every_broker_has_the_default_exchange_and_those_of_amq(name: str, prede
 def test_a_queue_is_durable_and_shared_unless_told_otherwise() -> None:
     queue = Queue("")
     assert (queue.durable, queue.exclusive, queue.auto_delete, queue.arguments) == (True, False, False, {})
+
+
+LONGEST_EXPIRY = 2**32 - 1
+"""RabbitMQ refuses longer ones (rabbit.hrl, MAX_EXPIRY_TIMER)."""
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(st.floats(0, LONGEST_WAIT_SECONDS, exclude_min=True))
+@example(0.1)
+@example(0.29)
+@example(1.1)
+@example(4.35)
+@example(float(LONGEST_WAIT_SECONDS))
+def test_a_delay_is_never_shorter_than_asked_and_a_hundredth_longer_at_most(seconds: float) -> None:
+    milliseconds = rounded_delay(seconds)
+    assert milliseconds >= round(seconds * 1000, 6)
+    assert milliseconds <= max(seconds * 1000 * 1.01, seconds * 1000 + 1)
+    assert not str(milliseconds)[3:].strip("0"), "or there would be too many queues"
+    assert milliseconds + DELAY_LEASE_SECONDS * 1000 <= LONGEST_EXPIRY
+
+
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"),
+    [(0.0001, 1), (0.001, 1), (0.1, 100), (0.999, 999), (1, 1000), (1.001, 1010), (4.35, 4350), (3600, 3_600_000)],
+)
+def test_delays_have_three_digits(seconds: float, milliseconds: int) -> None:
+    assert rounded_delay(seconds) == milliseconds
+
+
+def test_a_delay_queue_outlives_its_messages_and_sends_them_on() -> None:
+    assert delay_queue(5000, "", "calculator") == Queue(
+        "amqproxy.delay.5000.calculator",
+        durable=True,
+        exclusive=False,
+        auto_delete=False,
+        arguments={
+            "x-queue-type": "classic",
+            "x-message-ttl": 5000,
+            "x-expires": 605_000,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": "calculator",
+        },
+    )
+
+
+def test_each_destination_has_delay_queues_of_its_own_whose_names_can_be_declared() -> None:
+    places = [
+        *(("", key) for key in ("a", "a.b", "größe", "50%", "x" * 255, "x" * 254, "", "5000.a")),
+        *(("numbers", key) for key in ("a", "", "b")),
+        *(("numbersa", ""), ("n", "umbersa"), ("größe", "a")),
+    ]
+    names = [delay_queue(milliseconds, *place).name for place in places for milliseconds in (5000, 500, 5)]
+    assert len(set(names)) == len(names)
+    assert all(NAME.fullmatch(name) and len(name) <= 255 for name in names)

@@ -14,10 +14,12 @@ from amqproxy.errors import REBUILT_BUILTINS, RemoteError, exception_name
 from amqproxy.properties import Properties, routing
 from amqproxy.wire import (
     FAILURE_FORM,
+    OneWayForm,
     ReplyForm,
     RequestForm,
     decode_failure,
     encode_failure,
+    pool_exchange,
     reply_class,
     request_class,
 )
@@ -137,6 +139,76 @@ def test_a_request_form_makes_what_encoding_all_properties_makes(
     )
     assert made == expected.encode()
     assert routing(made) == (content_type.encode(), encoding.encode(), ids[0], reply_to)
+
+
+def one_way(**changes: Any) -> OneWayForm:
+    given = {"content_type": "calculator.add", "encoding": "json", "id_length": 4, "message_id_length": 4}
+    return OneWayForm(**(given | changes))
+
+
+def test_a_one_way_message_is_persistent_and_says_nothing_of_replies_or_time() -> None:
+    assert Properties.decode(one_way().properties(b"m001", b"m001")) == Properties(
+        content_type=b"calculator.add", content_encoding=b"json", delivery_mode=2, message_id=b"m001"
+    )
+
+
+def test_one_that_is_sent_again_keeps_its_message_id_and_has_an_id_of_its_own() -> None:
+    again = Properties.decode(one_way().properties(b"c002", b"m001"))
+    assert (again.correlation_id, again.message_id) == (b"c002", b"m001")
+
+
+@examples
+@given(
+    content_type=names,
+    encoding=names,
+    persistent=st.booleans(),
+    milliseconds=st.none() | st.integers(1, LONGEST_EXPIRATION),
+    priority=st.none() | st.integers(0, 255),
+    headers=st.dictionaries(names, texts | st.integers(-(2**63), 2**63 - 1), max_size=3),
+    id=st.binary(max_size=255),
+    other=st.none() | st.binary(max_size=255),
+)
+def test_a_one_way_form_makes_what_encoding_all_properties_makes(
+    content_type: str,
+    encoding: str,
+    persistent: bool,
+    milliseconds: int | None,
+    priority: int | None,
+    headers: dict[str, Any],
+    id: bytes,
+    other: bytes | None,
+) -> None:
+    message_id = id if other is None else other
+    made = OneWayForm(
+        content_type=content_type,
+        encoding=encoding,
+        id_length=len(id),
+        message_id_length=len(message_id),
+        persistent=persistent,
+        expires=None if milliseconds is None else milliseconds / 1000,
+        priority=priority,
+        headers=headers,
+    ).properties(id, message_id)
+    expected = Properties(
+        content_type=content_type.encode(),
+        content_encoding=encoding.encode(),
+        headers=headers or None,
+        delivery_mode=2 if persistent else 1,
+        priority=priority,
+        correlation_id=None if id == message_id else id,
+        expiration=None if milliseconds is None else b"%d" % milliseconds,
+        message_id=message_id,
+    )
+    assert made == expected.encode()
+
+
+def test_what_expires_has_a_millisecond_at_least() -> None:
+    made = one_way(expires=0.0001).properties(b"m001", b"m001")
+    assert Properties.decode(made).expiration == b"1"
+
+
+def test_a_pools_exchange_is_named_after_its_queue() -> None:
+    assert pool_exchange("calculator") == "amqproxy.calculator"
 
 
 def test_one_form_makes_many_requests() -> None:
