@@ -142,7 +142,12 @@ def test_a_request_form_makes_what_encoding_all_properties_makes(
 
 
 def one_way(**changes: Any) -> OneWayForm:
-    given = {"content_type": "calculator.add", "encoding": "json", "id_length": 4, "message_id_length": 4}
+    given: dict[str, Any] = {
+        "content_type": "calculator.add",
+        "encoding": "json",
+        "id_length": 4,
+        "message_id_length": 4,
+    }
     return OneWayForm(**(given | changes))
 
 
