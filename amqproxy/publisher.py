@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .answer import Answer, Reply
 from .caller import Line, Returned
 from .confirms import Confirms
-from .errors import Unroutable
+from .errors import TopologyConflict, Unroutable
 from .lines import Lines, Shared, Waiting, on_link
 from .properties import Properties
 from .topology import DELAY_LEASE_SECONDS, Exchange, Queue
@@ -134,13 +134,20 @@ class Delays:
         exchange, key = queue.arguments["x-dead-letter-exchange"], queue.arguments["x-dead-letter-routing-key"]
         if exchange and not await link.exchange_exists(Exchange(exchange)):
             raise Unroutable(f"there is no exchange {exchange!r} at {link.url.address}")
-        if not exchange and await link.queue_counts(key) is None:
+        if not exchange and not await _queue_exists(link, key):
             raise Unroutable(f"there is no queue {key!r} at {link.url.address}: was a worker ever started for it?")
         since = self._connection.loop.time()  # before the broker counts: it has the longer breath
         await link.declare_queue(queue)
         if len(self._declared) >= MAX_LEASES:
             self._declared = {name: lease for name, lease in self._declared.items() if self._fresh(*lease)}
         self._declared[queue.name] = link, since
+
+
+async def _queue_exists(link: Link, name: str) -> bool:
+    try:
+        return await link.queue_counts(name) is not None
+    except TopologyConflict:  # it is somebody's own, who may get messages nevertheless
+        return True
 
 
 LONGEST_CONFIRM_SECONDS = DELAY_LEASE_SECONDS - RENEW_SECONDS
