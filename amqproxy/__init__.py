@@ -1,6 +1,7 @@
 """Call objects in other processes over RabbitMQ as if they were local."""
 
 from .blob import Blob
+from .broadcast import Answers, Broadcast, WorkerAnswer
 from .client import Client, connect
 from .contract import method, serve
 from .conversation import Stream
@@ -33,8 +34,10 @@ __version__ = "0.1.0"
 __all__ = [
     "AMQProxyError",
     "AccessRefused",
+    "Answers",
     "BadReply",
     "Blob",
+    "Broadcast",
     "BrokerUnavailable",
     "Call",
     "CallError",
@@ -52,6 +55,7 @@ __all__ = [
     "Stream",
     "TopologyConflict",
     "Unroutable",
+    "WorkerAnswer",
     "WorkerLost",
     "connect",
     "current",

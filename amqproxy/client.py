@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from .broadcast import Broadcast
 from .caller import Caller
 from .contract import contract_of
 from .embedded import shared
@@ -178,6 +179,15 @@ class Client:
         Options are those of `SendOptions`: timeout (seconds until it must be confirmed), delay, expires, priority, …
         """
         return Sender(self, service, name=name, everyone=everyone, **options)
+
+    def broadcast(self, service: Any, /, *, name: str | None = None, **options: Any) -> Any:
+        """All workers of a service: `async for answer in mq.broadcast(Calculator).add(1, 2)`.
+
+        Each worker that runs answers once: `answer.worker` and `answer.value` or `answer.error`. Awaited, a call gives
+        the list of all, and `.first()` the first value. Without workers there are no answers, at once. Options are
+        those of `BroadcastOptions`: timeout (seconds for which answers are waited for), expect, …
+        """
+        return Broadcast(self, service, name=name, **options)
 
     def serve(self, target: Any, /, *, name: str | None = None, **options: Any) -> Worker:
         """A worker for a class, an instance or a function: `async with mq.serve(Calculator()):`.

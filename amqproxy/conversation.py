@@ -68,6 +68,12 @@ class Called(Protocol):
 
     async def _explain(self, error: BaseException) -> BaseException: ...
 
+    def claim(self) -> None:
+        """One more call of the proxy is in flight; Overloaded if it may not be."""
+
+    def release(self) -> None:
+        """A call that was claimed has ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -111,6 +117,7 @@ class Conversation:
         self._source = source
         self._watcher = watcher
         self._begun = False
+        self._claimed = False
         self.ended = False
         self.is_value = False
         """True once the call was answered with one value, and with no stream."""
@@ -138,6 +145,8 @@ class Conversation:
         method, now = self._method, self.loop.time()
         begin_by = now + method._timeout if self._limit is None else min(now + method._timeout, self._limit)
         try:
+            method.claim()
+            self._claimed = True
             line = await self.caller.line(method._options.exchange, begin_by)
             if self.ended:
                 return
@@ -335,6 +344,8 @@ class Conversation:
         if self.ended:
             return
         self.ended = True
+        if self._claimed:
+            self._method.release()
         if self._id:
             self._line.conversations.pop(self._id, None)
         if self._timer is not None:

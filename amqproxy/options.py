@@ -137,6 +137,22 @@ class SendOptions(CallOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BroadcastOptions(CallOptions):
+    """How a broadcast calls: as a proxy does, but `timeout` is how long answers are waited for."""
+
+    expect: int | None = None
+    """How many answers are wanted: it ends with the last of them, and fewer in its time are a CallTimeout. Default: as
+    many as there are workers when it begins, and fewer are no error."""
+
+    def __post_init__(self) -> None:
+        CallOptions.__post_init__(self)
+        _whole(self, "expect")
+        _positive(self, "expect")
+        if self.compress_above is not None:
+            raise ValueError("a broadcast has no compress_above: compress it with an encoding such as zstd-json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
     """How a pool of workers serves."""
 
@@ -195,6 +211,8 @@ def changed(options: Options, what: str, changes: Mapping[str, Any]) -> Options:
     for name in changes:
         if name in ("delay", "expires") and type(options) is CallOptions:
             raise TypeError(f"{what} has no option {name!r}, for a call is waited for; mq.sender(…) has it")
+        if name == "expect" and type(options) is CallOptions:
+            raise TypeError(f"{what} has no option {name!r}, for one worker answers; mq.broadcast(…) has it")
         if name not in known:
             raise TypeError(f"{what} has no option {name!r}; it has {', '.join(known)}")
     return replace(options, **changes)

@@ -244,6 +244,21 @@ class RemoteMethod:
             raise self._failure(reply[2])
         return self._decode(reply)
 
+    def claim(self) -> None:
+        """One more call of the proxy is in flight; Overloaded if it may not be."""
+        limit = self._options.max_in_flight
+        if limit is not None:
+            if self._gauge.calls >= limit:
+                raise Overloaded(
+                    f"{self.__qualname__}: {limit} calls are in flight, which is the proxy's max_in_flight"
+                )
+            self._gauge.calls += 1
+
+    def release(self) -> None:
+        """A call that was claimed has ended."""
+        if self._options.max_in_flight is not None:
+            self._gauge.calls -= 1
+
     def _inherited(self, deadline: float, within: Scope | None) -> float:
         """The deadline of a call that is made within another or within a block: what is left of that is its limit."""
         if within is None or within.deadline is None or within.deadline > deadline:
@@ -447,7 +462,19 @@ class UntypedMethod(RemoteMethod):
 
     def value(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
         """The call of a method that answers once."""
-        return super().__call__(*args, **kwargs)
+        call = super().__call__
+        return call(*args, **kwargs) if self._options.max_in_flight is None else self._claimed(call(*args, **kwargs))
+
+    async def _claimed(self, call: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            self.claim()
+        except BaseException:
+            call.close()
+            raise
+        try:
+            return await call
+        finally:
+            self.release()
 
     def stream(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Stream[Any]:
         """The call of a method that streams, or that answers once with an array."""
@@ -535,14 +562,11 @@ class LimitedMethod(RemoteMethod):
 
     async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the worker, or fail with Overloaded if too many calls are out."""
-        in_flight, limit = self._gauge, self._options.max_in_flight or 0
-        if in_flight.calls >= limit:
-            raise Overloaded(f"{self.__qualname__}: {limit} calls are in flight, which is the proxy's max_in_flight")
-        in_flight.calls += 1
+        self.claim()
         try:
             return await super().__call__(*args, **kwargs)
         finally:
-            in_flight.calls -= 1
+            self.release()
 
 
 class CompressingMethod(RemoteMethod):
@@ -588,6 +612,22 @@ class Payload:
     def decode(self, body: bytes) -> Any:
         """The result."""
         return self._result.decode(body)
+
+
+class CollectedPayload(Payload):
+    """The same for a method that streams, and is asked for all items at once."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, method: Method, codec: Codec) -> None:
+        super().__init__(method, codec)
+        self._items, _ = streams_of(codec, method)
+
+    def decode(self, body: bytes) -> Any:
+        """All items; of a Blob, its bytes."""
+        assert self._items is not None
+        found = self._items.unpack_all(body)
+        return found[0] if isinstance(self._items, Chunks) else list(found)
 
 
 class UntypedPayload(Payload):
@@ -681,7 +721,7 @@ def remote_method(target: Target, name: str) -> RemoteMethod:
         options = target.options()
         codec = target.codec(options.encoding or JSON)
         payload = UntypedPayload(f"{target.service}.{name}", codec)
-        if target.streams and options.max_in_flight is None and options.compress_above is None:
+        if target.streams and options.compress_above is None:
             return UntypedMethod(target, name, request_class(target.service, name), options, payload, codec)
         return _make(target, name, request_class(target.service, name), options, payload)
     method = target.contract.methods.get(name)
@@ -723,7 +763,7 @@ def _typed_method(target: Target, method: Method) -> RemoteMethod:
     name = method.request_class
     if method.takes_message and options.protobuf_names == "protobuf":
         name = naming(method.request_type).get("protobuf", name)
-    payload = Payload(method, codec)
+    payload = Payload(method, codec) if method.stream is None else CollectedPayload(method, codec)
     if method.feed is not None and not target.streams:
         raise ContractError(f"{method.title}: {method.feed.name} is a stream, which a {target.view} cannot feed")
     if not target.streams or (method.stream is None and method.feed is None):

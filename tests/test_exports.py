@@ -9,10 +9,10 @@ import amqproxy
 from amqproxy import testing
 
 NAMES = {
-    "AMQProxyError", "AccessRefused", "BadReply", "Blob", "BrokerUnavailable", "Call", "CallError", "CallTimeout",
-    "Client", "Closed", "ConnectionLost", "ContractError", "EncodingFailed", "MessageTooLarge", "Overloaded",
-    "Proxy", "RemoteError", "Sender", "Stream", "TopologyConflict", "Unroutable", "WorkerLost", "connect", "current",
-    "message", "method", "options", "run", "serve",
+    "AMQProxyError", "AccessRefused", "Answers", "BadReply", "Blob", "Broadcast", "BrokerUnavailable", "Call",
+    "CallError", "CallTimeout", "Client", "Closed", "ConnectionLost", "ContractError", "EncodingFailed",
+    "MessageTooLarge", "Overloaded", "Proxy", "RemoteError", "Sender", "Stream", "TopologyConflict", "Unroutable",
+    "WorkerAnswer", "WorkerLost", "connect", "current", "message", "method", "options", "run", "serve",
 }  # fmt: skip
 NAMES_FOR_TESTS = {
     "BrokerThread", "RabbitMQ", "RabbitMQNotInstalled", "START_TIMEOUT", "broker", "broker_product", "broker_thread",
