@@ -364,8 +364,9 @@ class Session:
         call.enter()
         streaming = Streaming(self, handler, call, tag)
         key = call.reply_to, call.correlation_id
-        self.streams[key] = streaming
         try:
+            self._check_room()
+            self.streams[key] = streaming
             reply = await streaming.run(body)
         except BaseException as error:
             failure = self._ended(streaming.failure or error, handler, call, streaming.tag)
@@ -381,6 +382,13 @@ class Session:
             streaming.close()
             if self.streams.get(key) is streaming:
                 del self.streams[key]
+
+    def _check_room(self) -> None:
+        """Refuse what the prefetch does not bound: streams that have begun, and calls to all workers."""
+        worker = self._worker
+        if len(worker.running) > 2 * worker.options.concurrency:
+            text = f"{len(worker.running)} calls run in this worker, and none more can be begun"
+            raise refusal("resource_exhausted", text, type="Overloaded", retryable=True)
 
     async def _run_for_all(self, handler: Handler, call: Call, body: bytes) -> None:
         """Run a call that all workers of the pool are asked, and answer it; there is no delivery to settle."""
@@ -413,6 +421,8 @@ class Session:
                 self._forget(tag)
                 return None
             if worker.gives_up:
+                if not tag:  # nobody else will answer
+                    return RemoteError("the worker stopped", code="unavailable", type="WorkerStopped", retryable=True)
                 self._give_back(tag)
                 raise error
         elif isinstance(error, KeyboardInterrupt) or not self.loop.is_running():
@@ -512,9 +522,7 @@ class Session:
         if worker.stopping:
             return
         try:
-            if len(worker.running) >= 2 * worker.options.concurrency:
-                text = f"{len(worker.running)} calls run here, and none more can be begun"
-                raise refusal("resource_exhausted", text, type="Overloaded", retryable=True)
+            self._check_room()
             handler = self._handlers.get(content_type, encoding) or self._handlers.find(content_type, encoding)
             if handler.feed is not None:
                 raise refusal("unimplemented", f"{handler.method.title} takes a stream, which cannot be fed to all")

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS = 0.5
 """A stream that has sent nothing for so long gives a sign of life, which comes back if the caller is gone."""
+ALIVE_EXPIRATION = b"2000"
+"""Milliseconds after which the broker drops a sign of life: they shall not pile up where nobody reads."""
 FEED_CREDIT = 256
 """Items that the worker lets come before the handler has taken them."""
 CHUNK_CREDIT = 32
@@ -149,9 +151,10 @@ class Streaming:
         self._sent = True
         self._session.post(self._call, properties, body)
 
-    def _control(self, kind: bytes) -> bytes:
+    def _control(self, kind: bytes, expiration: bytes | None = None) -> bytes:
         return Properties(
             content_type=kind,
+            expiration=expiration,
             delivery_mode=TRANSIENT,
             correlation_id=self._call.correlation_id,
             reply_to=self._session.address,
@@ -183,7 +186,7 @@ class Streaming:
         """Give a sign of life when nothing was sent for a while; the caller's address may turn out to be gone."""
         if self._call.reply_to and (self._handler.results is None or CREDIT_HEADER in self._call.headers):
             if not self._sent:
-                self._post(self._control(ALIVE_CLASS))
+                self._post(self._control(ALIVE_CLASS, expiration=ALIVE_EXPIRATION))
             self._sent = False
             self._timer = self._loop.call_later(QUIET_SECONDS, self._quiet)
 
