@@ -14,14 +14,23 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from .answer import Answer, Reply
+from .answer import Answer
 from .calls import Calls
 from .errors import AMQProxyError, BadReply, ConnectionLost, MessageTooLarge, Overloaded, Unroutable
 from .fields import Malformed
 from .lines import Lines
 from .properties import Properties, routing
 from .topology import Exchange, Queue
-from .wire import CANCEL_CLASS, TIMEOUT_HEADER, TRANSIENT, RequestForm, milliseconds, pool_exchange
+from .wire import (
+    ALIVE_CLASS,
+    CANCEL_CLASS,
+    CREDIT_CLASS,
+    TIMEOUT_HEADER,
+    TRANSIENT,
+    RequestForm,
+    milliseconds,
+    pool_exchange,
+)
 
 if TYPE_CHECKING:
     from .connection import Connection, Link, OpenLane
@@ -38,6 +47,8 @@ FIRST_NUMBER = 10_000_000
 
 MAX_UNTOLD = 10_000
 """So many cancelled calls may wait for their pool to be told; of more than that it is not."""
+DEAF_SECONDS = 10.0
+"""For so long a pool is told nothing that has no exchange."""
 TELL_SECONDS = 1.0
 """How long that may take."""
 CENSUS_SECONDS = 0.5
@@ -167,12 +178,6 @@ class Line:
             answer.fail(Expired())
         self._set_timer()
 
-    def answer(self, id: bytes, reply: Reply) -> None:
-        """Hand an answer to its caller, if there still is one."""
-        answer = self.calls.replied(id)
-        if answer is not None:
-            answer.give(reply)
-
     def fail(self, id: bytes, error: Exception) -> None:
         """Let one call fail."""
         if (listener := self.conversations.get(id)) is not None:
@@ -202,6 +207,7 @@ class Caller:
         self._numbers = itertools.count(FIRST_NUMBER) if connection.options.correlation_ids == "counter" else None
         self._prefix_length = SECRET_LENGTH if self._numbers is None else len(str(FIRST_NUMBER))
         self._untold: dict[str, list[bytes]] = {}
+        self._deaf: dict[str, float] = {}
         self._telling: set[asyncio.Task[None]] = set()
         self._census: dict[str, asyncio.Task[tuple[int, int] | None]] = {}
         self.strays = 0
@@ -279,11 +285,22 @@ class Caller:
         elif line.lane.open:
             line.lane.publish(line.lane.destination(b"", worker), properties, b"")
 
+    def _disown(self, line: Line, header: bytes) -> None:
+        """A worker still waits for the caller of a stream: that it was cancelled did not reach it."""
+        try:
+            properties = Properties.decode(header)
+        except Malformed:
+            return
+        if properties.correlation_id and properties.reply_to:
+            self.cancel(line, properties.correlation_id, "", 0.0, properties.reply_to)
+
     def _tell_pool(self, exchange: str, properties: bytes) -> None:
         """Publish a message without a body to all workers of a pool, once there is a line to do it on."""
         line = self._lines.current(exchange)
         if line is not None:
             line.lane.publish(line.lane.destination(exchange.encode(), b""), properties, b"")
+            return
+        if self._deaf.get(exchange, 0.0) > self.connection.loop.time():
             return
         waiting = self._untold.setdefault(exchange, [])
         if len(waiting) < MAX_UNTOLD:
@@ -296,10 +313,13 @@ class Caller:
     async def _tell_all(self, exchange: str) -> None:
         try:
             await self.line(exchange, self.connection.loop.time() + TELL_SECONDS)
-        except AMQProxyError as error:  # a pool that knows nothing of this, say
+        except AMQProxyError as error:
             log.debug("nobody is told of what was cancelled: %s", error)
             self._untold.pop(exchange)
+            if isinstance(error, Unroutable):  # a pool of workers that know nothing of this: to ask each time is dear
+                self._deaf[exchange] = self.connection.loop.time() + DEAF_SECONDS
             return
+        self._deaf.pop(exchange, None)
         for properties in self._untold.pop(exchange):
             self._tell_pool(exchange, properties)
 
@@ -328,8 +348,10 @@ class Caller:
             self._stray("its correlation id is not ours")
         elif line.conversations and (listener := line.conversations.get(id)) is not None:  # type: ignore[arg-type]
             listener.heard(content_type, encoding, header, body)
-        else:
-            line.answer(id, (content_type, encoding, body))  # type: ignore[arg-type]  # a line has an id
+        elif (answer := line.calls.replied(id)) is not None:  # type: ignore[arg-type]  # as above
+            answer.give((content_type, encoding, body))
+        elif content_type in (ALIVE_CLASS, CREDIT_CLASS):
+            self._disown(line, header)
 
     def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
         """A request came back: no queue takes it."""

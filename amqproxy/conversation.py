@@ -7,7 +7,7 @@ the worker has told it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -27,6 +27,7 @@ from .wire import (
     CREDIT_CLASS,
     CREDIT_HEADER,
     FAILURE_CONTENT_TYPE,
+    FEED_HEADER,
     HEARTBEAT_HEADER,
     TIMEOUT_HEADER,
     TRANSIENT,
@@ -168,6 +169,8 @@ class Conversation:
         if self._limit is not None:
             headers[TIMEOUT_HEADER] = milliseconds(self._limit - now)
             begin = min(begin, self._limit - now)
+        if plan.feed is not None:
+            headers[FEED_HEADER] = True
         if plan.results is not None:
             headers[CREDIT_HEADER] = plan.window
             if plan.batch > 1:
@@ -458,9 +461,3 @@ def _retrieved(reply: asyncio.Future[Any]) -> None:
     """Look at the exception of a call that nobody waits for, or asyncio reports it as forgotten."""
     if not reply.cancelled():
         reply.exception()
-
-
-async def as_asynchronous(items: Iterable[Any]) -> AsyncIterator[Any]:
-    """A plain iterator, for what wants an asynchronous one. It runs in the event loop."""
-    for item in items:
-        yield item

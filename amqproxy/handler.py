@@ -22,6 +22,7 @@ from .errors import ContractError, EncodingFailed, MessageTooLarge, RemoteError,
 from .fields import FieldTable
 from .properties import Properties
 from .scope import scope
+from .stream import as_asynchronous
 from .threads import FromThread, InThread
 from .wire import JSON, TIMEOUT_HEADER, ReplyForm
 
@@ -96,6 +97,8 @@ class Handler:
             return aiter(found)
         if self._threads is not None and hasattr(found, "__iter__"):
             return FromThread(self._threads, iter(found))
+        if hasattr(found, "__iter__"):
+            return as_asynchronous(found)
         kind = type(found).__name__
         text = f"{self.method.title} returned what it does not promise: a {kind}, which is no asynchronous iterator"
         raise RemoteError(text, code="internal", type="Mismatch")

@@ -17,7 +17,7 @@ from .codecs.guarded import Guarded
 from .codecs.items import Chunks, items_of, streams_of
 from .codecs.registry import codecs, missing_extra
 from .contract import Contract, Method, MethodOptions, contract_of
-from .conversation import Conversation, Plan, ReceivedBlob, Stream, as_asynchronous
+from .conversation import Conversation, Plan, ReceivedBlob, Stream
 from .deadline import Deadline
 from .errors import (
     AMQProxyError,
@@ -35,6 +35,7 @@ from .messages import check_name, form_of, message_name, naming
 from .options import CallOptions, changed
 from .scope import Scope, scope
 from .signature import Streamed
+from .stream import as_asynchronous
 from .wire import CHUNK_CLASS, FAILURE_CONTENT_TYPE, JSON, RequestForm, decode_failure, request_class
 
 Proxied = TypeVar("Proxied")
@@ -154,17 +155,17 @@ class Proxy:
         view = self.__dict__[_STATE].view
         raise AttributeError(f"a {view} cannot be assigned to ({name}); amqproxy.options({view}, …) sets its options")
 
-    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Send a message to whichever method takes it; for a function that is served, call it."""
         target: Target = self.__dict__[_STATE]
         if target.contract is not None and target.contract.is_function:
-            return await getattr(self, next(iter(target.contract.methods)))(*args, **kwargs)
+            return getattr(self, next(iter(target.contract.methods)))(*args, **kwargs)
         if len(args) != 1 or kwargs:
             view = f"the {target.view} of {target.service}"
             raise ContractError(f"{view} is called with one message, or by a method's name")
         if target.contract is not None:
-            return await getattr(self, target.contract.method_of(args[0]).name)(args[0])
-        return await _message_method(target, args[0])(args[0])
+            return getattr(self, target.contract.method_of(args[0]).name)(args[0])
+        return _message_method(target, args[0])(args[0])
 
     def __repr__(self) -> str:
         target: Target = self.__dict__[_STATE]

@@ -41,6 +41,10 @@ STABLE_SECONDS = 5.0
 CANCEL_SECONDS = 2.0
 """How long a handler that was cancelled may take to end."""
 
+ROOM = 2
+"""Streams that go on for long and calls to all workers are not bounded by the prefetch. Together with the calls that
+are, a worker runs so many times its concurrency."""
+
 _numbers = itertools.count(1)
 
 
@@ -117,7 +121,7 @@ class Worker:
     async def _enter(self) -> HandlerTable:
         """The handlers of the served object, which is made and entered where it wants to be."""
         target = instance_of(self._target)
-        self._threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=self.contract.name)
+        self._threads = ThreadPoolExecutor(ROOM * self.options.concurrency, thread_name_prefix=self.contract.name)
         known = codecs(self._connection.options.max_decompressed_bytes, self.options.codecs)
         handlers = HandlerTable(target, self.contract, known, self._threads, self.options.codecs)
         if hasattr(type(target), "__aenter__"):
@@ -369,7 +373,7 @@ class Session:
             self.streams[key] = streaming
             reply = await streaming.run(body)
         except BaseException as error:
-            failure = self._ended(streaming.failure or error, handler, call, streaming.tag)
+            failure = self._ended(streaming.failure or error, handler, call, 0 if streaming.begun else streaming.tag)
             if failure is not None:
                 self._fail(streaming.tag, call.redelivered, failure, call.correlation_id, call.reply_to)
         else:
@@ -384,9 +388,9 @@ class Session:
                 del self.streams[key]
 
     def _check_room(self) -> None:
-        """Refuse what the prefetch does not bound: streams that have begun, and calls to all workers."""
+        """Refuse what the prefetch does not bound: long streams, and calls to all workers."""
         worker = self._worker
-        if len(worker.running) > 2 * worker.options.concurrency:
+        if len(worker.running) > ROOM * worker.options.concurrency:
             text = f"{len(worker.running)} calls run in this worker, and none more can be begun"
             raise refusal("resource_exhausted", text, type="Overloaded", retryable=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any
 
 from .codecs.items import Items
@@ -183,3 +183,9 @@ async def close(iterator: Any) -> None:
     aclose = getattr(iterator, "aclose", None)
     if aclose is not None:
         await aclose()
+
+
+async def as_asynchronous(items: Iterable[Any]) -> AsyncIterator[Any]:
+    """A plain iterator, for what wants an asynchronous one. It runs in the event loop."""
+    for item in items:
+        yield item

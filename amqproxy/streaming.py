@@ -19,9 +19,11 @@ from .wire import (
     CREDIT_CLASS,
     CREDIT_HEADER,
     FAILURE_CONTENT_TYPE,
+    FEED_HEADER,
     TRANSIENT,
     ItemForm,
     credit_of,
+    is_true,
     part_of,
     whole_number,
 )
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS = 0.5
 """A stream that has sent nothing for so long gives a sign of life, which comes back if the caller is gone."""
+SETTLE_SECONDS = 600.0
+"""A request whose stream goes on for so long is acknowledged while it runs: RabbitMQ closes the channel of a worker
+that keeps it for half an hour (consumer_timeout). The prefetch does not count it any more."""
 ALIVE_EXPIRATION = b"2000"
 """Milliseconds after which the broker drops a sign of life: they shall not pile up where nobody reads."""
 FEED_CREDIT = 256
@@ -72,6 +77,9 @@ class Streaming:
         self._outlet: Outlet | None = None
         self._inlet: Inlet | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.begun = False
+        """Whether an item was sent: the stream cannot be begun again by another worker."""
+        self._since = self._loop.time()
         self._sent = True  # as good as: the first sign of life can wait
         self._gone = False
         self.failure: RemoteError | None = None
@@ -135,8 +143,10 @@ class Streaming:
         """What the handler reads the caller's stream from; the caller is told that it may begin."""
         feed = self._handler.method.feed
         assert feed is not None and self._handler.feed is not None
-        if not self._call.reply_to:
-            raise refusal("invalid_argument", f"{self._handler.method.title}: a stream is fed by who has a reply-to")
+        if not self._call.reply_to or not is_true(self._call.headers.get(FEED_HEADER)):
+            title = self._handler.method.title
+            text = f"{title} is fed a stream, which a caller announces with the header {FEED_HEADER} and a reply-to"
+            raise refusal("invalid_argument", text)
         chunks = feed.stream.kind == "chunks"
         window = CHUNK_CREDIT if chunks else FEED_CREDIT
         self._inlet = Inlet(self._loop, window, self._handler.feed, self._grant)
@@ -147,7 +157,7 @@ class Streaming:
     # What goes to the caller
 
     def _post(self, properties: bytes, body: bytes = b"") -> None:
-        """Send to the caller; the request is acknowledged with the first message of its stream."""
+        """Send to the caller."""
         self._sent = True
         self._session.post(self._call, properties, body)
 
@@ -169,15 +179,15 @@ class Streaming:
         if len(body) > limit:
             text = f"an item has {len(body)} bytes, the worker's max_body_bytes is {limit}"
             raise RemoteError(text, code="resource_exhausted", type="MessageTooLarge")
+        self.begun = True
         self._post(self._form.properties(first, items), body)
-        self._settle()
 
     def _end(self, next: int) -> None:
         self._post(self._form.end(next))
         self._settle()
 
     def _settle(self) -> None:
-        """Acknowledge behind the first item: a stream that has begun is not begun again by another worker."""
+        """Acknowledge the request."""
         if self.tag:
             tag, self.tag = self.tag, 0
             self._session.settle(tag)
@@ -189,6 +199,8 @@ class Streaming:
                 self._post(self._control(ALIVE_CLASS, expiration=ALIVE_EXPIRATION))
             self._sent = False
             self._timer = self._loop.call_later(QUIET_SECONDS, self._quiet)
+        if self._loop.time() - self._since > SETTLE_SECONDS:
+            self._settle()
 
     # What comes from the caller
 

@@ -18,6 +18,8 @@ JSON = "json"
 TIMEOUT_HEADER = "x-timeout-ms"
 CREDIT_HEADER = "x-stream-credit"
 """On a request: the caller takes a stream, and grants so many items to begin with."""
+FEED_HEADER = "x-feed"
+"""On a request: true if the caller feeds a stream to the worker, as soon as that grants credit."""
 BATCH_HEADER = "x-batch"
 """On a request for a stream: the most items that the caller takes in one message. On items: how many these are."""
 SEQUENCE_HEADER = "x-seq"
@@ -294,7 +296,7 @@ class Part(NamedTuple):
 
 def part_of(headers: Mapping[str, Any]) -> Part | None:
     """Which part of a stream a message is; None if it is no part of one. ValueError if its headers make no sense."""
-    first, last = headers.get(SEQUENCE_HEADER), _is_true(headers.get(END_HEADER))
+    first, last = headers.get(SEQUENCE_HEADER), is_true(headers.get(END_HEADER))
     if first is None and not last:
         return None
     items = 0 if last else whole_number(headers.get(BATCH_HEADER, 1), BATCH_HEADER)
@@ -310,7 +312,8 @@ def whole_number(value: Any, what: str) -> int:
     return value
 
 
-def _is_true(value: Any) -> bool:
+def is_true(value: Any) -> bool:
+    """Whether a header says yes, also from STOMP."""
     return value is True or value == "true"
 
 
