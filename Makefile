@@ -9,7 +9,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format cover bench traffic soak conformance fuzz clean rabbitmq clients interop codecs generated
+.PHONY: help demo test lint format cover bench oneway traffic soak conformance fuzz clean rabbitmq clients interop codecs generated
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,10 @@ clients:
 
 conformance: $(BIN)/.dev rabbitmq  ## the embedded broker against RabbitMQ, at length; writes docs/conformance.md
 	$(BIN)/python -m tests.differential --sequences 2000 --write docs/conformance.md $(ARGS)
+
+oneway: $(BIN)/.dev rabbitmq  ## one-way messages per second, beside a publisher in C
+	@sh tests/apt-install.sh gcc libc6-dev librabbitmq-dev || true  # without them, it leaves C out
+	$(BIN)/python -m tests.bench.oneway $(ARGS)
 
 traffic: $(BIN)/.dev rabbitmq  ## plain messages per second, the embedded broker beside RabbitMQ
 	$(BIN)/python -m tests.bench.traffic $(ARGS)

@@ -77,3 +77,14 @@ def test_every_page_the_readme_points_to_is_there() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+async def test_the_example_of_one_way_messages_runs(amqp_url: str) -> None:
+    async with asyncio.timeout(30):
+        program = await python("one_way.py", url=amqp_url)
+        out, err = await program.communicate()
+    assert (program.returncode, err.decode()) == (0, "")
+    lines = out.decode().splitlines()
+    assert lines[0] == "Dear worker,"
+    assert lines[-1] == "See you later!"
+    assert sorted(lines[1:-1]) == ["1 bottles", "2 bottles", "3 bottles", "Nobody ever served that: no"]

@@ -52,8 +52,8 @@ class Field:
         pair = Pair(contender.name, caller, worker, node.pid)
         self.running.append(pair)
         try:
-            self.about[contender.name] = f"{worker.wait_ready()}: {contender.about}"
-            caller.wait_ready()
+            worker.wait_ready()
+            self.about[contender.name] = f"{caller.wait_ready()}: {contender.about}"
         except PeerFailedError as error:
             self._drop(pair, error)
 

@@ -64,11 +64,11 @@ def rows(samples: Iterable[Sample]) -> list[Row]:
     return [_row(cell, group, groups) for (cell, _), group in sorted(groups.items(), key=lambda item: item[0][0])]
 
 
-def goals(table: Iterable[Row]) -> list[tuple[Goal, float]]:
+def goals(table: Iterable[Row], promised: Iterable[Goal] = GOALS) -> list[tuple[Goal, float]]:
     """Return what the goals came to, as far as both sides were measured."""
     ours = {(row.contender, row.cell): row for row in table}
     reached = []
-    for goal in GOALS:
+    for goal in promised:
         row = ours.get((goal.contender, Cell(goal.size, goal.window)))
         if row is None:
             continue

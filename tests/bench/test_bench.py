@@ -9,10 +9,12 @@ import pytest
 from amqproxy.frames import encode_ack, encode_nack, encode_publish
 
 from .broker_soak import Reading, growth
-from .contenders import CONTENDERS
+from .contenders import AMQPROXY, C_PAIR, CONTENDERS
+from .contenders.oneway_peer import drive as send
 from .control import WrongAnswerError
 from .load import drive, filler_for, numbered
 from .measure import Sample
+from .oneway import GOALS as ONE_WAY_GOALS
 from .plan import SHORTEST, SMALL, Cell, Run, parse_size, size_name
 from .raw import CHANNEL, DIGITS, FRAME_MAX, Confirms, Incoming, Outgoing, acks, frames
 from .summary import RABBITMQ, goals, rows, strangers_share, waiting_share
@@ -116,6 +118,34 @@ def test_goals_are_judged_where_both_sides_were_measured() -> None:
     ((goal, ratio),) = goals(rows(samples))
     assert (goal.window, goal.peer) == (64, "aio-pika")
     assert ratio == pytest.approx(13)
+
+
+def test_each_bench_has_goals_of_its_own() -> None:
+    samples = [sample(AMQPROXY, 0, 1400, window=500), sample(C_PAIR, 0, 2000, window=500)]
+    ((goal, ratio),) = goals(rows(samples), ONE_WAY_GOALS)
+    assert (goal.size, goal.window, goal.ratio) == (SMALL, 500, 0.7)
+    assert ratio == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("size", [SMALL, 1024])
+def test_each_message_of_a_run_is_sent_once(size: int) -> None:
+    class Sender:
+        def __init__(self) -> None:
+            self.sent: list[int] = []
+
+        async def add(self, x: int, y: int) -> int:
+            await asyncio.sleep(0)
+            self.sent.append(x)
+            return x + y
+
+        async def echo(self, text: str) -> str:
+            assert len(text) == size
+            self.sent.append(int(text[:12]))
+            return text
+
+    sender = Sender()
+    assert asyncio.run(send(sender, Run(size, window=5, count=20))) > 0
+    assert sorted(sender.sent) == list(range(20))
 
 
 def test_the_embedded_broker_is_measured_by_the_same_programs_on_rabbitmq() -> None:

@@ -1,4 +1,4 @@
-"""The yardstick: a caller and a worker in C on librabbitmq, compiled for the occasion."""
+"""The yardstick: a caller and a worker in C on librabbitmq, or a publisher, compiled for the occasion."""
 
 import os
 import shlex
@@ -21,6 +21,16 @@ def build(directory: Path) -> tuple[str, str]:
 
     Raises SkippedError without a C compiler or librabbitmq, RuntimeError when our source does not compile.
     """
+    compiler = _compiler(directory)
+    return _program(compiler, directory, "pair_caller"), _program(compiler, directory, "pair_worker")
+
+
+def build_publisher(directory: Path) -> str:
+    """Compile the publisher with confirms, and return its path; raises as `build` does."""
+    return _program(_compiler(directory), directory, "publisher")
+
+
+def _compiler(directory: Path) -> list[str]:
     compiler = shlex.split(os.environ.get("CC", "cc"))
     if shutil.which(compiler[0]) is None:
         raise SkippedError(f"no C compiler ({compiler[0]}) on the PATH; Debian: apt-get install gcc libc6-dev")
@@ -28,7 +38,7 @@ def build(directory: Path) -> tuple[str, str]:
     probe.write_text(PROBE, encoding="ascii")
     if _compile(compiler, probe, directory / "probe").returncode != 0:
         raise SkippedError("librabbitmq or its headers are not installed; Debian: apt-get install librabbitmq-dev")
-    return _program(compiler, directory, "pair_caller"), _program(compiler, directory, "pair_worker")
+    return compiler
 
 
 def _program(compiler: list[str], directory: Path, name: str) -> str:
