@@ -154,9 +154,8 @@ class DelayedMethod(SendingMethod):
         if not isinstance(error, Returned):
             return await super()._recover(error, line, id, body, deadline)
         self._delays.forget(self._queue.name)  # somebody deleted it: once more, and no more than that
-        message_id = line.unique + id
         line, form = await self._prepare(deadline)
-        id, answer = line.send(self._destination, form, body, deadline, message_id)
+        id, answer = line.send(self._destination, form, body, deadline)  # as a new one: nobody saw the first
         try:
             return await answer
         except BaseException as again:
