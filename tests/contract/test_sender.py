@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -335,3 +336,26 @@ async def test_a_worker_in_another_process_takes_messages(amqp_url: str, service
         sender = mq.sender(Patient, name=service)
         await asyncio.gather(*(sender.never() for _ in range(3)))
         await worker.says("waiting", times=3)
+
+
+async def test_a_message_to_everyone_reaches_each_worker_process_once(amqp_url: str, service: str) -> None:
+    from tests.served import Patient
+
+    async with (
+        running("served.py", amqp_url, service) as first,
+        running("served.py", amqp_url, service) as second,
+        amqproxy.connect(amqp_url) as mq,
+    ):
+        for worker in (first, second):
+            await worker.says(f"serving {service}")
+        everyone = mq.sender(Patient, name=service, everyone=True)
+        await asyncio.gather(everyone.never(), everyone.never())
+        for worker in (first, second):
+            await worker.says("waiting", times=2)
+        await mq.sender(Patient, name=service).never()
+        while (heard := [worker.heard.count("waiting") for worker in (first, second)]) == [2, 2]:
+            for worker in (first, second):  # whichever of them took it
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        await worker.says("waiting", times=3)
+        assert sorted(heard) == [2, 3]
