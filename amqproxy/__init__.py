@@ -25,9 +25,12 @@ from .errors import (
 )
 from .handler import Call, current
 from .messages import message
+from .middleware import Next, OutgoingCall
+from .provided import provided
 from .proxy import Proxy, options
 from .runner import run
 from .sender import Sender
+from .tracing import tracing
 
 __version__ = "0.1.0"
 
@@ -48,6 +51,8 @@ __all__ = [
     "ContractError",
     "EncodingFailed",
     "MessageTooLarge",
+    "Next",
+    "OutgoingCall",
     "Overloaded",
     "Proxy",
     "RemoteError",
@@ -62,6 +67,8 @@ __all__ = [
     "message",
     "method",
     "options",
+    "provided",
     "run",
     "serve",
+    "tracing",
 ]

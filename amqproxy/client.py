@@ -194,8 +194,8 @@ class Client:
 
         Options are those of `ServeOptions` and win over those given to `@amqproxy.serve`.
         """
-        contract = contract_of(target, name=name)
-        worker = Worker(self._live_connection(), target, contract, changed(contract.options, "serve", options))
+        contract = contract_of(target, name=name, serving=options)
+        worker = Worker(self._live_connection(), target, contract, contract.options)
         self._workers = [other for other in self._workers if not other.ended] + [worker]
         return worker
 

@@ -18,7 +18,8 @@ import msgspec
 
 from .errors import ContractError
 from .messages import Form, Style, check_name, form_of, naming, new_message
-from .options import CallOptions, ServeOptions, changed
+from .options import CallOptions, ServeOptions, changed, serving_options
+from .provided import check_provided, given_anyway, without_provided
 from .signature import Streamed, arguments_types, message_by_position, signature_of, streamed
 from .wire import reply_class, request_class
 
@@ -123,6 +124,8 @@ class Method:
     signature: inspect.Signature
     options: MethodOptions
     doc: str
+    provided: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of the handler that are none of the contract's, with their types: the worker provides them."""
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The request for these arguments; ContractError if they do not fit the signature."""
@@ -143,7 +146,7 @@ class Method:
         try:
             given = self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise ContractError(f"{self.title}: {error}") from error
+            raise ContractError(f"{self.title}: {given_anyway(self.provided, kwargs) or error}") from error
         items = given.arguments.pop(self.feed.name)
         return items, (), given.arguments
 
@@ -160,6 +163,8 @@ class Method:
 
     def _misfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """What does not fit, as Python says it."""
+        if problem := given_anyway(self.provided, kwargs):
+            return problem
         if not self.takes_message and self.feed is None:
             try:
                 self.signature.bind(*args, **kwargs)
@@ -175,6 +180,12 @@ class Method:
         if hasattr(self.request_type, "model_validate"):  # a pydantic model, whose constructor goes by alias
             return self.request_type.model_validate(given, strict=False, by_alias=True, by_name=True)
         return self.request_type(**given)
+
+    def arguments(self, request: Any) -> dict[str, Any]:
+        """What a request holds, by parameter."""
+        if not self.takes_message:
+            return _given(request)
+        return {name: request for name in self.signature.parameters if self.feed is None or name != self.feed.name}
 
     def call(self, handler: Callable[..., Any], request: Any) -> Any:
         """Call the handler with the arguments that a request holds."""
@@ -234,8 +245,12 @@ class Contract:
         raise ContractError(f"{self.title} takes no {type(request).__name__}; it takes {takes}")
 
 
-def contract_of(target: Any, *, name: str | None = None) -> Contract:
-    """Read a class, an instance or a function; ContractError names the method that cannot be served, and why."""
+def contract_of(target: Any, *, name: str | None = None, serving: Mapping[str, Any] | None = None) -> Contract:
+    """Read a class, an instance or a function; ContractError names the method that cannot be served, and why.
+
+    `serving` are the options of a worker, which win over those of `@amqproxy.serve`: with them, this is the contract
+    that the worker serves, which lacks the parameters that the worker alone knows to be provided.
+    """
     if isinstance(target, str):
         raise ContractError(f"a class, an instance or a function can be served, and not the name {target!r}")
     function = target if inspect.isroutine(target) else None
@@ -244,6 +259,8 @@ def contract_of(target: Any, *, name: str | None = None) -> Contract:
     if name is not None:
         check_name("service", name)
         description = replace(description, name=name)
+    if serving is not None:
+        description = replace(description, options=serving_options(description.options, serving))
     if inspect.isfunction(target) and "." in target.__qualname__.rpartition("<locals>.")[2]:
         owner = target.__qualname__.rpartition(".")[0]
         if next(iter(inspect.signature(target).parameters), "") == "self":
@@ -251,10 +268,12 @@ def contract_of(target: Any, *, name: str | None = None) -> Contract:
     functions = {target.__name__: target} if function else _public_functions(source)
     title = getattr(source, "__qualname__", description.name)
     methods = {
-        each: _method(description.name, each, found, None if function else title) for each, found in functions.items()
+        each: _method(description, each, found, None if function else title) for each, found in functions.items()
     }
     if not methods:
         raise ContractError(f"{title} has no public methods to serve")
+    for each in methods.values() if serving is not None else ():
+        check_provided(each.provided, description.options.providers, each.title)
     contract = Contract(description.name, title, methods, description.options, description.errors, function is not None)
     _check_distinct(contract)
     return contract
@@ -274,9 +293,10 @@ def _public_functions(source: type) -> dict[str, Callable[..., Any]]:
     return found
 
 
-def _method(service: str, name: str, function: Any, owner: str | None) -> Method:
+def _method(description: Description, name: str, function: Any, owner: str | None) -> Method:
+    service = description.name
     title = f"{owner}.{name}" if owner else name
-    signature = signature_of(function, title)
+    signature, provided = without_provided(signature_of(function, title), description.options.providers, title)
     title = f"{title}{signature}"
     feed = _feed(signature, title)
     parameters = [p for p in signature.parameters.values() if feed is None or p.name != feed.name]
@@ -325,6 +345,7 @@ def _method(service: str, name: str, function: Any, owner: str | None) -> Method
         signature=signature,
         options=getattr(function, _METHOD, None) or MethodOptions(),
         doc=inspect.getdoc(function) or "",
+        provided=provided,
     )
 
 

@@ -7,7 +7,7 @@ the worker has told it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -55,6 +55,7 @@ class Called(Protocol):
 
     _caller: Caller
     _options: CallOptions
+    _headers: Mapping[str, Any]
     _timeout: float
     _content_type: str
     _encoding: bytes
@@ -164,7 +165,7 @@ class Conversation:
     def _properties(self, id: bytes, message_id: bytes) -> bytes:
         """Those of the request."""
         method, plan, now = self._method, self.plan, self.loop.time()
-        headers = dict(method._options.headers)
+        headers = dict(method._headers)
         begin = method._timeout
         if self._limit is not None:
             headers[TIMEOUT_HEADER] = milliseconds(self._limit - now)

@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from traceback import format_exception
@@ -21,6 +21,7 @@ from .deadline import Deadline
 from .errors import ContractError, EncodingFailed, MessageTooLarge, RemoteError, exception_name
 from .fields import FieldTable
 from .properties import Properties
+from .provided import ALWAYS_PROVIDED
 from .scope import scope
 from .stream import as_asynchronous
 from .threads import FromThread, InThread
@@ -93,10 +94,14 @@ class Handler:
             found = await self._run_in_thread(self._threads, function, request)
         if inspect.isawaitable(found):
             found = await found
+        if self._threads is not None and hasattr(found, "__iter__") and not hasattr(found, "__aiter__"):
+            return FromThread(self._threads, iter(found))
+        return self.iterator(found)
+
+    def iterator(self, found: Any) -> AsyncIterator[Any]:
+        """The items of what was returned as a stream; RemoteError with code `internal` if it is none."""
         if isinstance(found, Blob) or hasattr(found, "__aiter__"):
             return aiter(found)
-        if self._threads is not None and hasattr(found, "__iter__"):
-            return FromThread(self._threads, iter(found))
         if hasattr(found, "__iter__"):
             return as_asynchronous(found)
         kind = type(found).__name__
@@ -129,13 +134,15 @@ class HandlerTable:
         codecs: Mapping[str, Codec],
         threads: Executor,
         further: Iterable[Codec] = (),
+        around: Callable[[Handler], Handler] = lambda handler: handler,
     ) -> None:
-        """Read `codecs`, of which `further` are the user's."""
+        """Read `codecs`, of which `further` are the user's; `around` puts around a handler what the worker wants."""
         self._by_properties: dict[tuple[bytes | None, bytes | None], Handler] = {}
         self._target = target
         self._contract = contract
         self._codecs = codecs
         self._threads = threads
+        self._around = around
         self._methods = contract.by_class()
         for method in contract.methods.values():
             if not any(carries(codec, method) for codec in codecs.values()):
@@ -176,16 +183,18 @@ class HandlerTable:
         decode, result = codec.request(method).decode, codec.result(method)
         results, feed = streams_of(codec, method)
         for name, reply in method.names.items():
-            handler = Handler(
-                method=method,
-                decode=decode,
-                reply_form=ReplyForm(reply, codec.name),
-                results=results,
-                feed=feed,
-                streams=results is not None or feed is not None,
-                _function=function,
-                _result=result,
-                _threads=None if _runs_in_the_loop(function) else self._threads,
+            handler = self._around(
+                Handler(
+                    method=method,
+                    decode=decode,
+                    reply_form=ReplyForm(reply, codec.name),
+                    results=results,
+                    feed=feed,
+                    streams=results is not None or feed is not None,
+                    _function=function,
+                    _result=result,
+                    _threads=None if _runs_in_the_loop(function) else self._threads,
+                )
             )
             for encoding in (codec.name.encode(), *((b"", None) if codec.name == JSON else ())):
                 other = self._by_properties.setdefault((name.encode(), encoding), handler).method
@@ -257,11 +266,13 @@ class Call:
 
     __slots__ = (
         *("_clock", "_deadline", "_header", "_properties", "_received", "cancelled", "correlation_id", "method"),
-        *("in_thread", "redelivered", "reply_to", "service", "worker"),
+        *("given", "in_thread", "redelivered", "reply_to", "service", "worker"),
     )
 
     outer = None
     watcher = None
+    given: tuple[Method, Any, Callable[[], Awaitable[Any]]]
+    """What middleware is around: the method, the request, and the running of the handler."""
 
     def __init__(
         self,
@@ -318,6 +329,15 @@ class Call:
         return self.properties.headers or {}
 
     @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What the caller sent, by parameter, for middleware around handlers; LookupError where there is none."""
+        try:
+            method, request, _ = self.given
+        except AttributeError:
+            raise LookupError("a call has its arguments for middleware, and this worker has none") from None
+        return method.arguments(request)
+
+    @property
     def time_left(self) -> float | None:
         """Seconds until the caller stops waiting, counted from receipt by our own clock; None if it did not say."""
         deadline = self.deadline
@@ -341,6 +361,9 @@ class Call:
 
     def __repr__(self) -> str:
         return f"<Call of {self.service}.{self.method} in {self.worker}>"
+
+
+setattr(Call, ALWAYS_PROVIDED, True)  # a handler's parameter of this type is the call itself
 
 
 def instance_of(target: Any) -> Any:

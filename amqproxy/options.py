@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
@@ -41,8 +43,11 @@ class ConnectOptions:
     digits, for peers that take them for numbers."""
     ssl_context: Any = None
     """An `ssl.SSLContext` for amqps:// URLs; default: one that verifies certificate and host name."""
+    middleware: Sequence[Callable[..., Any]] = ()
+    """Functions around each call of all proxies, the outermost first: see `amqproxy.middleware`."""
 
     def __post_init__(self) -> None:
+        _middleware(self)
         _whole(self, "heartbeat", "max_in_flight", "max_body_bytes", "max_decompressed_bytes")
         _positive(self, "connect_timeout", "max_in_flight", "max_body_bytes", "max_decompressed_bytes")
         _one_of(self, "correlation_ids", "secret", "counter")
@@ -85,8 +90,11 @@ class CallOptions:
     """Calls of this proxy that may wait for answers at once, besides the connection's own limit."""
     headers: Mapping[str, Any] = field(default_factory=dict)
     """Sent with each request; the handler reads them from `amqproxy.current().headers`."""
+    middleware: Sequence[Callable[..., Any]] = ()
+    """Functions around each call, the outermost first, inside of the connection's: see `amqproxy.middleware`."""
 
     def __post_init__(self) -> None:
+        _middleware(self)
         _flags(self, "idempotent")
         _whole(self, "priority", "max_in_flight", "compress_above", "credit", "batch")
         _one_of(self, "compression", None, *COMPRESSION_NAMES)
@@ -185,8 +193,15 @@ class ServeOptions:
     """Whether failures hold the field `error`, besides the two that the Akka AMQP proxies know."""
     debug: bool = False
     """Send tracebacks to callers. They hold paths and values of this process."""
+    middleware: Sequence[Callable[..., Any]] = ()
+    """Functions around each handler, the outermost first: see `amqproxy.middleware`."""
+    providers: Mapping[Any, Any] = field(default_factory=dict)
+    """Where parameters of a type come from that callers do not send: see `amqproxy.providers`. Those given to
+    `mq.serve` are added to those of `@amqproxy.serve`, and win."""
 
     def __post_init__(self) -> None:
+        _middleware(self)
+        _providers(self)
         _whole(self, "concurrency", "max_priority")
         _positive(self, "concurrency")
         if self.max_priority is not None:
@@ -216,6 +231,12 @@ def changed(options: Options, what: str, changes: Mapping[str, Any]) -> Options:
         if name not in known:
             raise TypeError(f"{what} has no option {name!r}; it has {', '.join(known)}")
     return replace(options, **changes)
+
+
+def serving_options(described: ServeOptions, given: Mapping[str, Any]) -> ServeOptions:
+    """The options of a worker: those that its class has, and those that win over them; providers are added up."""
+    options = changed(described, "serve", given)
+    return replace(options, providers={**described.providers, **options.providers})
 
 
 def _positive(options: Any, *names: str) -> None:
@@ -255,6 +276,33 @@ def _check_codec(codec: Any) -> None:
         raise ValueError(f"a codec called {name!r} would be taken for a compressed one")
     if isinstance(codec.forms, str):
         raise TypeError(f"the forms of a codec are a set or a tuple, not the str {codec.forms!r}")
+
+
+def _middleware(options: Any) -> None:
+    """Each is an async function of a call and of what comes next; kept as a tuple, which nobody can change."""
+    given = options.middleware
+    if not isinstance(given, (list, tuple)):
+        raise TypeError(f"middleware is a list of functions, not {given!r}")
+    for each in given:
+        if not any(map(inspect.iscoroutinefunction, (each, getattr(type(each), "__call__", None)))):  # noqa: B004
+            raise TypeError(f"a middleware is an `async def mw(call, next)` that returns a result; {each!r} is none")
+        with contextlib.suppress(ValueError):  # some functions written in C do not tell what they take
+            signature = inspect.signature(each)
+            try:
+                signature.bind(None, None)
+            except TypeError as error:
+                raise TypeError(f"a middleware is called as mw(call, next), and {each!r} is {signature}") from error
+    object.__setattr__(options, "middleware", tuple(given))
+
+
+def _providers(options: Any) -> None:
+    given = options.providers
+    if not isinstance(given, Mapping):
+        raise TypeError(f"providers are a dict from types to what provides them, not {given!r}")
+    for kind in given:
+        if isinstance(kind, str):
+            raise TypeError(f"providers are told apart by the types that parameters have, and {kind!r} is a str")
+    object.__setattr__(options, "providers", dict(given))
 
 
 def _flags(options: Any, *names: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterable, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from .answer import Reply
 from .blob import Blob
@@ -32,6 +32,7 @@ from .errors import (
     Unroutable,
 )
 from .messages import check_name, form_of, message_name, naming
+from .middleware import SurroundedMethod, SurroundedStreamMethod, SurroundedUntypedMethod, Untyped
 from .options import CallOptions, changed
 from .scope import Scope, scope
 from .signature import Streamed
@@ -75,7 +76,7 @@ class Target:
     contract: Contract | None
     overrides: Mapping[str, Any]
     gauge: Gauge = field(default_factory=Gauge)
-    messages: dict[str, RemoteMethod] = field(default_factory=dict)
+    messages: dict[str, RemoteMethod | SurroundedMethod] = field(default_factory=dict)
     """The methods for message classes, of a service of which only the name is known."""
 
     view: ClassVar[str] = "proxy"
@@ -145,7 +146,7 @@ class Proxy:
     def __init__(self, mq: Calling, service: Any, /, *, name: str | None = None, **options: Any) -> None:
         self.__dict__[_STATE] = Target(mq.caller, *named(service, name), options).checked()
 
-    def __getattr__(self, name: str) -> RemoteMethod:
+    def __getattr__(self, name: str) -> RemoteMethod | SurroundedMethod:
         if name.startswith("_"):
             raise AttributeError(f"{name} cannot be a method of a service: its name starts with _")
         method = self.__dict__[name] = remote_method(self.__dict__[_STATE], name)
@@ -197,6 +198,10 @@ class RemoteMethod:
 
     _answers: ClassVar[bool] = True
     """Whether a worker is heard of at all."""
+    _limited = False
+    """Whether a timeout was asked for, which then bounds a stream."""
+    streams = False
+    """Whether calling it gives a stream, and not something to await."""
 
     def __init__(self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> None:
         self._caller = target.caller
@@ -207,6 +212,7 @@ class RemoteMethod:
         self._gauge = target.gauge
         self._errors = target.contract.errors if target.contract else ()
         self._timeout = options.timeout
+        self._headers = options.headers
         self._encoding = payload.encoding.encode()
         self._exchange = options.exchange
         self._routing_key = options.routing_key or target.queue
@@ -327,8 +333,17 @@ class RemoteMethod:
             id_length=line.id_length,
             message_id_length=line.message_id_length,
             priority=self._options.priority,
-            headers=self._options.headers,
+            headers=self._headers,
         )
+
+    def varied(self, headers: Mapping[str, Any], timeout: float) -> Self:
+        """The same method with other headers and another timeout, for one call."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._headers, other._line = headers, None
+        if timeout != self._options.timeout:
+            other._timeout, other._limited = timeout, True
+        return other
 
     async def _recover(self, error: BaseException, line: Line, id: bytes, body: bytes, deadline: float) -> Reply:
         """What became of a call that got no answer: the error to raise, or the answer to another try."""
@@ -416,6 +431,7 @@ class ConversingMethod(RemoteMethod):
     ) -> None:
         super().__init__(target, name, content_type, options, payload)
         self._method = method
+        self.streams = method.stream is not None and method.stream.kind == "items"
         self._limited = "timeout" in target.overrides or method.options.timeout is not None
         self._plan = _plan(method, codec, options)
 
@@ -498,7 +514,7 @@ class UntypedCall(Coroutine[Any, Any, Any]):
 
     __slots__ = ("_args", "_kwargs", "_method", "_value")
 
-    def __init__(self, method: UntypedMethod, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, method: Untyped, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._method = method
         self._args = args
         self._kwargs = kwargs
@@ -507,7 +523,7 @@ class UntypedCall(Coroutine[Any, Any, Any]):
     def __await__(self) -> Generator[Any, None, Any]:
         return self._value.__await__()
 
-    def __aiter__(self) -> Stream[Any]:
+    def __aiter__(self) -> AsyncIterator[Any]:
         self._value.close()
         return self._method.stream(self._args, self._kwargs)
 
@@ -587,6 +603,13 @@ class CompressingMethod(RemoteMethod):
         body = self._payload.encode(args, kwargs)
         # What nobody would decompress travels as it is: then the limit for bodies decides.
         return await (self._compressed if self._above < len(body) <= self._limit else self._as_it_is)(body)
+
+    def varied(self, headers: Mapping[str, Any], timeout: float) -> Self:
+        """The same method, whose two others have other headers and another timeout."""
+        other = super().varied(headers, timeout)
+        other._as_it_is = self._as_it_is.varied(headers, timeout)
+        other._compressed = self._compressed.varied(headers, timeout)
+        return other
 
 
 class Payload:
@@ -712,7 +735,7 @@ class Squeezed(Written):
         return self._decode(self._compression.decompress(body, self._limit))
 
 
-def remote_method(target: Target, name: str) -> RemoteMethod:
+def remote_method(target: Target, name: str) -> RemoteMethod | SurroundedMethod:
     """The method of this name; AttributeError if the contract has none."""
     if target.contract is None:
         try:
@@ -723,8 +746,12 @@ def remote_method(target: Target, name: str) -> RemoteMethod:
         codec = target.codec(options.encoding or JSON)
         payload = UntypedPayload(f"{target.service}.{name}", codec)
         if target.streams and options.compress_above is None:
-            return UntypedMethod(target, name, request_class(target.service, name), options, payload, codec)
-        return _make(target, name, request_class(target.service, name), options, payload)
+            made: RemoteMethod = UntypedMethod(
+                target, name, request_class(target.service, name), options, payload, codec
+            )
+        else:
+            made = _make(target, name, request_class(target.service, name), options, payload)
+        return _surrounded(target, options, made)
     method = target.contract.methods.get(name)
     if method is None:
         known = ", ".join(target.contract.methods)
@@ -732,7 +759,7 @@ def remote_method(target: Target, name: str) -> RemoteMethod:
     return _typed_method(target, method)
 
 
-def _message_method(target: Target, request: Any) -> RemoteMethod:
+def _message_method(target: Target, request: Any) -> RemoteMethod | SurroundedMethod:
     """The method for one message class of a service of which only the name is known."""
     name = message_name(type(request))
     if name is None:
@@ -744,7 +771,7 @@ def _message_method(target: Target, request: Any) -> RemoteMethod:
     if name not in target.messages:
         options = target.options()
         payload = UntypedMessage(name, target.codec(options.encoding or JSON))
-        target.messages[name] = _make(target, name, name, options, payload)
+        target.messages[name] = _surrounded(target, options, _make(target, name, name, options, payload))
     return target.messages[name]
 
 
@@ -755,7 +782,18 @@ def _make(target: Target, name: str, content_type: str, options: CallOptions, pa
     return kind(target, name, content_type, options, payload)
 
 
-def _typed_method(target: Target, method: Method) -> RemoteMethod:
+def _surrounded(target: Target, options: CallOptions, method: RemoteMethod) -> RemoteMethod | SurroundedMethod:
+    """The method with its middleware, if it has any."""
+    middleware = (*target.caller.connection.options.middleware, *options.middleware)
+    if not middleware:
+        return method
+    given = method, middleware, target.service, options.headers, options.timeout
+    if isinstance(method, UntypedMethod):
+        return SurroundedUntypedMethod(*given, UntypedCall)
+    return SurroundedStreamMethod(*given) if method.streams else SurroundedMethod(*given)
+
+
+def _typed_method(target: Target, method: Method) -> RemoteMethod | SurroundedMethod:
     options = target.options(method.options)
     codec = target.codec(options.encoding or natural_encoding(method))
     if not carries(codec, method):
@@ -768,9 +806,10 @@ def _typed_method(target: Target, method: Method) -> RemoteMethod:
     if method.feed is not None and not target.streams:
         raise ContractError(f"{method.title}: {method.feed.name} is a stream, which a {target.view} cannot feed")
     if not target.streams or (method.stream is None and method.feed is None):
-        remote = _make(target, method.name, name, options, payload)
+        made = _make(target, method.name, name, options, payload)
     else:
-        remote = ConversingMethod(target, method.name, name, options, payload, method, codec)
+        made = ConversingMethod(target, method.name, name, options, payload, method, codec)
+    remote = _surrounded(target, options, made)
     remote.__doc__ = method.doc
-    remote.__signature__ = method.signature  # type: ignore[attr-defined]  # what inspect and IDEs look for
+    remote.__signature__ = method.signature  # type: ignore[union-attr]  # what inspect and IDEs look for
     return remote

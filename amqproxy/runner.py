@@ -15,7 +15,6 @@ from .client import Client, connect
 from .codecs.registry import codecs
 from .contract import contract_of
 from .handler import instance_of
-from .options import changed
 from .server import Worker
 from .topology import PoolTopology
 
@@ -38,10 +37,9 @@ class Service:
 
     def check(self) -> None:
         """Raise ContractError, ValueError or TypeError for what can be known to be wrong without a broker."""
-        contract = contract_of(self.target, name=self.name)
-        options = changed(contract.options, "serve", self.options)
-        PoolTopology.of(contract.name, options)
-        codecs(0, options.codecs)
+        contract = contract_of(self.target, name=self.name, serving=self.options)
+        PoolTopology.of(contract.name, contract.options)
+        codecs(0, contract.options.codecs)
 
 
 def run(target: Any, url: str | None = None, *, name: str | None = None, **options: Any) -> None:

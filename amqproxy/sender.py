@@ -100,7 +100,7 @@ class SendingMethod(RemoteMethod):
             persistent=self._persistent,
             expires=self._options.expires,
             priority=self._options.priority,
-            headers=self._options.headers,
+            headers=self._headers,
         )
 
     def _abandon(self, error: BaseException, line: Line, id: bytes) -> None:

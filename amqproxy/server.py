@@ -23,6 +23,7 @@ from .handler import Call, Handler, HandlerTable, failure_of, instance_of, refus
 from .options import ServeOptions
 from .properties import Properties, routing
 from .streaming import Streaming
+from .surrounding import surrounding
 from .topology import PoolTopology
 from .wire import FAILURE_FORM, JSON, PING_CLASS, WORKER_HEADER, ReplyForm, encode_failure
 
@@ -123,7 +124,9 @@ class Worker:
         target = instance_of(self._target)
         self._threads = ThreadPoolExecutor(ROOM * self.options.concurrency, thread_name_prefix=self.contract.name)
         known = codecs(self._connection.options.max_decompressed_bytes, self.options.codecs)
-        handlers = HandlerTable(target, self.contract, known, self._threads, self.options.codecs)
+        handlers = HandlerTable(
+            target, self.contract, known, self._threads, self.options.codecs, surrounding(self.options)
+        )
         if hasattr(type(target), "__aenter__"):
             await target.__aenter__()
             self._entered = target

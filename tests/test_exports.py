@@ -11,8 +11,9 @@ from amqproxy import testing
 NAMES = {
     "AMQProxyError", "AccessRefused", "Answers", "BadReply", "Blob", "Broadcast", "BrokerUnavailable", "Call",
     "CallError", "CallTimeout", "Client", "Closed", "ConnectionLost", "ContractError", "EncodingFailed",
-    "MessageTooLarge", "Overloaded", "Proxy", "RemoteError", "Sender", "Stream", "TopologyConflict", "Unroutable",
-    "WorkerAnswer", "WorkerLost", "connect", "current", "message", "method", "options", "run", "serve",
+    "MessageTooLarge", "Next", "OutgoingCall", "Overloaded", "Proxy", "RemoteError", "Sender", "Stream",
+    "TopologyConflict", "Unroutable", "WorkerAnswer", "WorkerLost", "connect", "current", "message", "method",
+    "options", "provided", "run", "serve", "tracing",
 }  # fmt: skip
 NAMES_FOR_TESTS = {
     "BrokerThread", "RabbitMQ", "RabbitMQNotInstalled", "START_TIMEOUT", "broker", "broker_product", "broker_thread",

@@ -27,9 +27,11 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "messages",
             "options",
             "properties",
+            "provided",
             "scope",
             "signature",
             "topology",
+            "trace",
             "url",
             "wire",
         },
@@ -39,8 +41,18 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
     (
         "what users call",
         {
-            *("answer", "broadcast", "caller", "control", "conversation", "handler", "lines", "middleware", "proxy"),
-            *("publisher", "sender", "server", "stream", "streaming", "threads"),
+            *(
+                "answer",
+                "broadcast",
+                "caller",
+                "control",
+                "conversation",
+                "handler",
+                "lines",
+                "middleware",
+                "providers",
+            ),
+            *("proxy", "publisher", "sender", "server", "stream", "streaming", "surrounding", "threads", "tracing"),
         },
     ),
     ("what connect() returns", {"client", "embedded", "sync"}),
@@ -61,7 +73,7 @@ KNOWN = LAYER_OF.keys() | {ISLAND}
 CALLING = frozenset(
     {"answer", "broadcast", "caller", "conversation", "lines", "proxy", "publisher", "sender"},
 )
-SERVING = frozenset({"control", "handler", "server", "streaming", "threads"})
+SERVING = frozenset({"control", "handler", "providers", "server", "streaming", "surrounding", "threads"})
 
 # Written as a user would write it, and so with `import amqproxy`.
 AS_USERS_DO = frozenset({"cli/demo_service.py"})

@@ -182,7 +182,10 @@ class _Anything:
             raise DecodingFailed(str(error)) from error
 
 
-_CURE = "use a dataclass, a msgspec Struct, an attrs or pydantic class, a TypedDict or a built-in type"
+_CURE = (
+    "use a dataclass, a msgspec Struct, an attrs or pydantic class, a TypedDict or a built-in type; "
+    "a parameter that the worker provides has the default amqproxy.provided"
+)
 
 _CURE_OF_MESSAGES = "a generated message travels by itself: as the only parameter, or as the result"
 

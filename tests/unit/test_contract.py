@@ -31,6 +31,7 @@ from amqproxy.contract import (
 from amqproxy.errors import ContractError
 from amqproxy.messages import class_name, message, message_name
 from amqproxy.options import ServeOptions
+from amqproxy.provided import provided
 from amqproxy.signature import Streamed
 from tests.idl.person_pb2 import Person as ProtobufPerson
 from tests.idl.person_thrift.ttypes import Person as ThriftPerson
@@ -1342,3 +1343,74 @@ def test_messages_of_protobuf_and_of_thrift_may_share_a_name_and_others_may_not(
 
     with pytest.raises(ContractError, match=r"ping and pong both take Twice\.ping"):
         contract_of(Twice)
+
+
+# What the worker provides
+
+
+class Database: ...
+
+
+@serve("accounts", providers={Database: Database})
+class Accounts:
+    async def balance(self, db: Database, id: int, *, currency: str = "EUR") -> int: ...
+
+    async def find(self, db: Database, request: AddRequest) -> AddResponse: ...
+
+    async def feed(self, items: AsyncIterator[int], limit: int, db: Database) -> int: ...
+
+    async def fed(self, request: Special, items: AsyncIterator[int], db: Database) -> int: ...
+
+
+def test_what_is_provided_is_none_of_the_contract() -> None:
+    contract = contract_of(Accounts)
+    balance, find, feed, _ = contract.methods.values()
+    assert balance.title == "Accounts.balance(id: int, *, currency: str = 'EUR') -> int"
+    assert str(balance.signature) == "(id: int, *, currency: str = 'EUR') -> int"
+    assert [field.name for field in msgspec.structs.fields(balance.request_type)] == ["id", "currency"]
+    assert balance.provided == {"db": Database}
+    assert find.takes_message and find.request_class == "com.example.Demo$AddRequest"
+    assert feed.feed is not None and feed.feed.name == "items"
+    assert contract_of(Calculator).methods["add"].provided == {}
+
+
+@pytest.mark.parametrize("name", ["balance", "find", "feed"])
+def test_what_is_provided_cannot_be_given(name: str) -> None:
+    found = contract_of(Accounts).methods[name]
+    bind = found.without_feed if found.feed is not None else found.bind
+    with pytest.raises(ContractError, match=r"\) -> [\w.]+: db is provided by the worker, and callers leave it out$"):
+        bind((1,), {"db": Database()})
+
+
+def test_what_a_request_holds_is_told_by_parameter() -> None:
+    balance, find, feed, fed = contract_of(Accounts).methods.values()
+    assert balance.arguments(balance.bind((7,), {})) == {"id": 7}
+    assert balance.arguments(balance.bind((), {"currency": "CHF", "id": 7})) == {"id": 7, "currency": "CHF"}
+    assert find.arguments(AddRequest(1)) == {"request": AddRequest(1)}
+    assert feed.arguments(feed.bind((), {"limit": 3})) == {"limit": 3}
+    assert fed.arguments(Special(1)) == {"request": Special(1)}
+
+
+def test_a_worker_knows_of_more_that_is_provided_than_callers_do() -> None:
+    class Notes:
+        async def add(self, text: str, db: Database) -> None: ...
+
+    assert "db" in contract_of(Notes).methods["add"].signature.parameters
+    serving = contract_of(Notes, serving={"providers": {Database: None}, "grace": 3})
+    assert serving.methods["add"].provided == {"db": Database}
+    assert serving.options == ServeOptions(providers={Database: None}, grace=3)
+    both = contract_of(Accounts, serving={"providers": {str: "x"}})
+    assert both.options.providers == {Database: Database, str: "x"}
+    assert both.methods["balance"].provided == {"db": Database, "currency": str}
+
+
+def test_a_worker_that_lacks_a_provider_says_so() -> None:
+    class Marked:
+        async def add(self, text: str, db: Database = provided) -> None: ...
+
+    assert contract_of(Marked).methods["add"].provided == {"db": Database}
+    assert contract_of(Marked, serving={"providers": {Database: None}}).methods["add"].provided == {"db": Database}
+    with pytest.raises(ContractError, match=r"Marked.add\(text: str\) -> NoneType: nothing provides db; serve it with"):
+        contract_of(Marked, serving={})
+    with pytest.raises(TypeError, match="serve has no option 'colour'"):
+        contract_of(Marked, serving={"colour": "red"})

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
+from functools import partial
 from typing import Any
 
 import pytest
 
-from amqproxy.options import MAX_SHORT_STRING, CallOptions, ConnectOptions, SendOptions, ServeOptions, changed
+from amqproxy.options import (
+    MAX_SHORT_STRING,
+    CallOptions,
+    ConnectOptions,
+    SendOptions,
+    ServeOptions,
+    changed,
+    serving_options,
+)
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -162,7 +171,7 @@ def test_changed_options_are_new_and_checked_and_the_old_ones_stay() -> None:
 
 @pytest.mark.parametrize("name", ["colour", "", "Timeout", "__post_init__"])
 def test_an_option_that_there_is_not_is_refused_with_those_that_there_are(name: str) -> None:
-    with pytest.raises(TypeError, match=f"^a proxy has no option '{name}'; it has timeout, .*headers$"):
+    with pytest.raises(TypeError, match=f"^a proxy has no option '{name}'; it has timeout, .*headers, middleware$"):
         changed(CallOptions(), "a proxy", {"timeout": 2, name: 1})
 
 
@@ -305,3 +314,95 @@ def test_a_choice_is_one_of_few(kind: Any, name: str, values: list[str]) -> None
         assert getattr(kind(**{name: value}), name) == value
     with pytest.raises(ValueError, match=f"^{name} is '{values[0]}', '{values[1]}', not 'other'$"):
         kind(**{name: "other"})
+
+
+# Middleware and providers
+
+
+async def plain(call: Any, next: Any) -> Any: ...
+
+
+class Callable_:
+    async def __call__(self, call: Any, next: Any, further: int = 0) -> Any: ...
+
+    async def method(self, call: Any, next: Any) -> Any: ...
+
+
+async def with_option(option: int, call: Any, next: Any) -> Any: ...
+
+
+class Silent:
+    """Like a function written in C that does not tell what it takes."""
+
+    async def __call__(self, *args: Any) -> Any: ...
+
+    @property
+    def __signature__(self) -> Any:
+        raise ValueError("no signature")
+
+
+@pytest.mark.parametrize("kind", [ConnectOptions, CallOptions, ServeOptions])
+@pytest.mark.parametrize("given", [plain, Callable_(), Callable_().method, partial(with_option, 1), Silent()])
+def test_middleware_is_any_async_callable_of_a_call_and_what_is_next(kind: Any, given: Any) -> None:
+    several = [given, plain]
+    made = kind(middleware=several)
+    several.clear()
+    assert made.middleware == (given, plain)
+    assert kind().middleware == ()
+
+
+def synchronous(call: Any, next: Any) -> Any: ...
+
+
+async def generator(call: Any, next: Any) -> Any:
+    yield
+
+
+@pytest.mark.parametrize("kind", [ConnectOptions, CallOptions, ServeOptions])
+@pytest.mark.parametrize("given", [synchronous, generator, Callable_, lambda call, next: None, "plain", None, 5])
+def test_what_is_no_async_function_is_no_middleware(kind: Any, given: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"a middleware is an `async def mw\(call, next\)` that returns a result; .* is"
+    ):
+        kind(middleware=[plain, given])
+
+
+async def takes_one(call: Any) -> Any: ...
+
+
+async def takes_three(call: Any, next: Any, further: Any) -> Any: ...
+
+
+async def takes_names(*, call: Any, next: Any) -> Any: ...
+
+
+@pytest.mark.parametrize("given", [takes_one, takes_three, takes_names, with_option])
+def test_a_middleware_that_cannot_be_called_as_one_is_told_of_early(given: Any) -> None:
+    with pytest.raises(TypeError, match=rf"is called as mw\(call, next\), and <function {given.__name__} .*> is \("):
+        CallOptions(middleware=[given])
+
+
+@pytest.mark.parametrize("given", [plain, {plain}, {plain: 1}, iter([plain]), "plain", None])
+def test_middleware_is_given_in_an_order(given: Any) -> None:
+    with pytest.raises(TypeError, match="middleware is a list of functions, not "):
+        ConnectOptions(middleware=given)
+
+
+def test_providers_are_told_apart_by_type_and_copied() -> None:
+    given = {int: 1, list[int]: list}
+    made = ServeOptions(providers=given)
+    given.clear()
+    assert made.providers == {int: 1, list[int]: list}
+    with pytest.raises(TypeError, match="providers are a dict from types to what provides them, not "):
+        ServeOptions(providers=[int])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="by the types that parameters have, and 'db' is a str"):
+        ServeOptions(providers={"db": 1})
+
+
+def test_what_a_worker_is_given_wins_and_providers_are_added_up() -> None:
+    described = ServeOptions(grace=1, queue="q", providers={int: 1, str: "a"})
+    serving = serving_options(described, {"grace": 2, "providers": {str: "b", bytes: b"c"}})
+    assert serving == ServeOptions(grace=2, queue="q", providers={int: 1, str: "b", bytes: b"c"})
+    assert serving_options(described, {}) == described
+    with pytest.raises(TypeError, match="serve has no option 'colour'"):
+        serving_options(described, {"colour": "red"})
