@@ -52,6 +52,9 @@ clients:
 	@sh tests/apt-install.sh protobuf-compiler thrift-compiler || true  # without them, their test is skipped
 	@for script in tests/clients/install.sh tests/interop/install/*.sh tests/generate/install.sh; do sh $$script || true; done
 
+streams: $(BIN)/.dev rabbitmq  ## items and bytes per second of streams, and the memory that they take
+	$(BIN)/python -m tests.bench.streams $(ARGS)
+
 conformance: $(BIN)/.dev rabbitmq  ## the embedded broker against RabbitMQ, at length; writes docs/conformance.md
 	$(BIN)/python -m tests.differential --sequences 2000 --write docs/conformance.md $(ARGS)
 

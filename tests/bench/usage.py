@@ -38,3 +38,9 @@ def rss_bytes(pid: int) -> int:
     """Memory of a process that is in RAM, in bytes (proc(5), statm, second field)."""
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process ever had in RAM, in bytes (proc(5), status, VmHWM)."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
