@@ -62,6 +62,8 @@ class Handler:
             result = await asyncio.get_running_loop().run_in_executor(threads, run)
         finally:
             call.in_thread = False
+        if call.cancelled:  # meanwhile, when nothing could be interrupted
+            raise asyncio.CancelledError
         return await result if inspect.isawaitable(result) else result
 
     def _call(self, function: Callable[..., Any], request: Any) -> Any:

@@ -419,14 +419,16 @@ class Session:
         """A call ended without a result: what its caller is told; None if nobody is, and its delivery is settled."""
         worker = self._worker
         worker.running.pop(call, None)
+        if call.cancelled and isinstance(error, Exception | asyncio.CancelledError):
+            if isinstance(error, Exception):
+                log.warning("%r raised when it was cancelled", call, exc_info=error)
+            self._forget(tag)
+            return None
         if isinstance(error, HoldsTooMuch):
             return refusal("resource_exhausted", f"{handler.method.title}: {error}", type="MessageTooLarge")
         if isinstance(error, DecodingFailed):
             return refusal("invalid_argument", f"{handler.method.title}: {error}")
         if isinstance(error, asyncio.CancelledError):
-            if call.cancelled:
-                self._forget(tag)
-                return None
             if worker.gives_up:
                 if not tag:  # nobody else will answer
                     return RemoteError("the worker stopped", code="unavailable", type="WorkerStopped", retryable=True)
@@ -572,11 +574,18 @@ class Session:
         worker = self._worker
         found = [call for call in worker.running if call.correlation_id == key[1] and key[0] in (None, call.reply_to)]
         for call in found:
-            call.cancelled = True
-            if not call.in_thread:  # a thread cannot be interrupted, and holds its place until it ends
-                worker.running[call].cancel()
+            if not call.cancelled:  # again would cut short what the handler does to clean up
+                call.cancelled = True
+                self.loop.call_soon(self._interrupt, call)  # a task that has not begun must, or it would settle nothing
         if not found:
             worker.abandoned.add(key, self.loop.time(), seconds)
+
+    def _interrupt(self, call: Call) -> None:
+        task, streaming = self._worker.running.get(call), self.streams.get((call.reply_to, call.correlation_id))
+        if streaming is not None:
+            streaming.stop()
+        elif task is not None and not call.in_thread:  # a thread cannot be interrupted, and holds its place to its end
+            task.cancel()
 
     def feed(self, key: Key, content_type: bytes | None, properties: Properties, body: bytes) -> None:
         """A message for one of the streams that run here; those that are over are passed over."""

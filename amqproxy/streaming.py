@@ -73,7 +73,7 @@ class Streaming:
         self._handler = handler
         self._call = call
         self._loop = session.loop
-        self._task = asyncio.current_task()
+        self._task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]  # a call is a task
         self._outlet: Outlet | None = None
         self._inlet: Inlet | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -81,7 +81,6 @@ class Streaming:
         """Whether an item was sent: the stream cannot be begun again by another worker."""
         self._since = self._loop.time()
         self._sent = True  # as good as: the first sign of life can wait
-        self._gone = False
         self.failure: RemoteError | None = None
         """What the caller is told when it broke the rules."""
         codec = handler.reply_form
@@ -171,7 +170,7 @@ class Streaming:
         ).encode()
 
     def _grant(self, items: int) -> None:
-        if not self._gone:
+        if not self._call.cancelled:
             self._post(self._control(CREDIT_CLASS), b"%d" % items)
 
     def _send(self, first: int, items: int, body: bytes) -> None:
@@ -221,11 +220,19 @@ class Streaming:
 
     def break_off(self, error: RemoteError | None = None) -> None:
         """Stop the handler: the caller broke the rules, or does not listen any more."""
-        if error is None:
-            self._gone = self._call.cancelled = True
-        self.failure = error
-        if self._task is not None:
+        if self.failure is None and not self._call.cancelled:
+            self.failure = error
+            self._call.cancelled = error is None
+            self.stop()
+
+    def stop(self) -> None:
+        """Interrupt the handler; where it runs in a thread, it finds that its stream is broken. To be called once."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._call.in_thread:
             self._task.cancel()
+        elif self._inlet is not None:
+            self._inlet.fail(RuntimeError("the call that this stream belongs to was cancelled"))
 
     def close(self) -> None:
         """The call has ended."""
