@@ -7,6 +7,7 @@ the worker has told it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from .answer import Reply
 from .blob import Blob
 from .caller import Caller, Expired, Line, Returned
+from .codecs import Mismatch
 from .codecs.items import Items
-from .errors import BadReply, ConnectionLost, MessageTooLarge, WorkerLost
+from .errors import BadReply, ConnectionLost, ContractError, MessageTooLarge, WorkerLost
 from .flow import Outflow
 from .options import CallOptions
 from .properties import Properties
@@ -117,6 +119,8 @@ class Conversation:
         self._body = body
         self._limit = limit
         self._source = source
+        # The source runs in a task that a message starts, and shall find what is around the call all the same.
+        self._context = None if source is None else contextvars.copy_context()
         self._watcher = watcher
         self._begun = False
         self._claimed = False
@@ -295,8 +299,16 @@ class Conversation:
             def end(next: int) -> None:
                 self._post_item(form.end(next), b"")
 
-            self._outlet = Outlet(self.loop, Outflow(credit), self.plan.feed, batch=self.plan.batch, send=send, end=end)
-            self._feeding = self.loop.create_task(self._run_feed(self._outlet, self._source))
+            self._outlet = Outlet(
+                *(self.loop, Outflow(credit), self.plan.feed),
+                batch=self.plan.batch,
+                body_bytes=self._method._limits.body_bytes,
+                send=send,
+                end=end,
+                misfit=self._misfit,
+            )
+            feeding = self._run_feed(self._outlet, self._source)
+            self._feeding = self.loop.create_task(feeding, context=self._context)
 
     def _post_item(self, properties: bytes, body: bytes) -> None:
         limit = self._method._limits.body_bytes
@@ -308,8 +320,18 @@ class Conversation:
     async def _run_feed(self, outlet: Outlet, source: AsyncIterable[Any]) -> None:
         try:
             await outlet.run(source)
-        except Exception as error:  # of the caller's own iterator: the caller shall see it
+        except asyncio.CancelledError:  # this does nothing where the call has ended, which is why we are cancelled
+            self.cancel(RuntimeError(f"{self._method.__qualname__}: the iterator that it was fed from was cancelled"))
+            raise
+        except BaseException as error:  # of the caller's own iterator: the caller shall see it
             self.cancel(error)
+            if not isinstance(error, Exception):
+                raise
+
+    def _misfit(self, error: Exception) -> Exception:
+        """What the caller is told of an item that cannot be written."""
+        kind = ContractError if isinstance(error, Mismatch) else type(error)
+        return kind(f"{self._method.__qualname__}: an item that it is fed: {error}")
 
     # How it ends
 

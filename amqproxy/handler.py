@@ -114,12 +114,16 @@ class Handler:
         """The reply's body; RemoteError with code `internal` if the handler returned what its annotation rules out."""
         try:
             return self._result.encode(result)
-        except MessageTooLarge as error:
+        except (Mismatch, EncodingFailed, MessageTooLarge) as error:
+            raise self.misfit(error) from error
+
+    def misfit(self, error: Exception) -> RemoteError:
+        """What the caller is told of a result, or an item of it, that cannot be written."""
+        if isinstance(error, MessageTooLarge):
             text = f"{self.method.title} returned too much: {error}"
-            raise RemoteError(text, code="resource_exhausted", type="MessageTooLarge") from error
-        except (Mismatch, EncodingFailed) as error:
-            text = f"{self.method.title} returned what it does not promise: {error}"
-            raise RemoteError(text, code="internal", type=type(error).__name__) from error
+            return RemoteError(text, code="resource_exhausted", type="MessageTooLarge")
+        text = f"{self.method.title} returned what it does not promise: {error}"
+        return RemoteError(text, code="internal", type=type(error).__name__)
 
 
 class HandlerTable:

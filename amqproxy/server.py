@@ -421,7 +421,7 @@ class Session:
         worker.running.pop(call, None)
         if call.cancelled and isinstance(error, Exception | asyncio.CancelledError):
             if isinstance(error, Exception):
-                log.warning("%r raised when it was cancelled", call, exc_info=error)
+                log.info("%r raised when it was cancelled", call, exc_info=error)
             self._forget(tag)
             return None
         if isinstance(error, HoldsTooMuch):

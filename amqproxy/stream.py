@@ -11,12 +11,16 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any
 
+from .codecs import Mismatch
 from .codecs.items import Items
+from .errors import EncodingFailed, MessageTooLarge
 from .flow import Inflow, Outflow
 from .wire import Part
 
 BATCH_BYTES = 16 * 1024
 """Items share a message until they have so many bytes: larger messages save nothing more."""
+ITEM_BYTES = 4
+"""What an item takes besides its own bytes, at most."""
 YIELD_MESSAGES = 64
 """After so many messages without a pause, others get a turn."""
 
@@ -99,7 +103,10 @@ class Inlet:
 class Outlet:
     """The sending end: sends what an iterator yields, as far as the credit goes, small items together."""
 
-    __slots__ = ("_batch", "_bytes", "_credit", "_end", "_items", "_loop", "_messages", "_send", "_waiting", "flow")
+    __slots__ = (
+        *("_batch", "_bytes", "_credit", "_end", "_items", "_loop", "_messages", "_misfit", "_most", "_send"),
+        *("_waiting", "flow"),
+    )
 
     def __init__(
         self,
@@ -108,19 +115,24 @@ class Outlet:
         items: Items,
         *,
         batch: int,
+        body_bytes: int,
         send: Callable[[int, int, bytes], None],
         end: Callable[[int], None],
+        misfit: Callable[[Exception], Exception],
     ) -> None:
         """Send through `send`, which takes the number of the first item, how many there are, and the body.
 
-        `end` is told once, unless the stream fails, with the number of items. `batch` is how many may share a message.
+        `end` is told once, unless the stream fails, with the number of items. `batch` is how many may share a message
+        of at most `body_bytes`. `misfit` makes the error to raise of what an item that cannot be written raised.
         """
         self.flow = flow
         self._loop = loop
         self._items = items
-        self._batch = batch
+        self._batch = batch if items.batches else 1
+        self._most = min(BATCH_BYTES, body_bytes // 2)  # a compression may add a little to what is random
         self._send = send
         self._end = end
+        self._misfit = misfit
         self._waiting: list[bytes] = []
         self._bytes = 0
         self._messages = 0
@@ -133,20 +145,39 @@ class Outlet:
             self._credit.set_result(None)
 
     async def run(self, source: AsyncIterable[Any]) -> None:
-        """Send all items of an iterator, which is asked for no item that may not be sent, and closed in any case."""
-        iterator = aiter(source)
+        """Send all items of an iterator, which is asked for no item that may not be sent, and closed in any case.
+
+        What it yields ahead of an error is sent. Nothing is sent after this has ended, nor once it is interrupted.
+        """
+        task = asyncio.current_task()
+        try:
+            await self._send_all(aiter(source))
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError) or (task is not None and not task.cancelling()):
+                self._flush()
+            raise
+        else:
+            self._flush()
+            if self.flow.open:
+                self._end(self.flow.next)
+        finally:
+            self.flow.end()
+
+    async def _send_all(self, iterator: AsyncIterator[Any]) -> None:
+        encode = self._items.encode
         try:
             await self._room()
             async for item in iterator:
-                self._add(self._items.encode(item))
+                try:
+                    body = encode(item)
+                except (Mismatch, EncodingFailed, MessageTooLarge) as error:
+                    raise self._misfit(error) from error
+                self._add(body)
                 if len(self._waiting) >= self.flow.credit or self._messages >= YIELD_MESSAGES:
-                    self.flush()
+                    self._flush()
                     await self._room()
         finally:
             await close(iterator)
-        self.flush()
-        if self.flow.end():
-            self._end(self.flow.next)
 
     async def _room(self) -> None:
         """Return when the next item may be sent; others get a turn in any case."""
@@ -161,14 +192,17 @@ class Outlet:
                 self._credit = None
 
     def _add(self, body: bytes) -> None:
+        size = len(body) + ITEM_BYTES
+        if self._bytes + size > self._most:
+            self._flush()
         self._waiting.append(body)
-        self._bytes += len(body)
-        if len(self._waiting) >= self._batch or self._bytes >= BATCH_BYTES:
-            self.flush()
+        self._bytes += size
+        if len(self._waiting) >= self._batch or self._bytes >= self._most:
+            self._flush()
         elif len(self._waiting) == 1:
-            self._loop.call_soon(self.flush)  # which comes when the iterator pauses
+            self._loop.call_soon(self._flush)  # which comes when the iterator pauses
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         """Send what waits."""
         waiting = self._waiting
         if waiting and self.flow.open:

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .blob import Blob
-from .errors import RemoteError
+from .codecs import Mismatch
+from .codecs.items import Items
+from .errors import EncodingFailed, MessageTooLarge, RemoteError
 from .flow import Outflow
 from .handler import Call, Handler, refusal
 from .properties import Properties
@@ -97,28 +99,41 @@ class Streaming:
         self._quiet()
         if handler.results is None:
             return handler.encode(await handler.start_fed(request, feed))
-        source = await handler.items(request, feed)
         if not call.reply_to:
-            async for _ in source:  # nobody wants the items, but what the handler does between them
-                pass
+            await self._run_unheard(await handler.items(request, feed))
             return b""
-        credit = call.headers.get(CREDIT_HEADER)
-        if credit is None:
-            return await self._collected(source)
-        if not credit:  # where more can be asked for is something the caller does not know yet
-            self._post(self._control(ALIVE_CLASS))
-        try:
-            window = Outflow(whole_number(credit, CREDIT_HEADER))
-            batch = min(max(1, whole_number(call.headers.get(BATCH_HEADER, 1), BATCH_HEADER)), MAX_BATCH)
-        except ValueError as error:
-            raise refusal("invalid_argument", f"{handler.method.title}: {error}") from error
-        self._outlet = Outlet(self._loop, window, handler.results, batch=batch, send=self._send, end=self._end)
-        try:
-            await self._outlet.run(source)
-        except Exception:
-            self._outlet.flush()  # what was yielded ahead of the error is not lost
-            raise
+        if CREDIT_HEADER not in call.headers:
+            return await self._collected(await handler.items(request, feed))
+        self._outlet = self._open_outlet(handler.results)
+        await self._outlet.run(await handler.items(request, feed))
         return None
+
+    def _open_outlet(self, results: Items) -> Outlet:
+        """What sends the stream as the request says."""
+        headers, title = self._call.headers, self._handler.method.title
+        try:
+            window = Outflow(whole_number(headers[CREDIT_HEADER], CREDIT_HEADER))
+            batch = min(max(1, whole_number(headers.get(BATCH_HEADER, 1), BATCH_HEADER)), MAX_BATCH)
+        except ValueError as error:
+            raise refusal("invalid_argument", f"{title}: {error}") from error
+        if not window.credit:  # where more can be asked for is something the caller does not know yet
+            self._post(self._control(ALIVE_CLASS))
+        return Outlet(
+            *(self._loop, window, results),
+            batch=batch,
+            body_bytes=self._session.limits.body_bytes,
+            send=self._send,
+            end=self._end,
+            misfit=self._handler.misfit,
+        )
+
+    async def _run_unheard(self, source: AsyncIterator[Any]) -> None:
+        """Run a stream whose items nobody wants, for what the handler does between them."""
+        try:
+            async for _ in source:
+                pass
+        finally:
+            await close(source)
 
     async def run_collected(self, body: bytes) -> bytes:
         """The same for a call that all workers answer, each with one message."""
@@ -129,13 +144,17 @@ class Streaming:
         results, limit = self._handler.results, self._session.limits.body_bytes
         assert results is not None
         bodies, size = [], 0
-        async for item in source:
-            bodies.append(results.encode(item))
-            size += len(bodies[-1])
-            if size > limit:
-                await close(source)
-                text = f"{self._handler.method.title} has more than {limit} bytes of items; ask for a stream of them"
-                raise RemoteError(text, code="resource_exhausted", type="MessageTooLarge")
+        try:
+            async for item in source:
+                bodies.append(results.encode(item))
+                size += len(bodies[-1])
+                if size > limit:
+                    text = f"{self._handler.method.title} has more than {limit} bytes of items; ask for a stream"
+                    raise RemoteError(text, code="resource_exhausted", type="MessageTooLarge")
+        except (Mismatch, EncodingFailed, MessageTooLarge) as error:
+            raise self._handler.misfit(error) from error
+        finally:
+            await close(source)
         return results.pack_all(bodies)
 
     def _open_feed(self) -> Any:

@@ -26,6 +26,9 @@ _LENGTH = struct.Struct(">I")
 class Items(Protocol):
     """How values of one type travel, alone and several at once."""
 
+    batches: bool
+    """Whether a message can hold several."""
+
     def encode(self, value: Any) -> bytes:
         """One value's bytes, to be packed; Mismatch or EncodingFailed if it is not of the type."""
 
@@ -68,6 +71,8 @@ def streams_of(codec: Codec, method: Method) -> tuple[Items | None, Items | None
 class _Array:
     """Items in JSON."""
 
+    batches = True
+
     def __init__(self, shape: Shape, title: str) -> None:
         self.encode = shape.encode
         self._decode = shape.decode
@@ -100,6 +105,8 @@ class _Array:
 class _Lengths:
     """Items in an encoding that does not tell where a value ends."""
 
+    batches = True
+
     def __init__(self, shape: Shape) -> None:
         self.encode = shape.encode
         self._decode = shape.decode
@@ -127,6 +134,8 @@ class _Lengths:
 class _Compressed:
     """Items within a compression."""
 
+    batches = True
+
     def __init__(self, items: Items, shape: CompressedShape) -> None:
         self.encode = items.encode
         self._items = items
@@ -147,6 +156,8 @@ class _Compressed:
 
 class Chunks:
     """Items that are bytes, as they are, one in a message."""
+
+    batches = False
 
     def encode(self, value: Any) -> bytes:
         """The bytes themselves."""
