@@ -341,7 +341,10 @@ def _method(description: Description, name: str, function: Any, owner: str | Non
         plain=single is None and feed is None and all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters),
         optional=any(p.default is not p.empty for p in parameters),
         positional_only=tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY),
-        keyword_only=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),
+        # A stream may stand ahead of the message, which then is given by its name.
+        keyword_only=tuple(
+            p.name for p in parameters if p.kind is p.KEYWORD_ONLY or (feed and p.kind is p.POSITIONAL_OR_KEYWORD)
+        ),
         signature=signature,
         options=getattr(function, _METHOD, None) or MethodOptions(),
         doc=inspect.getdoc(function) or "",

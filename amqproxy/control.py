@@ -45,15 +45,19 @@ class Abandoned:
 
     def add(self, key: Key, now: float, seconds: float) -> None:
         """Remember a call; the oldest is forgotten when there are too many."""
-        for old, until in list(self._until.items()):
-            if until > now and len(self._until) < MAX_ABANDONED:
-                break
-            del self._until[old]
+        if len(self._until) >= MAX_ABANDONED:
+            del self._until[next(iter(self._until))]
         self._until[key] = now + seconds
 
     def take(self, key: Key, now: float) -> bool:
-        """Whether the call that came now was cancelled before."""
-        return self._until.pop(key, 0.0) > now
+        """Whether the call that came now was cancelled before, by its caller or by somebody who did not say whose."""
+        return (self._until.pop(key, 0.0) or self._until.pop((None, key[1]), 0.0)) > now
+
+    def forget(self, now: float) -> float | None:
+        """Forget those whose time is over; the moment at which the next one's will be."""
+        for key in [key for key, until in self._until.items() if until <= now]:
+            del self._until[key]
+        return min(self._until.values(), default=None)
 
 
 class Clerk(Protocol):
@@ -147,6 +151,8 @@ class Desk:
             log.warning("dropped a message for this worker: %s", error)
 
     def _cancel(self, key: Key, properties: Properties) -> None:
+        if key[1] is None:
+            raise ValueError("a Cancel without a correlation-id names no call")
         try:
             seconds = whole_number((properties.headers or {}).get(TIMEOUT_HEADER), TIMEOUT_HEADER) / 1000
         except ValueError:

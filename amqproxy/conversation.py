@@ -159,6 +159,9 @@ class Conversation:
             destination = line.lane.destination(method._options.exchange.encode(), method._routing_key.encode())
             self._line = line
             self._id = line.converse(destination, self._properties, self._body, self)
+        except asyncio.CancelledError:
+            self.end(None)
+            raise
         except BaseException as error:
             self.end(error)
             raise
@@ -242,11 +245,14 @@ class Conversation:
         """A worker tells its address; False if the call cannot go on with it, since another had begun."""
         before, self._worker = self._worker, worker
         self._destination = self._line.lane.destination(b"", worker)
-        begun = self._outlet is not None or (self.inlet is not None and self.inlet.flow.next > 0)
-        if before and begun:
+        if before and self._has_begun():
             self.cancel(WorkerLost(f"{self._method.__qualname__}: the worker was lost in the middle of a stream"))
             return False
         return True
+
+    def _has_begun(self) -> bool:
+        """Whether items went in either direction, so that no other worker can go on with the call."""
+        return self._outlet is not None or (self.inlet is not None and self.inlet.flow.next > 0)
 
     def _answered(self, reply: tuple[bytes | None, bytes | None, bytes]) -> None:
         """The reply came, whole."""
@@ -265,10 +271,15 @@ class Conversation:
             self.reply.set_result(None)
 
     def failed(self, error: Exception) -> None:
-        """The request came back, or something that was sent to the worker did, or the link is gone."""
+        """Something that was sent came back, an answer is too large, or the link is gone."""
         if isinstance(error, Returned) and self._worker:
-            error = WorkerLost(f"{self._method.__qualname__}: the worker is gone")
-        self.end(error)
+            self._worker = b""  # another may have the call by now, or soon
+            if self._has_begun():
+                self.cancel(WorkerLost(f"{self._method.__qualname__}: the worker is gone"))
+        elif isinstance(error, (Returned, ConnectionLost)):
+            self.end(error)
+        else:
+            self.cancel(error)
 
     # What goes to the worker
 
@@ -351,7 +362,7 @@ class Conversation:
             else:
                 self.cancel(Expired())
         else:
-            if silent >= PROBE_SECONDS and self.inlet is not None:
+            if silent >= PROBE_SECONDS and (self.inlet is not None or self._outlet is not None):
                 self._grant(0)
             at = min(now + interval, self._limit or now + interval)
             if not known:
@@ -382,10 +393,12 @@ class Conversation:
             self.inlet.fail(error)
         if self.reply.done():
             return
-        if error is None:
-            self.reply.cancel()
-        else:
+        if error is not None:
             self.reply.set_exception(error)
+        elif self.inlet is not None:  # a stream that was closed is over for whoever awaits it: no reason to raise
+            self.reply.set_result(None)
+        else:
+            self.reply.cancel()
 
     async def result(self) -> Any:
         """The value that came, or None once the stream has begun; raises what the call failed with."""

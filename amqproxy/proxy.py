@@ -561,7 +561,10 @@ def _source(given: Any, method: Method) -> AsyncIterable[Any]:
     """What the caller feeds to a stream parameter, as an asynchronous iterator."""
     assert method.feed is not None
     if method.feed.stream.kind == "chunks":
-        return given if isinstance(given, Blob) else Blob(given)
+        try:
+            return given if isinstance(given, Blob) else Blob(given)
+        except TypeError as error:
+            raise ContractError(f"{method.title}: {method.feed.name}: {error}") from error
     if hasattr(given, "__aiter__"):
         return given  # type: ignore[no-any-return]  # it is one
     if hasattr(given, "__iter__"):

@@ -39,6 +39,8 @@ START_SECONDS = 30.0
 """How long a worker that starts waits for a link that is being made again."""
 STABLE_SECONDS = 5.0
 """Consuming that ends sooner than this, again and again, is begun again only after a while."""
+FORGET_SECONDS = 1.0
+"""Calls that were cancelled and never came are looked through this often at most."""
 CANCEL_SECONDS = 2.0
 """How long a handler that was cancelled may take to end."""
 
@@ -74,6 +76,7 @@ class Worker:
         self._end: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._opening: asyncio.Future[Session] | None = None
+        self._forgetting: asyncio.TimerHandle | None = None
         self._started = False
         self._failed = False
         self._cancelled = False
@@ -203,7 +206,20 @@ class Worker:
         for task in self.running.values():
             task.cancel()
 
+    def remember(self, key: Key, seconds: float) -> None:
+        """A call was cancelled that did not come yet; it is not to be run if it comes within so many seconds."""
+        self.abandoned.add(key, self._loop.time(), seconds)
+        if self._forgetting is None:
+            self._forgetting = self._loop.call_later(max(seconds, FORGET_SECONDS), self._forget)
+
+    def _forget(self) -> None:
+        self._forgetting, now = None, self._loop.time()
+        if (next_at := self.abandoned.forget(now)) is not None and not self.ended:
+            self._forgetting = self._loop.call_at(max(next_at, now + FORGET_SECONDS), self._forget)
+
     async def _leave(self) -> None:
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
         entered, self._entered = self._entered, None
@@ -242,6 +258,8 @@ class Worker:
     async def _restore(self, session: Session | None, handlers: HandlerTable) -> Session:
         """The same session, if its channel lives (then its queue was deleted), or a new one."""
         if session is None or not session.alive:
+            if session is not None:
+                await session.desk.close()  # or this worker would be asked twice what all are asked
             return await self._open(handlers)
         await session.consume()
         return session
@@ -305,7 +323,7 @@ class Session:
     def unreachable(self) -> None:
         """The channel or the own queue is gone: those who take streams from here cannot be heard any more."""
         for streaming in list(self.streams.values()):
-            streaming.break_off()
+            streaming.break_off(refusal("unavailable", "the worker lost its queue", type="WorkerLost", retryable=True))
 
     def _end(self, reason: Exception) -> None:
         if not self.ended.done():
@@ -578,7 +596,7 @@ class Session:
                 call.cancelled = True
                 self.loop.call_soon(self._interrupt, call)  # a task that has not begun must, or it would settle nothing
         if not found:
-            worker.abandoned.add(key, self.loop.time(), seconds)
+            worker.remember(key, seconds)
 
     def _interrupt(self, call: Call) -> None:
         task, streaming = self._worker.running.get(call), self.streams.get((call.reply_to, call.correlation_id))

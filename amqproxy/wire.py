@@ -321,7 +321,7 @@ def credit_of(body: bytes) -> int:
     """The number of items that a Credit grants; ValueError if that is no number of items."""
     try:
         return whole_number(msgspec.json.decode(body), "a credit")
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"a credit is a number in JSON: {error}") from error
 
 
