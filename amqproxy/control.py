@@ -141,7 +141,7 @@ class Desk:
             content_type, encoding, correlation_id, reply_to = routing(header)
             if content_type == CANCEL_CLASS:
                 self._cancel((reply_to, correlation_id), Properties.decode(header))
-            elif content_type == CREDIT_CLASS or _is_part(header):
+            elif content_type == CREDIT_CLASS or (_may_be_part(header) and _is_part(header)):
                 self._session.feed((reply_to, correlation_id), content_type, Properties.decode(header), body)
             elif content_type == PING_CLASS:
                 self._session.pong(correlation_id, reply_to)
@@ -170,6 +170,12 @@ class Desk:
         log.warning("dropped a message for this worker: it has %d bytes", size)
 
 
-def _is_part(header: bytes) -> bool:
-    """Whether a message may be part of a stream: a look at the bytes, which is wrong for few that are none."""
+def _may_be_part(header: bytes) -> bool:
+    """Whether a message may be part of a stream: a look at the bytes, which says no for nearly all that are none."""
     return SEQUENCE_HEADER.encode() in header or END_HEADER.encode() in header
+
+
+def _is_part(header: bytes) -> bool:
+    """Whether it is."""
+    headers = Properties.decode(header).headers or {}
+    return SEQUENCE_HEADER in headers or END_HEADER in headers

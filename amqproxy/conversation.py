@@ -17,7 +17,7 @@ from .answer import Reply
 from .blob import Blob
 from .caller import Caller, Expired, Line, Returned
 from .codecs import Mismatch
-from .codecs.items import Items
+from .codecs.items import Chunks, Items
 from .errors import BadReply, ConnectionLost, ContractError, MessageTooLarge, WorkerLost
 from .flow import Outflow
 from .options import CallOptions
@@ -26,6 +26,7 @@ from .stream import Inlet, Outlet
 from .wire import (
     ALIVE_CLASS,
     BATCH_HEADER,
+    CHUNK_CLASS,
     CREDIT_CLASS,
     CREDIT_HEADER,
     FAILURE_CONTENT_TYPE,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item", covariant=True)
 
+CHUNKS = Chunks()
 PROBE_SECONDS = 1.0
 """A stream that is silent for so long is asked whether its worker is still there."""
 MISSED_HEARTBEATS = 3
@@ -94,6 +96,8 @@ class Plan:
     """How many of them may share a message."""
     heartbeat: float | None = None
     """Seconds between two signs of life; None if none are asked for."""
+    untyped: bool = False
+    """Whether only the name of the service is known: then the items may also be chunks of a Blob."""
     may_be_value: bool = False
     """Whether a single reply is also welcome, of a service of which only the name is known."""
 
@@ -230,6 +234,8 @@ class Conversation:
         elif self.inlet is None:
             raise ValueError("a part of a stream came where one value was asked for")
         else:
+            if self.plan.untyped and content_type == CHUNK_CLASS:
+                self.inlet.items = CHUNKS
             self.inlet.take(part, body)
             self._begin()
             if part.last:
@@ -302,7 +308,8 @@ class Conversation:
         if self._outlet is not None:
             self._outlet.granted(credit)
         elif self.plan.feed is not None and self._source is not None:
-            form = ItemForm(self.plan.feed_class, self._method._encoding, self._id, self._line.reply_to)
+            encoding = b"" if self.plan.feed_class == CHUNK_CLASS else self._method._encoding
+            form = ItemForm(self.plan.feed_class, encoding, self._id, self._line.reply_to)
 
             def send(first: int, items: int, body: bytes) -> None:
                 self._post_item(form.properties(first, items), body)

@@ -471,7 +471,11 @@ class UntypedMethod(RemoteMethod):
             window=window,
             batch=min(window, options.batch),
             heartbeat=options.heartbeat,
+            untyped=True,
         )
+
+    def _decode(self, reply: Reply) -> Any:
+        return reply[2] if reply[0] == CHUNK_CLASS else super()._decode(reply)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """The call: await it for one value, or iterate over it with `async for`."""

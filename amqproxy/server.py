@@ -402,7 +402,7 @@ class Session:
             if reply is None:
                 self._worker.answered += 1
             else:
-                self._answer(streaming.tag, handler.reply_form, reply, call.correlation_id, call.reply_to)
+                self._answer(streaming.tag, streaming.reply_form, reply, call.correlation_id, call.reply_to)
         finally:
             streaming.close()
             if self.streams.get(key) is streaming:
@@ -421,7 +421,8 @@ class Session:
         form = handler.reply_form
         try:
             if handler.streams:
-                reply = await Streaming(self, handler, call, 0).run_collected(body)
+                streaming = Streaming(self, handler, call, 0)
+                form, reply = streaming.reply_form, await streaming.run_collected(body)
             else:
                 reply = handler.encode(await handler.start(handler.decode(body)))
         except BaseException as error:

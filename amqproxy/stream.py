@@ -28,7 +28,7 @@ YIELD_MESSAGES = 64
 class Inlet:
     """The receiving end: what comes is taken from it item by item, and credit goes back."""
 
-    __slots__ = ("_error", "_grant", "_items", "_loop", "_waiter", "flow", "ready")
+    __slots__ = ("_error", "_grant", "_loop", "_waiter", "flow", "items", "ready")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, window: int, items: Items, grant: Callable[[int], None]
@@ -37,7 +37,7 @@ class Inlet:
         self.ready: deque[Any] = deque()
         """Items that came and were not taken yet."""
         self._loop = loop
-        self._items = items
+        self.items = items
         self._grant = grant
         self._waiter: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
@@ -50,14 +50,14 @@ class Inlet:
             old = self.flow.received(part.first, part.items)
             if old == part.items:
                 return
-            values = self._items.unpack(body, part.items)
+            values = self.items.unpack(body, part.items)
             self.ready.extend(values[old:] if old else values)
         self._wake()
 
     def take_all(self, body: bytes) -> None:
         """The whole stream came in one message, from a worker that does not stream."""
         if self.flow.open:
-            self.ready.extend(self._items.unpack_all(body))
+            self.ready.extend(self.items.unpack_all(body))
             self.flow.end()
             self._wake()
 

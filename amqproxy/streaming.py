@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .blob import Blob
 from .codecs import Mismatch
-from .codecs.items import Items
+from .codecs.items import Chunks, Items
 from .errors import EncodingFailed, MessageTooLarge, RemoteError
 from .flow import Outflow
 from .handler import Call, Handler, refusal
@@ -17,10 +17,9 @@ from .stream import Inlet, Outlet, close
 from .wire import (
     ALIVE_CLASS,
     BATCH_HEADER,
-    CHUNK_CLASS,
+    CHUNK_FORM,
     CREDIT_CLASS,
     CREDIT_HEADER,
-    FAILURE_CONTENT_TYPE,
     FEED_HEADER,
     TRANSIENT,
     ItemForm,
@@ -85,11 +84,10 @@ class Streaming:
         self._sent = True  # as good as: the first sign of life can wait
         self.failure: RemoteError | None = None
         """What the caller is told when it broke the rules."""
-        codec = handler.reply_form
-        chunks = handler.method.stream is not None and handler.method.stream.kind == "chunks"
-        self._form = ItemForm(
-            CHUNK_CLASS if chunks else codec.content_type, codec.encoding, call.correlation_id or b"", session.address
-        )
+        self.reply_form = CHUNK_FORM if isinstance(handler.results, Chunks) else handler.reply_form
+        """What one message with all of the stream is."""
+        form = self.reply_form
+        self._form = ItemForm(form.content_type, form.encoding, call.correlation_id or b"", session.address)
 
     async def run(self, body: bytes) -> bytes | None:
         """Run the handler: its reply, or None if the stream has told its end itself."""
@@ -230,12 +228,11 @@ class Streaming:
                     self._outlet.granted(credit_of(body))
             elif self._inlet is None:
                 raise ValueError("this call takes no stream")
-            elif content_type == FAILURE_CONTENT_TYPE:
-                raise ValueError("the stream that was fed has failed")
             elif (part := part_of(properties.headers or {})) is not None:
                 self._inlet.take(part, body)
         except ValueError as error:  # FlowError and DecodingFailed are ValueErrors
-            self.break_off(refusal("invalid_argument", f"{self._handler.method.title}: {error}"))
+            text = f"{self._handler.method.title}: {error}"
+            self.break_off(RemoteError(text, code="invalid_argument", type="FlowError"))
 
     def break_off(self, error: RemoteError | None = None) -> None:
         """Stop the handler: the caller broke the rules, or does not listen any more."""

@@ -238,7 +238,7 @@ class ReplyForm:
     def __init__(self, content_type: str, encoding: str, headers: Mapping[str, Any] | None = None) -> None:
         known = Properties(
             content_type=content_type.encode(),
-            content_encoding=encoding.encode(),
+            content_encoding=encoding.encode() or None,
             headers=headers,
             delivery_mode=TRANSIENT,
         ).encode()
@@ -255,6 +255,8 @@ class ReplyForm:
 
 
 FAILURE_FORM = ReplyForm(FAILURE_CLASS, JSON)
+CHUNK_FORM = ReplyForm(CHUNK_CLASS.decode(), "")
+"""Bytes are in no encoding."""
 
 
 class ItemForm:
@@ -263,7 +265,7 @@ class ItemForm:
     __slots__ = ("_back", "_front")
 
     def __init__(self, content_type: bytes, encoding: bytes, correlation_id: bytes, reply_to: bytes) -> None:
-        known = Properties(content_type=content_type, content_encoding=encoding, headers={}).encode()
+        known = Properties(content_type=content_type, content_encoding=encoding or None, headers={}).encode()
         back = Properties(delivery_mode=TRANSIENT, correlation_id=correlation_id, reply_to=reply_to).encode()
         flags = int.from_bytes(known[:2], "big") | int.from_bytes(back[:2], "big")
         self._front = flags.to_bytes(2, "big") + known[2:-4]  # all but the empty table
