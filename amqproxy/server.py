@@ -394,9 +394,11 @@ class Session:
             self.streams[key] = streaming
             reply = await streaming.run(body)
         except BaseException as error:
-            failure = self._ended(streaming.failure or error, handler, call, 0 if streaming.begun else streaming.tag)
+            again = not streaming.begun
+            failure = self._ended(streaming.failure or error, handler, call, streaming.tag, again=again)
             if failure is not None:
-                self._fail(streaming.tag, call.redelivered, failure, call.correlation_id, call.reply_to)
+                tried = call.redelivered or not again
+                self._fail(streaming.tag, tried, failure, call.correlation_id, call.reply_to)
         else:
             del self._worker.running[call]
             if reply is None:
@@ -434,8 +436,13 @@ class Session:
             del self._worker.running[call]
         self._answer_for_all(form, reply, call.correlation_id, call.reply_to)
 
-    def _ended(self, error: BaseException, handler: Handler, call: Call, tag: int) -> RemoteError | None:
-        """A call ended without a result: what its caller is told; None if nobody is, and its delivery is settled."""
+    def _ended(
+        self, error: BaseException, handler: Handler, call: Call, tag: int, *, again: bool = True
+    ) -> RemoteError | None:
+        """A call ended without a result: what its caller is told; None if nobody is, and its delivery is settled.
+
+        `again` is whether another worker could run it instead.
+        """
         worker = self._worker
         worker.running.pop(call, None)
         if call.cancelled and isinstance(error, Exception | asyncio.CancelledError):
@@ -449,7 +456,7 @@ class Session:
             return refusal("invalid_argument", f"{handler.method.title}: {error}")
         if isinstance(error, asyncio.CancelledError):
             if worker.gives_up:
-                if not tag:  # nobody else will answer
+                if not (tag and again):  # nobody else will answer
                     return RemoteError("the worker stopped", code="unavailable", type="WorkerStopped", retryable=True)
                 self._give_back(tag)
                 raise error
