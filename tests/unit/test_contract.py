@@ -1353,13 +1353,17 @@ class Database: ...
 
 @serve("accounts", providers={Database: Database})
 class Accounts:
-    async def balance(self, db: Database, id: int, *, currency: str = "EUR") -> int: ...
+    async def balance(self, db: Database, id: int, *, currency: str = "EUR") -> int:
+        raise NotImplementedError
 
-    async def find(self, db: Database, request: AddRequest) -> AddResponse: ...
+    async def find(self, db: Database, request: AddRequest) -> AddResponse:
+        raise NotImplementedError
 
-    async def feed(self, items: AsyncIterator[int], limit: int, db: Database) -> int: ...
+    async def feed(self, items: AsyncIterator[int], limit: int, db: Database) -> int:
+        raise NotImplementedError
 
-    async def fed(self, request: Special, items: AsyncIterator[int], db: Database) -> int: ...
+    async def fed(self, request: Special, items: AsyncIterator[int], db: Database) -> int:
+        raise NotImplementedError
 
 
 def test_what_is_provided_is_none_of_the_contract() -> None:
