@@ -27,8 +27,10 @@ MODULES = {
             "messages",
             "options",
             "properties",
+            "provided",
             "signature",
             "topology",
+            "trace",
             "url",
             "wire",
         )
