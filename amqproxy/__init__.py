@@ -1,5 +1,6 @@
 """Call objects in other processes over RabbitMQ as if they were local."""
 
+from . import sync
 from .blob import Blob
 from .broadcast import Answers, Broadcast, WorkerAnswer
 from .client import Client, connect
@@ -70,5 +71,6 @@ __all__ = [
     "provided",
     "run",
     "serve",
+    "sync",
     "tracing",
 ]

@@ -168,6 +168,10 @@ class Proxy:
             return getattr(self, target.contract.method_of(args[0]).name)(args[0])
         return _message_method(target, args[0])(args[0])
 
+    def __dir__(self) -> list[str]:
+        target: Target = self.__dict__[_STATE]
+        return sorted({*object.__dir__(self), *(target.contract.methods if target.contract else ())})
+
     def __repr__(self) -> str:
         target: Target = self.__dict__[_STATE]
         options = "".join(f", {name}={value!r}" for name, value in target.overrides.items())
@@ -184,6 +188,8 @@ def named(service: Any, name: str | None) -> tuple[str, Contract | None]:
 
 def options(proxy: Proxied, /, **changes: Any) -> Proxied:
     """The same proxy with other options (those of `CallOptions`), or sender: `options(calc, timeout=2)`."""
+    if hasattr(proxy, "__amqproxy_options__"):  # one of amqproxy.sync, which stands for one of these
+        return proxy.__amqproxy_options__(**changes)  # type: ignore[no-any-return]
     target: Target | None = getattr(proxy, "__dict__", {}).get(_STATE)
     if target is None:
         raise TypeError(f"amqproxy.options takes a proxy, not a {type(proxy).__name__}")

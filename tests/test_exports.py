@@ -13,7 +13,7 @@ NAMES = {
     "CallError", "CallTimeout", "Client", "Closed", "ConnectionLost", "ContractError", "EncodingFailed",
     "MessageTooLarge", "Next", "OutgoingCall", "Overloaded", "Proxy", "RemoteError", "Sender", "Stream",
     "TopologyConflict", "Unroutable", "WorkerAnswer", "WorkerLost", "connect", "current", "message", "method",
-    "options", "provided", "run", "serve", "tracing",
+    "options", "provided", "run", "serve", "sync", "tracing",
 }  # fmt: skip
 NAMES_FOR_TESTS = {
     "BrokerThread", "RabbitMQ", "RabbitMQNotInstalled", "START_TIMEOUT", "broker", "broker_product", "broker_thread",

@@ -1,0 +1,285 @@
+"""The event loop behind a blocking connection: a thread of its own, which runs what other threads wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import selectors
+import sys
+import threading
+from asyncio import _get_running_loop  # without the exception that get_running_loop() costs where there is none
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+from ..errors import Closed
+
+log = logging.getLogger("amqproxy.sync")
+
+CANCEL_SECONDS = 2.0
+"""How long tasks that are cancelled at the end may take to end."""
+
+CELL = "IPython.core.interactiveshell"
+"""The module that runs the cells of a notebook."""
+
+
+class LoopThread:
+    """An event loop in a thread, until `end`, the end of the program, or a fork: a child has a mere copy of it."""
+
+    def __init__(self, name: str, farewell: Callable[[], Awaitable[None]]) -> None:
+        """Start the thread; `farewell` is the last that it runs."""
+        self._selector = selectors.DefaultSelector()
+        self._loop = asyncio.SelectorEventLoop(self._selector)
+        self._farewell = farewell
+        self._refusal: str | None = None
+        """Why nothing runs here any more."""
+        self._problem: BaseException | None = None
+        self._reports = False
+        """Whether a problem is logged, since nobody waits to be told."""
+        self._errands: set[_Errand] = set()
+        self._ending = threading.Lock()
+        """Taken for good by the first who asks for the end."""
+        self._ended = threading.Event()
+        self._pid = os.getpid()
+        self.forked = False
+        """True in a child of the process in which it was started."""
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        _watch(self)
+        try:
+            self._thread.start()
+        except BaseException:
+            _running.discard(self)
+            self._loop.close()
+            raise
+
+    @property
+    def ending(self) -> bool:
+        """True once nothing new is run."""
+        return self._refusal is not None
+
+    def run(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call a function in the event loop, await there what can be awaited, and return or raise what comes of it.
+
+        The function sees the context variables of the calling thread. Who is interrupted while it waits (Ctrl-C) goes
+        on at once; what it waited for is cancelled. Closed after the end; RuntimeError where an event loop runs.
+        """
+        if _get_running_loop() is not None:
+            _refuse_unless_cell(sys._getframe())
+        errand = _Errand(self, function, args, kwargs)
+        self._errands.add(errand)
+        if self._refusal is not None:  # looked at after the errand was noted: the end looks in the other order
+            self._errands.discard(errand)
+            raise Closed(self._refusal)
+        try:
+            self._tell(errand.start)
+            errand.done.acquire()
+        except BaseException:
+            self._tell(errand.cancel)
+            raise
+        error, errand.error = errand.error, None
+        if error is None:
+            return errand.result
+        try:
+            if isinstance(error, asyncio.CancelledError) and self._refusal is not None:
+                raise Closed(self._refusal)  # who was not cancelled shall not hear of it
+            raise error
+        finally:
+            del error  # which holds this frame
+
+    def drop(self, function: Callable[[], Awaitable[Any]]) -> None:
+        """Run this without waiting for it, whatever comes of it; may be called anywhere, by a finalizer too."""
+        errand = _Errand(self, function, (), {})
+        self._errands.add(errand)
+        self._tell(errand.start)
+
+    def _tell(self, callback: Callable[[], object]) -> None:
+        """Let the event loop call this soon, unless it has ended."""
+        with suppress(RuntimeError):  # a loop that is closed says so by this alone
+            self._loop.call_soon_threadsafe(callback)
+
+    # The end
+
+    def end(self, reason: str, *, wait: bool = True) -> None:
+        """Run the farewell and end the thread; who asks for it first is told what the farewell raised.
+
+        An interrupt while waiting hurries it: what is left of the farewell is cancelled.
+        """
+        if self.forked:
+            return
+        if wait and _get_running_loop() is not None and not self._ended.is_set():
+            _refuse_unless_cell(sys._getframe())
+        first = self._ending.acquire(blocking=False)
+        if first:
+            self._refusal = self._refusal or reason
+            self._reports = not wait
+            self._tell(self._loop.stop)
+        if not wait:
+            return
+        try:
+            self._ended.wait()
+            self._thread.join()
+        except BaseException:
+            self._tell(self._loop.stop)
+            raise
+        if first and self._problem is not None:
+            raise self._problem
+
+    def _run(self) -> None:
+        loop = self._loop
+        try:
+            loop.run_forever()
+        except BaseException as error:  # KeyboardInterrupt or SystemExit, which asyncio lets through whoever raised it
+            log.error("the event loop of %s ends because of %r", self._thread.name, error)
+        self._refusal = self._refusal or "the event loop of this connection has ended; connect again"
+        try:
+            loop.run_until_complete(self._farewell())
+        except BaseException as error:
+            self._problem = error
+        try:
+            self._wind_up()
+        except BaseException as error:
+            self._problem = self._problem or error
+        for errand in list(self._errands):
+            errand.error = errand.error or Closed(self._refusal)
+            errand.settle()
+        if self._problem is not None and self._reports:
+            log.error("%s did not end in order", self._thread.name, exc_info=self._problem)
+        loop.close()
+        _running.discard(self)
+        self._ended.set()
+
+    def _wind_up(self) -> None:
+        """Cancel what still runs, and leave behind what does not mind."""
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self._loop.run_until_complete(asyncio.wait(tasks, timeout=CANCEL_SECONDS))
+        self._loop.run_until_complete(asyncio.wait_for(self._loop.shutdown_asyncgens(), CANCEL_SECONDS))
+
+    # The fork
+
+    def abandon(self) -> None:
+        """Let go of all that belongs to the parent: its thread is not here, and its sockets are not ours to use.
+
+        Whatever a finalizer still writes or unregisters in this process goes nowhere: the files that the event loop
+        watches, and what it watches them with (epoll's table is the parent's own, not a copy), are replaced here.
+        """
+        self.forked = True
+        self._refusal = (
+            f"this connection was made in the process {self._pid}, from which this one was forked, and cannot be "
+            "used here: connect in each process, with amqproxy.sync.connect()"
+        )
+        files = [int(key.fd) for key in (self._selector.get_map() or {}).values()]
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        try:
+            for file in (*files, *([self._selector.fileno()] if hasattr(self._selector, "fileno") else ())):
+                os.dup2(nowhere, file, inheritable=False)
+        finally:
+            os.close(nowhere)
+
+
+class _Errand:
+    """One function to be run in the event loop while a thread waits."""
+
+    __slots__ = ("_args", "_function", "_kwargs", "_task", "_thread", "done", "error", "result")
+
+    def __init__(
+        self, thread: LoopThread, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        self._thread = thread
+        self._function = function
+        self._args = args
+        self._kwargs = kwargs
+        self._task: asyncio.Task[None] | None = None
+        self.done = threading.Lock()
+        """Held until it is settled."""
+        self.done.acquire()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def start(self) -> None:
+        """Begin, in the context of whoever asked for it."""
+        self._task = self._thread._loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            result = self._function(*self._args, **self._kwargs)
+            self.result = await result if is_awaited(type(result)) else result
+        except BaseException as error:
+            self.error = error
+        self.settle()  # here and not in a callback of the task: the waiting thread is woken a turn earlier
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+        if self._task is None:
+            self.settle()
+        else:
+            self._task.cancel()
+
+    def settle(self) -> None:
+        """Wake the thread that waits."""
+        if self in self._thread._errands:
+            self._thread._errands.discard(self)
+            self.done.release()
+
+
+def is_awaited(kind: type) -> bool:
+    """Whether a call that returns this is waited for; what can be iterated step by step is left to whoever does."""
+    return hasattr(kind, "__await__") and not hasattr(kind, "__anext__")
+
+
+def _refuse_unless_cell(frame: FrameType | None) -> None:
+    """RuntimeError if code that an event loop runs would wait here.
+
+    The cell of a notebook is no such code, although an event loop runs below it: a cell holds it up anyway, while ours
+    is in another thread. It is known by IPython's frame between the code and the event loop.
+    """
+    while frame is not None:
+        module = frame.f_globals.get("__name__")
+        if module == CELL:
+            return
+        if module == "asyncio.events":
+            break
+        frame = frame.f_back
+    raise RuntimeError(
+        "amqproxy.sync waits, and would hold up the event loop that runs in this thread: use "
+        "`async with amqproxy.connect() as mq:` and await its calls, or let a thread wait (asyncio.to_thread)"
+    )
+
+
+_running: set[LoopThread] = set()
+"""Those whose threads have not ended: a program that ends, and a process that is forked, must know them."""
+_inherited: list[LoopThread] = []
+"""Those of the parent, kept for good: what runs when they are collected is no business of this process."""
+_watching = False
+
+
+def _watch(thread: LoopThread) -> None:
+    global _watching
+    if not _watching:
+        _watching = True
+        atexit.register(_end_all)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_abandon_all)
+    _running.add(thread)
+
+
+def _end_all() -> None:
+    """The program ends: drain and close, as their `close` would have done."""
+    threads = list(_running)
+    for thread in threads:
+        thread.end("the program ends", wait=False)
+    for thread in threads:
+        thread.end("the program ends")
+
+
+def _abandon_all() -> None:
+    threads = list(_running)
+    _running.clear()
+    _inherited.extend(threads)
+    for thread in threads:
+        thread.abandon()
