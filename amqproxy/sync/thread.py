@@ -33,7 +33,12 @@ class LoopThread:
         """Start the thread; `farewell` is the last that it runs."""
         self._selector = selectors.DefaultSelector()
         self._loop = asyncio.SelectorEventLoop(self._selector)
+        self._asked = self._loop.create_future()
+        """Done when the end was asked for."""
         self._farewell = farewell
+        self._parting: asyncio.Task[None] | None = None
+        """The farewell while it runs."""
+        self._hurried = False
         self._refusal: str | None = None
         """Why nothing runs here any more."""
         self._problem: BaseException | None = None
@@ -87,7 +92,7 @@ class LoopThread:
                 raise Closed(self._refusal)  # who was not cancelled shall not hear of it
             raise error
         finally:
-            del error  # which holds this frame
+            del error, errand  # of which the error holds this frame
 
     def drop(self, function: Callable[[], Awaitable[Any]]) -> None:
         """Run this without waiting for it, whatever comes of it; may be called anywhere, by a finalizer too."""
@@ -115,33 +120,39 @@ class LoopThread:
         if first:
             self._refusal = self._refusal or reason
             self._reports = not wait
-            self._tell(self._loop.stop)
+            self._tell(self._ask)
         if not wait:
             return
         try:
             self._ended.wait()
             self._thread.join()
         except BaseException:
-            self._tell(self._loop.stop)
+            self._tell(self._hurry)
             raise
         if first and self._problem is not None:
             raise self._problem
 
+    def _ask(self) -> None:
+        if not self._asked.done():
+            self._asked.set_result(None)
+
+    def _hurry(self) -> None:
+        self._hurried = True
+        if self._parting is not None:
+            self._parting.cancel()
+
     def _run(self) -> None:
         loop = self._loop
         try:
-            loop.run_forever()
+            loop.run_until_complete(self._asked)
         except BaseException as error:  # KeyboardInterrupt or SystemExit, which asyncio lets through whoever raised it
             log.error("the event loop of %s ends because of %r", self._thread.name, error)
         self._refusal = self._refusal or "the event loop of this connection has ended; connect again"
-        try:
-            loop.run_until_complete(self._farewell())
-        except BaseException as error:
-            self._problem = error
-        try:
-            self._wind_up()
-        except BaseException as error:
-            self._problem = self._problem or error
+        for part in (self._part, self._wind_up):
+            try:
+                loop.run_until_complete(part())
+            except BaseException as error:
+                self._problem = self._problem or error
         for errand in list(self._errands):
             errand.error = errand.error or Closed(self._refusal)
             errand.settle()
@@ -151,14 +162,23 @@ class LoopThread:
         _running.discard(self)
         self._ended.set()
 
-    def _wind_up(self) -> None:
+    async def _part(self) -> None:
+        """Run the farewell, unless and until there is a hurry."""
+        if self._hurried:
+            return
+        self._parting = asyncio.ensure_future(self._farewell())
+        await asyncio.wait((self._parting,))
+        if not self._parting.cancelled():
+            self._parting.result()
+
+    async def _wind_up(self) -> None:
         """Cancel what still runs, and leave behind what does not mind."""
-        tasks = asyncio.all_tasks(self._loop)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         if tasks:
-            self._loop.run_until_complete(asyncio.wait(tasks, timeout=CANCEL_SECONDS))
-        self._loop.run_until_complete(asyncio.wait_for(self._loop.shutdown_asyncgens(), CANCEL_SECONDS))
+            await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+        await asyncio.wait_for(self._loop.shutdown_asyncgens(), CANCEL_SECONDS)
 
     # The fork
 
@@ -215,10 +235,9 @@ class _Errand:
 
     def cancel(self) -> None:
         """Nobody waits any more."""
-        if self._task is None:
-            self.settle()
-        else:
+        if self._task is not None:
             self._task.cancel()
+        self.settle()
 
     def settle(self) -> None:
         """Wake the thread that waits."""
