@@ -1,16 +1,18 @@
-"""A plain iterator where the async side wants an async one."""
+"""What blocking code feeds to a stream, for the event loop: iterators that may take their time run in threads."""
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
-from queue import SimpleQueue
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from functools import partial
 from typing import Any
 
-_Asked = SimpleQueue["asyncio.Future[Any] | None"]
+from ..blob import CHUNK_BYTES, Blob
+from ..threads import FromThread
+
+_END = object()
 
 
 class Items:
@@ -22,59 +24,45 @@ class Items:
     """
 
     def __init__(self, iterator: Iterator[Any]) -> None:
-        self._iterator = iterator
-        self._context = contextvars.copy_context()
-        self._asked: _Asked | None = None
-        self._over = False
+        self._iterator = _contained(iterator, contextvars.copy_context())
 
-    def __aiter__(self) -> Items:
-        return self
-
-    async def __anext__(self) -> Any:
-        if self._over:
-            raise StopAsyncIteration
-        item = asyncio.get_running_loop().create_future()
-        if self._asked is None:
-            asked: _Asked = SimpleQueue()
-            taking = (_take, self._iterator, asked)
-            threading.Thread(target=self._context.run, args=taking, name="amqproxy items", daemon=True).start()
-            self._asked = asked
-        self._asked.put(item)
-        try:
-            return await item
-        except BaseException:
-            self._end()
-            raise
-
-    async def aclose(self) -> None:
-        """Ask for no further item. The iterator is not closed: it is the caller's, who may have more to do with it."""
-        self._end()
-
-    def __del__(self) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        if not self._over:
-            self._over = True
-            if self._asked is not None:
-                self._asked.put(None)
+    def __aiter__(self) -> FromThread:
+        return FromThread(_Threads(), self._iterator)
 
 
-def _take(iterator: Iterator[Any], asked: _Asked) -> None:
-    while (item := asked.get()) is not None:
-        try:
-            outcome, value = item.set_result, next(iterator)
-        except StopIteration:
-            outcome, value = item.set_exception, StopAsyncIteration()
-        except Exception as error:
-            outcome, value = item.set_exception, error
-        except BaseException as error:  # such as SystemExit, which would end the event loop
-            outcome, value = item.set_exception, RuntimeError(f"the iterator raised {error!r}")
-        with suppress(RuntimeError):  # the event loop is closed
-            item.get_loop().call_soon_threadsafe(_settle, item, outcome, value)
-        del item, outcome, value
+def unblocking(blob: Blob) -> Blob:
+    """The same Blob, but that a file or an iterator that it is made of is read in a thread."""
+    source: Any = blob._source
+    if hasattr(source, "read"):
+        return Blob(Items(iter(partial(source.read, CHUNK_BYTES), b"")))
+    if hasattr(source, "__iter__") and not isinstance(source, (bytes, bytearray, memoryview, str)):
+        return Blob(Items(iter(source)))
+    return blob
 
 
-def _settle(item: asyncio.Future[Any], outcome: Any, value: Any) -> None:
-    if not item.done():
-        outcome(value)
+def _contained(iterator: Iterator[Any], context: contextvars.Context) -> Iterator[Any]:
+    try:
+        while (item := context.run(next, iterator, _END)) is not _END:
+            yield item
+    except (SystemExit, KeyboardInterrupt) as error:  # which would end the event loop
+        raise RuntimeError(f"the iterator raised {error!r}") from error
+    finally:
+        if hasattr(iterator, "close"):
+            iterator.close()
+
+
+class _Threads(Executor):
+    """A thread for each function, which keeps no program from ending, as those of other executors do."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run it."""
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, name="amqproxy items", daemon=True).start()
+        return future

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from .. import proxy
-from .items import Items
+from ..blob import Blob
+from .items import Items, unblocking
 from .thread import is_awaited
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def mirror_of(kind: type) -> type[Mirror] | None:
     if not (function or offered or is_awaited(kind) or _is_ours(kind)):
         return None
     if function or any("__call__" in vars(base) for base in kind.__mro__):
-        offered.append(Calling)
+        offered.append(Feeding if issubclass(kind, proxy.ConversingMethod) else Calling)
     return type(kind.__name__, (*dict.fromkeys(offered), Mirror), {})
 
 
@@ -109,6 +111,19 @@ class Calling(Mirror):
             return None
 
 
+class Feeding(Calling):
+    """Can be called, and is fed a stream: from anything that can be iterated, at its own pace."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        method = self._target._method
+        with suppress(TypeError):  # which the call itself tells better
+            given = method.signature.bind(*args, **kwargs)
+            given.arguments[method.feed.name] = fed(given.arguments[method.feed.name], method.feed.stream.kind)
+            args, kwargs = given.args, given.kwargs
+        return super().__call__(*args, **kwargs)
+
+
 class Iterating(Mirror):
     """Can be iterated: each item is waited for. Whoever stops early closes it, as the end of a `for` loop does."""
 
@@ -158,4 +173,15 @@ def inward(client: Client, value: Any) -> Any:
     """An argument as the async side wants it: what a mirror shows, and an iterator as an async one."""
     if isinstance(value, Mirror) and value._client is client:
         return value._target
+    if type(value) is Blob:
+        return unblocking(value)
     return Items(value) if hasattr(type(value), "__next__") else value
+
+
+def fed(value: Any, kind: Literal["items", "chunks"]) -> Any:
+    """What a stream parameter is fed from, if iterating over it may hold up the event loop."""
+    if isinstance(value, (Blob, Mirror)) or hasattr(value, "__aiter__"):
+        return value
+    if kind == "chunks":
+        return Blob(value)
+    return Items(iter(value)) if hasattr(value, "__iter__") and not isinstance(value, (list, tuple)) else value
