@@ -85,9 +85,13 @@ async def chunks(source: Any) -> AsyncIterator[bytes]:
         for at in range(0, len(view), CHUNK_BYTES):
             yield bytes(view[at : at + CHUNK_BYTES])
     elif hasattr(source, "__aiter__"):
-        async for piece in source:
-            async for chunk in _pieces(piece):
-                yield chunk
+        pieces = aiter(source)
+        try:
+            async for piece in pieces:
+                async for chunk in _pieces(piece):
+                    yield chunk
+        finally:
+            await _close(pieces)
     elif hasattr(source, "read"):
         while data := source.read(CHUNK_BYTES):
             yield data

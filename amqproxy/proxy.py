@@ -537,6 +537,15 @@ class UntypedCall(Coroutine[Any, Any, Any]):
         self._value.close()
         return self._method.stream(self._args, self._kwargs)
 
+    async def either(self) -> Any:
+        """The value; or the stream, if the method turns out to answer with one."""
+        if self._method._options.idempotent:  # which a stream cannot be
+            return await self._value
+        self._value.close()
+        conversation = self._method.either(self._args, self._kwargs)
+        value = await conversation.result()
+        return value if conversation.is_value else Stream(conversation)
+
     def send(self, value: Any, /) -> Any:
         """As coroutines have it, for tasks."""
         return self._value.send(value)

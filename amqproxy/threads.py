@@ -25,6 +25,8 @@ class FromThread(AsyncIterator[Any]):
         self._loop = asyncio.get_running_loop()
         self._asked: queue.SimpleQueue[asyncio.Future[Any] | None] = queue.SimpleQueue()
         self._running: asyncio.Future[None] | None = None
+        self._over = False
+        """Whether the thread looks for no further item; so before it tells of the end, which ends it a moment later."""
 
     def __aiter__(self) -> FromThread:
         return self
@@ -34,7 +36,7 @@ class FromThread(AsyncIterator[Any]):
         if self._running is None:
             run = contextvars.copy_context().run
             self._running = self._loop.run_in_executor(self._threads, run, self._run)
-        elif self._running.done():
+        elif self._over:
             raise StopAsyncIteration
         self._asked.put(item)
         found = await item
@@ -55,12 +57,15 @@ class FromThread(AsyncIterator[Any]):
                 try:
                     found = next(self._iterator, _END)
                 except BaseException as error:
+                    self._over = True
                     self._give(item, None, error)
                     return
+                self._over = found is _END
                 self._give(item, found, None)
                 if found is _END:
                     return
         finally:
+            self._over = True
             self._close()
 
     def _close(self) -> None:

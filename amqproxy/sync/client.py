@@ -11,10 +11,9 @@ from .mirror import Mirror
 from .thread import LoopThread
 
 GONE = "the connection is closed; amqproxy.sync.connect() makes another"
-HIDDEN = {
-    "open": "it is open from the beginning",
-    "caller": "a proxy is made by mq.proxy(…), and not by amqproxy.Proxy",
-}
+
+HIDDEN = {"open", *(name for name, value in vars(client.Client).items() if isinstance(value, property))}
+"""What is of no use here: opening, which is done, and what the views of the async side are made of."""
 
 
 def connect(url: str | None = None, **options: Any) -> Client:
@@ -53,7 +52,7 @@ class Client(Mirror):
 
     def __getattr__(self, name: str) -> Any:
         if name in HIDDEN:
-            raise AttributeError(f"{type(self).__name__} has no {name!r}: {HIDDEN[name]}")
+            raise AttributeError(f"{name!r} is for event loops: make a proxy by mq.proxy(…), a sender by mq.sender(…)")
         return super().__getattr__(name)
 
     def __dir__(self) -> list[str]:

@@ -117,10 +117,11 @@ class Feeding(Calling):
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call it."""
         method = self._target._method
-        with suppress(TypeError):  # which the call itself tells better
-            given = method.signature.bind(*args, **kwargs)
-            given.arguments[method.feed.name] = fed(given.arguments[method.feed.name], method.feed.stream.kind)
-            args, kwargs = given.args, given.kwargs
+        if method.feed is not None:
+            with suppress(TypeError):  # which the call itself tells better
+                given = method.signature.bind(*args, **kwargs)
+                given.arguments[method.feed.name] = fed(given.arguments[method.feed.name], method.feed.stream.kind)
+                args, kwargs = given.args, given.kwargs
         return super().__call__(*args, **kwargs)
 
 

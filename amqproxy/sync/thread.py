@@ -117,13 +117,13 @@ class LoopThread:
         if wait and _get_running_loop() is not None and not self._ended.is_set():
             _refuse_unless_cell(sys._getframe())
         first = self._ending.acquire(blocking=False)
-        if first:
-            self._refusal = self._refusal or reason
-            self._reports = not wait
-            self._tell(self._ask)
-        if not wait:
-            return
         try:
+            if first:
+                self._refusal = self._refusal or reason
+                self._reports = not wait
+                self._tell(self._ask)
+            if not wait:
+                return
             self._ended.wait()
             self._thread.join()
         except BaseException:
@@ -228,7 +228,9 @@ class _Errand:
     async def _run(self) -> None:
         try:
             result = self._function(*self._args, **self._kwargs)
-            self.result = await result if is_awaited(type(result)) else result
+            if is_awaited(type(result)):
+                result = await (result.either() if hasattr(result, "either") else result)
+            self.result = result
         except BaseException as error:
             self.error = error
         self.settle()  # here and not in a callback of the task: the waiting thread is woken a turn earlier

@@ -4,16 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import io
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
-from amqproxy.sync.items import Items
+from amqproxy import Blob
+from amqproxy.blob import CHUNK_BYTES
+from amqproxy.sync.items import Items, unblocking
 
 PATIENCE = 30.0
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("who")
+
+
+class Slow:
+    """An iterator whose item is there when it is let go."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.go = threading.Event()
+        self.closed = threading.Event()
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        self.asked.set()
+        assert self.go.wait(PATIENCE)
+        return 1
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def items(iterator: Iterator[Any]) -> Any:
+    return aiter(Items(iterator))
 
 
 def threads() -> list[threading.Thread]:
@@ -41,34 +70,30 @@ async def test_an_item_is_taken_when_it_is_asked_for_and_not_before() -> None:
             taken.append(number)
             yield number
 
-    items = Items(numbers())
+    found = items(numbers())
     assert taken == []
-    assert [await anext(items), await anext(items)] == [0, 1]
+    assert [await anext(found), await anext(found)] == [0, 1]
     assert taken == [0, 1]
-    await items.aclose()
+    await found.aclose()
     assert await ended()
 
 
 async def test_an_iterator_that_takes_its_time_holds_up_nobody() -> None:
-    asked, go = threading.Event(), threading.Event()
-
-    def slow() -> Iterator[int]:
-        asked.set()
-        assert go.wait(PATIENCE)
-        yield 1
-
-    items = Items(slow())
-    item = asyncio.ensure_future(anext(items))
-    await asyncio.to_thread(asked.wait, PATIENCE)
-    go.set()
+    slow = Slow()
+    found = items(slow)
+    item = asyncio.ensure_future(anext(found))
+    await asyncio.to_thread(slow.asked.wait, PATIENCE)
+    slow.go.set()
     assert await item == 1
+    await found.aclose()
+    assert await ended()
 
 
 async def test_context_variables_are_those_of_whoever_gave_the_iterator() -> None:
     WHO.set("giver")
-    items = Items(WHO.get() for _ in range(2))
+    given = Items(WHO.get() for _ in range(2))
     WHO.set("taker")
-    assert [item async for item in items] == ["giver", "giver"]
+    assert [item async for item in given] == ["giver", "giver"]
 
 
 @pytest.mark.parametrize(
@@ -83,44 +108,31 @@ async def test_what_an_iterator_raises_arrives(error: BaseException, arrives: ty
         def __next__(self) -> int:
             raise error
 
-    items = Items(Failing())
+    found = items(Failing())
     with pytest.raises(arrives, match=f"{error}" if isinstance(error, arrives) else "the iterator raised"):
-        await anext(items)
+        await anext(found)
     with pytest.raises(StopAsyncIteration):
-        await anext(items)
+        await anext(found)
     assert await ended()
 
 
-async def test_an_iterator_that_is_given_up_is_not_closed() -> None:
-    numbers = (number for number in range(5))
-    for end in (Items.aclose, Items.__del__):
-        items = Items(numbers)
-        await anext(items)
-        ending = end(items)
-        if ending is not None:
-            await ending
-        assert await ended()
-    assert list(numbers) == [2, 3, 4]
+async def test_the_end_is_the_end() -> None:
+    found = items(iter([1]))
+    assert [await anext(found, None) for _ in range(10)] == [1] + 9 * [None]
 
 
-async def test_who_asks_no_longer_leaves_the_thread_to_end_with_the_iterator() -> None:
-    asked, go = threading.Event(), threading.Event()
-
-    def slow() -> Iterator[int]:
-        asked.set()
-        assert go.wait(PATIENCE)
-        yield 1
-
-    items = Items(slow())
-    item = asyncio.ensure_future(anext(items))
-    await asyncio.to_thread(asked.wait, PATIENCE)
+async def test_an_iterator_that_is_given_up_is_closed_when_it_comes_back() -> None:
+    slow = Slow()
+    found = items(slow)
+    item = asyncio.ensure_future(anext(found))
+    await asyncio.to_thread(slow.asked.wait, PATIENCE)
     item.cancel()
     await asyncio.wait((item,))
-    assert item.cancelled()
-    with pytest.raises(StopAsyncIteration):
-        await anext(items)
-    go.set()
+    await found.aclose()
+    assert not slow.closed.is_set()
+    slow.go.set()
     assert await ended()
+    assert slow.closed.is_set()
 
 
 async def test_both_ways_at_once_cannot_lock_each_other() -> None:
@@ -133,33 +145,52 @@ async def test_both_ways_at_once_cannot_lock_each_other() -> None:
             yield number
             number = answers.get()
 
-    async def answered(items: AsyncIterator[int]) -> AsyncIterator[int]:
-        ahead = asyncio.ensure_future(anext(items, None))
+    async def answered(asked: AsyncIterator[int]) -> AsyncIterator[int]:
+        ahead = asyncio.ensure_future(anext(asked, None))
         while (item := await ahead) is not None:
-            ahead = asyncio.ensure_future(anext(items, None))
+            ahead = asyncio.ensure_future(anext(asked, None))
             yield item + 1
 
     seen = []
-    async for answer in answered(Items(questions())):
+    async for answer in answered(items(questions())):
         seen.append(answer)
         answers.put(answer)
     assert seen == [1, 2, 3, 4, 5]
 
 
-async def test_an_event_loop_that_is_gone_is_not_told() -> None:
-    asked, go = threading.Event(), threading.Event()
+# What Blobs are made of
 
-    def slow() -> Iterator[int]:
-        asked.set()
-        assert go.wait(PATIENCE)
-        yield 1
 
-    async def ask() -> None:
-        item = asyncio.ensure_future(anext(items))
-        await asyncio.to_thread(asked.wait, PATIENCE)
-        item.cancel()
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 1])
+async def test_files_and_iterators_are_read_in_threads(size: int) -> None:
+    data = os.urandom(size)
+    reading: set[int] = set()
 
-    items = Items(slow())
-    await asyncio.to_thread(asyncio.run, ask())
-    go.set()
+    class File(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            reading.add(threading.get_ident())
+            return super().read(size)
+
+    def pieces() -> Iterator[bytes]:
+        reading.add(threading.get_ident())
+        yield data
+
+    for source in (File(data), pieces()):
+        assert await unblocking(Blob(source)).read() == data
+    assert threading.get_ident() not in reading
     assert await ended()
+
+
+async def test_what_is_there_already_is_read_as_it_is() -> None:
+    for source in (b"data", "path", Items(iter([b""]))):
+        blob = Blob(source)
+        assert unblocking(blob) is blob
+
+
+async def test_a_blob_that_is_not_read_to_its_end_leaves_its_file() -> None:
+    file = io.BytesIO(bytes(3 * CHUNK_BYTES))
+    pieces: Any = aiter(unblocking(Blob(file)))
+    assert len(await anext(pieces)) == CHUNK_BYTES
+    await pieces.aclose()
+    assert await ended()
+    assert file.tell() == CHUNK_BYTES
