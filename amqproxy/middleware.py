@@ -166,6 +166,9 @@ class Untyped(Protocol):
     def stream(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> AsyncIterator[Any]:
         """The call of a method that streams."""
 
+    async def either(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The value; or the stream, if the method turns out to answer with one."""
+
 
 class SurroundedUntypedMethod(SurroundedMethod):
     """The same for a method whose result may turn out to be a stream, of a service of which only the name is known."""
@@ -183,6 +186,7 @@ class SurroundedUntypedMethod(SurroundedMethod):
         super().__init__(method, middleware, service, headers, timeout)
         self._untyped = untyped
         self._first_of_stream = chain(middleware, self._last_of_stream)
+        self._first_of_either = chain(middleware, self._last_of_either)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """The call: await it for one value, or iterate over it with `async for`."""
@@ -196,8 +200,15 @@ class SurroundedUntypedMethod(SurroundedMethod):
         """The call of a method that streams."""
         return self._stream(self._first_of_stream, args, kwargs)
 
+    async def either(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The value; or the stream, if the method turns out to answer with one."""
+        return await self._through(self._first_of_either, args, kwargs)
+
     async def _last_of_stream(self, call: OutgoingCall) -> Any:
         return await aiter(self._sent(call))
+
+    async def _last_of_either(self, call: OutgoingCall) -> Any:
+        return await self._sent(call).either()
 
 
 class SurroundedStream(AsyncIterator[Any]):

@@ -507,9 +507,13 @@ class UntypedMethod(RemoteMethod):
         """The call of a method that streams, or that answers once with an array."""
         return Stream(self._conversation(self._plan, args, kwargs))
 
-    def either(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Conversation:
-        """The call of a method that answers in one way or the other, for who can make use of both."""
-        return self._conversation(replace(self._plan, may_be_value=True), args, kwargs)
+    async def either(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The value; or the stream, if the method turns out to answer with one."""
+        if self._options.idempotent:  # which a stream cannot be
+            return await self.value(args, kwargs)
+        conversation = self._conversation(replace(self._plan, may_be_value=True), args, kwargs)
+        value = await conversation.result()
+        return value if conversation.is_value else Stream(conversation)
 
     def _conversation(self, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Conversation:
         body = self._payload.encode(args, kwargs)
@@ -539,12 +543,8 @@ class UntypedCall(Coroutine[Any, Any, Any]):
 
     async def either(self) -> Any:
         """The value; or the stream, if the method turns out to answer with one."""
-        if self._method._options.idempotent:  # which a stream cannot be
-            return await self._value
         self._value.close()
-        conversation = self._method.either(self._args, self._kwargs)
-        value = await conversation.result()
-        return value if conversation.is_value else Stream(conversation)
+        return await self._method.either(self._args, self._kwargs)
 
     def send(self, value: Any, /) -> Any:
         """As coroutines have it, for tasks."""
