@@ -7,8 +7,8 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from .errors import AMQProxyError
-from .fields import Malformed
-from .properties import Properties, routing
+from .fields import FieldTable, Malformed
+from .properties import Properties, return_address, routing
 from .topology import Queue
 from .wire import (
     CANCEL_CLASS,
@@ -77,7 +77,7 @@ class Clerk(Protocol):
     def cancel(self, key: Key, seconds: float) -> None:
         """A call that nobody waits for any more; one that has not come may come within so many seconds."""
 
-    def feed(self, key: Key, content_type: bytes | None, properties: Properties, body: bytes) -> None:
+    def feed(self, key: Key, content_type: bytes | None, headers: FieldTable, body: bytes) -> None:
         """A message for a stream that runs."""
 
     def pong(self, correlation_id: bytes | None, reply_to: bytes | None) -> None:
@@ -142,7 +142,7 @@ class Desk:
             if content_type == CANCEL_CLASS:
                 self._cancel((reply_to, correlation_id), Properties.decode(header))
             elif content_type == CREDIT_CLASS or (_may_be_part(header) and _is_part(header)):
-                self._session.feed((reply_to, correlation_id), content_type, Properties.decode(header), body)
+                self._session.feed((reply_to, correlation_id), content_type, return_address(header)[1], body)
             elif content_type == PING_CLASS:
                 self._session.pong(correlation_id, reply_to)
             else:
@@ -177,5 +177,5 @@ def _may_be_part(header: bytes) -> bool:
 
 def _is_part(header: bytes) -> bool:
     """Whether it is."""
-    headers = Properties.decode(header).headers or {}
+    _, headers = return_address(header)
     return SEQUENCE_HEADER in headers or END_HEADER in headers

@@ -21,7 +21,7 @@ from .codecs.items import Chunks, Items
 from .errors import BadReply, ConnectionLost, ContractError, MessageTooLarge, WorkerLost
 from .flow import Outflow
 from .options import CallOptions
-from .properties import Properties
+from .properties import Properties, return_address
 from .stream import Inlet, Outlet
 from .wire import (
     ALIVE_CLASS,
@@ -210,16 +210,15 @@ class Conversation:
             self.end(self._method._failure(body))
             return
         try:
-            self._understand(content_type, encoding, Properties.decode(header), body)
+            self._understand(content_type, encoding, header, body)
         except BadReply as error:
             self.end(error)
         except ValueError as error:  # as Malformed, DecodingFailed and FlowError are
             self.cancel(BadReply(f"{self._method.__qualname__}: {error}"))
 
-    def _understand(
-        self, content_type: bytes | None, encoding: bytes | None, properties: Properties, body: bytes
-    ) -> None:
-        if properties.reply_to and properties.reply_to != self._worker and not self._meet(properties.reply_to):
+    def _understand(self, content_type: bytes | None, encoding: bytes | None, header: bytes, body: bytes) -> None:
+        worker, headers = return_address(header)
+        if worker and worker != self._worker and not self._meet(worker):
             return
         if content_type == ALIVE_CLASS:
             if self._watcher is not None and body:
@@ -228,7 +227,7 @@ class Conversation:
         if content_type == CREDIT_CLASS:
             self._feed(credit_of(body))
             return
-        part = part_of(properties.headers or {})
+        part = part_of(headers)
         if part is None:
             self._answered((content_type, encoding, body))
         elif self.inlet is None:

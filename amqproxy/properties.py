@@ -106,6 +106,37 @@ def routing(data: bytes) -> Routing:
     return content_type, encoding, correlation_id, reply_to
 
 
+def return_address(data: bytes) -> tuple[bytes | None, FieldTable]:
+    """reply-to and the headers: what each message of a stream is looked at for, read without decoding the rest.
+
+    Malformed if the data ends too early, or the headers do not decode.
+    """
+    at, flags = 2, 0
+    headers: FieldTable = {}
+    try:
+        flags = data[0] << 8 | data[1]
+        if flags & CONTENT_TYPE:
+            at += 1 + data[at]
+        if flags & CONTENT_ENCODING:
+            at += 1 + data[at]
+        if flags & HEADERS:
+            headers, at = decode_table(data, at)
+        if flags & DELIVERY_MODE:
+            at += 1
+        if flags & PRIORITY:
+            at += 1
+        if flags & CORRELATION_ID:
+            at += 1 + data[at]
+        if not flags & REPLY_TO:
+            return None, headers
+        end = at + 1 + data[at]
+    except IndexError:
+        raise Malformed("a content header ends in the middle of its properties") from None
+    if end > len(data):
+        raise Malformed("a content header ends in the middle of its properties")
+    return data[at + 1 : end], headers
+
+
 def _flags(data: bytes) -> tuple[int, int]:
     if len(data) < 2:
         raise Malformed("a content header ends before its property flags")

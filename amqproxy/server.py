@@ -18,7 +18,7 @@ from .codecs.registry import codecs
 from .contract import Contract
 from .control import Abandoned, Desk, Key
 from .errors import AMQProxyError, BrokerUnavailable, Closed, ConnectionLost, Executed, RemoteError
-from .fields import Malformed
+from .fields import FieldTable, Malformed
 from .handler import Call, Handler, HandlerTable, failure_of, instance_of, refusal
 from .options import ServeOptions
 from .properties import Properties, routing
@@ -613,14 +613,14 @@ class Session:
         elif task is not None and not call.in_thread:  # a thread cannot be interrupted, and holds its place to its end
             task.cancel()
 
-    def feed(self, key: Key, content_type: bytes | None, properties: Properties, body: bytes) -> None:
+    def feed(self, key: Key, content_type: bytes | None, headers: FieldTable, body: bytes) -> None:
         """A message for one of the streams that run here; those that are over are passed over."""
         streaming = self.streams.get(key)
         if streaming is None and key[0] is None:  # from a caller that does not say who it is
             found = [one for (_, id), one in self.streams.items() if id == key[1]]
             streaming = found[0] if len(found) == 1 else None
         if streaming is not None:
-            streaming.heard(content_type, properties, body)
+            streaming.heard(content_type, headers, body)
 
     def too_large(self, tag: int, header: bytes, size: int) -> None:
         """A request is larger than we take; its body was not stored."""

@@ -10,6 +10,7 @@ from .blob import Blob
 from .codecs import Mismatch
 from .codecs.items import Chunks, Items
 from .errors import EncodingFailed, MessageTooLarge, RemoteError
+from .fields import FieldTable
 from .flow import Outflow
 from .handler import Call, Handler, refusal
 from .properties import Properties
@@ -220,7 +221,7 @@ class Streaming:
 
     # What comes from the caller
 
-    def heard(self, content_type: bytes | None, properties: Properties, body: bytes) -> None:
+    def heard(self, content_type: bytes | None, headers: FieldTable, body: bytes) -> None:
         """A message on our correlation id came to the worker's own queue."""
         try:
             if content_type == CREDIT_CLASS:
@@ -228,7 +229,7 @@ class Streaming:
                     self._outlet.granted(credit_of(body))
             elif self._inlet is None:
                 raise ValueError("this call takes no stream")
-            elif (part := part_of(properties.headers or {})) is not None:
+            elif (part := part_of(headers)) is not None:
                 self._inlet.take(part, body)
         except ValueError as error:  # FlowError and DecodingFailed are ValueErrors
             text = f"{self._handler.method.title}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from pamqp.commands import Basic
 
 from amqproxy import properties
 from amqproxy.fields import Malformed
-from amqproxy.properties import Properties, routing
+from amqproxy.properties import Properties, return_address, routing
 
 examples = settings(
     max_examples=60,
@@ -187,6 +188,8 @@ def test_properties_that_were_cut_off_are_malformed(ours: Properties, cut: int) 
     data = data[: cut % len(data)]
     with pytest.raises(Malformed):
         Properties.decode(data)
+    with contextlib.suppress(Malformed):
+        assert return_address(data) == (ours.reply_to, ours.headers or {})
     try:
         found = routing(data)
     except Malformed:
@@ -205,11 +208,13 @@ def test_random_bytes_are_properties_or_malformed(data: bytes) -> None:
     except Malformed:
         whole = None
     try:
+        two = return_address(data)
         four = routing(data)
     except Malformed:
         assert whole is None, "what decodes as a whole has readable parts"
         return
     if whole is not None:
+        assert two == (whole.reply_to, whole.headers or {})
         assert four == (whole.content_type, whole.content_encoding, whole.correlation_id, whole.reply_to)
 
 
@@ -218,7 +223,7 @@ def test_random_bytes_are_properties_or_malformed(data: bytes) -> None:
 def test_properties_with_one_wrong_byte_are_read_or_malformed(ours: Properties, place: int, byte: int) -> None:
     data = bytearray(ours.encode())
     data[place % len(data)] = byte
-    for read in (Properties.decode, routing):
+    for read in (Properties.decode, routing, return_address):
         try:
             read(bytes(data))
         except Malformed:
@@ -239,8 +244,9 @@ def test_routing_steps_over_headers_that_do_not_decode() -> None:
     headers = b"\x00\x00\x00\x03\x01k?"
     data = struct.pack(">H", 0x2600) + headers + b"\x01c\x01r"
     assert routing(data) == (None, None, b"c", b"r")
-    with pytest.raises(Malformed):
-        Properties.decode(data)
+    for read in (Properties.decode, return_address):
+        with pytest.raises(Malformed):
+            read(data)
 
 
 @pytest.mark.parametrize("end", range(2, 11))
@@ -250,5 +256,6 @@ def test_routing_of_what_was_cut_off_before_reply_to_is_malformed(end: int) -> N
     if end == 10:
         assert routing(data) == (b"a", None, b"c", b"r")
         return
-    with pytest.raises(Malformed):
-        routing(data[:end])
+    for read in (routing, return_address):
+        with pytest.raises(Malformed):
+            read(data[:end])
