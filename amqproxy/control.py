@@ -38,26 +38,24 @@ class Abandoned:
     """Calls that were cancelled and may still come: each is forgotten when it has come, or when its time is over."""
 
     def __init__(self) -> None:
-        self._until: dict[Key, float] = {}
-
-    def __len__(self) -> int:
-        return len(self._until)
+        self.until: dict[Key, float] = {}
+        """Each of them, with the moment until which it is remembered."""
 
     def add(self, key: Key, now: float, seconds: float) -> None:
         """Remember a call; the oldest is forgotten when there are too many."""
-        if len(self._until) >= MAX_ABANDONED:
-            del self._until[next(iter(self._until))]
-        self._until[key] = now + seconds
+        if len(self.until) >= MAX_ABANDONED:
+            del self.until[next(iter(self.until))]
+        self.until[key] = now + seconds
 
     def take(self, key: Key, now: float) -> bool:
         """Whether the call that came now was cancelled before, by its caller or by somebody who did not say whose."""
-        return (self._until.pop(key, 0.0) or self._until.pop((None, key[1]), 0.0)) > now
+        return (self.until.pop(key, 0.0) or self.until.pop((None, key[1]), 0.0)) > now
 
     def forget(self, now: float) -> float | None:
         """Forget those whose time is over; the moment at which the next one's will be."""
-        for key in [key for key, until in self._until.items() if until <= now]:
-            del self._until[key]
-        return min(self._until.values(), default=None)
+        for key in [key for key, until in self.until.items() if until <= now]:
+            del self.until[key]
+        return min(self.until.values(), default=None)
 
 
 class Clerk(Protocol):

@@ -355,7 +355,7 @@ class Session:
             return
         if correlation_id is None:
             correlation_id = _message_id(header)
-        if worker.abandoned and worker.abandoned.take((reply_to, correlation_id), self.loop.time()):
+        if worker.abandoned.until and worker.abandoned.take((reply_to, correlation_id), self.loop.time()):
             self._lane.ack(tag)
             return
         try:
@@ -364,8 +364,14 @@ class Session:
             self._fail(tag, bool(redelivered), error, correlation_id, reply_to)
             return
         call = Call(
-            *(worker.contract.name, handler.method.name, worker.name, bool(redelivered)),
-            *(header, self.loop.time, correlation_id, reply_to),
+            worker.contract.name,
+            handler.method.name,
+            worker.name,
+            bool(redelivered),
+            header,
+            self.loop.time,
+            correlation_id,
+            reply_to,
         )
         # Not loop.create_task: with an eager task factory the call would run, and end, before it is noted here.
         running = self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
