@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Generic, TypeVar
@@ -13,6 +14,7 @@ from .answer import Reply
 from .caller import Line, Returned
 from .errors import CallError, CallTimeout, Unroutable
 from .fields import Malformed
+from .middleware import Middleware, OutgoingCall, SurroundedMethod, chain, iterator
 from .options import BroadcastOptions, CallOptions
 from .properties import Properties
 from .proxy import _STATE, Calling, Proxy, RemoteMethod, Target, named
@@ -86,12 +88,17 @@ class BroadcastMethod(RemoteMethod):
             raise self._too_large(body)
         return Answers(Poll(self, body))
 
+    def surrounded(self, middleware: Sequence[Middleware]) -> SurroundedMethod:
+        """The same method with middleware around its calls."""
+        return SurroundedBroadcastMethod(self, middleware)
+
 
 class Poll:
     """One broadcast: who was asked, who has answered, and when that is all; told by its line what comes."""
 
     def __init__(self, method: BroadcastMethod, body: bytes) -> None:
         self.method = method
+        self.name = method.__qualname__
         self.answers: deque[WorkerAnswer[Any]] = deque()
         """Those that came and were not taken yet."""
         self.workers: int | None = None
@@ -153,7 +160,7 @@ class Poll:
         return Properties(
             content_type=method._content_type.encode(),
             content_encoding=method._encoding,
-            headers={**options.headers, TIMEOUT_HEADER: left},
+            headers={**method._headers, TIMEOUT_HEADER: left},
             delivery_mode=TRANSIENT,
             priority=options.priority,
             correlation_id=id,
@@ -253,6 +260,16 @@ class Poll:
             self.method._caller.cancel(self._line, self._id, self.method._pool, left)
         self.end(error)
 
+    def close(self) -> None:
+        """Take no more answers, and stop the workers that still run."""
+        self.cancel()
+        self.answers.clear()
+
+    def forget(self) -> None:
+        """Nobody can take answers any more; told wherever the last reference was dropped."""
+        if not self.ended and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.cancel)
+
     def end(self, error: BaseException | None = None) -> None:
         """No more answers come."""
         if self.ended:
@@ -300,7 +317,7 @@ class Answers(AsyncIterator[WorkerAnswer[Value]], Generic[Value]):
     only with `expect` is too few by then an error. Ending it early cancels the handlers that still run.
     """
 
-    def __init__(self, poll: Poll) -> None:
+    def __init__(self, poll: Poll | SurroundedPoll) -> None:
         self._poll = poll
         self._begun = False
 
@@ -319,9 +336,14 @@ class Answers(AsyncIterator[WorkerAnswer[Value]], Generic[Value]):
 
     async def __anext__(self) -> WorkerAnswer[Value]:
         if not self._begun:
-            self._begun = True
-            await self._poll.start()
+            await self.begin()
         return await self._poll.next()
+
+    async def begin(self) -> Poll | SurroundedPoll:
+        """Ask the workers, for whom the first answer is waited for else."""
+        self._begun = True
+        await self._poll.start()
+        return self._poll
 
     def __await__(self) -> Generator[Any, None, list[WorkerAnswer[Value]]]:
         """All answers."""
@@ -342,14 +364,12 @@ class Answers(AsyncIterator[WorkerAnswer[Value]], Generic[Value]):
                     return answer.result()
                 failure = answer.error
         if failure is None and self.workers:
-            name = self._poll.method.__qualname__
-            failure = CallTimeout(f"{name}: none of {self.workers} workers answered within the time")
-        raise failure or Unroutable(f"{self._poll.method.__qualname__}: no worker is there that could answer")
+            failure = CallTimeout(f"{self._poll.name}: none of {self.workers} workers answered within the time")
+        raise failure or Unroutable(f"{self._poll.name}: no worker is there that could answer")
 
     async def aclose(self) -> None:
         """Take no more answers, and stop the workers that still run."""
-        self._poll.cancel()
-        self._poll.answers.clear()
+        self._poll.close()
 
     async def __aenter__(self) -> Answers[Value]:
         return self
@@ -360,9 +380,67 @@ class Answers(AsyncIterator[WorkerAnswer[Value]], Generic[Value]):
         await self.aclose()
 
     def __del__(self) -> None:
-        poll = self._poll
-        if not poll.ended and not poll.loop.is_closed():
-            poll.loop.call_soon_threadsafe(poll.cancel)
+        self._poll.forget()
 
     def __repr__(self) -> str:
-        return f"<Answers of all workers to {self._poll.method.__qualname__}>"
+        return f"<Answers of all workers to {self._poll.name}>"
+
+
+class SurroundedBroadcastMethod(SurroundedMethod):
+    """A method of a broadcast with middleware around its calls, whose results are the answers as they come."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Answers[Any]:
+        """The answers, through the middleware."""
+        poll = SurroundedPoll(self.__qualname__)
+
+        async def last(call: OutgoingCall) -> Answers[Any]:
+            answers: Answers[Any] = self._sent(call)
+            poll.asked = await answers.begin()  # type: ignore[assignment]  # of a method without middleware
+            return answers
+
+        poll.begin = functools.partial(self._through, chain(self._middleware, last), args, kwargs)
+        return Answers(poll)
+
+
+class SurroundedPoll:
+    """A broadcast whose middleware decides when the workers are asked, and what becomes of their answers."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.begin: Callable[[], Awaitable[Any]]
+        self.asked: Poll | None = None
+        """The broadcast itself, once the workers were asked; the last one, if they were asked again."""
+        self._closed = False
+        self._items: AsyncIterator[WorkerAnswer[Any]] | None = None
+
+    @property
+    def workers(self) -> int | None:
+        """How many workers were there when they were asked, as far as the broker knows."""
+        return None if self.asked is None else self.asked.workers
+
+    @property
+    def count(self) -> int:
+        """How many have answered."""
+        return 0 if self.asked is None else self.asked.count
+
+    async def start(self) -> None:
+        """Go through the middleware."""
+        if not self._closed:
+            self._items = iterator(await self.begin(), self.name)
+
+    async def next(self) -> WorkerAnswer[Any]:
+        """The next answer; StopAsyncIteration when there are no more."""
+        if self._items is None or self._closed:
+            raise StopAsyncIteration
+        return await anext(self._items)
+
+    def close(self) -> None:
+        """Take no more answers."""
+        self._closed = True
+        if self.asked is not None:
+            self.asked.close()
+
+    def forget(self) -> None:
+        """Nobody can take answers any more."""
+        if self.asked is not None:
+            self.asked.forget()

@@ -35,7 +35,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Protocol
 
 from .options import check_number
-from .stream import close
+from .stream import as_asynchronous, close
 
 Middleware = Callable[..., Awaitable[Any]]
 
@@ -97,8 +97,11 @@ class Remote(Protocol):
 
     __name__: str
     __qualname__: str
+    _service: str
+    _headers: Mapping[str, Any]
+    _timeout: float
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the worker."""
 
     def varied(self, headers: Mapping[str, Any], timeout: float) -> Remote:
@@ -108,14 +111,12 @@ class Remote(Protocol):
 class SurroundedMethod:
     """A method of a proxy with middleware around its calls."""
 
-    def __init__(
-        self, method: Remote, middleware: Sequence[Middleware], service: str, headers: Mapping[str, Any], timeout: float
-    ) -> None:
-        """Surround a method that sends these headers and has this timeout."""
+    def __init__(self, method: Remote, middleware: Sequence[Middleware]) -> None:
         self._method = method
-        self._service = service
-        self._headers = MappingProxyType(headers)
-        self._timeout = timeout
+        self._service = method._service
+        self._headers = MappingProxyType(method._headers)
+        self._timeout = method._timeout
+        self._middleware = middleware
         self._first = chain(middleware, self._last)
         self.__name__ = method.__name__
         self.__qualname__ = method.__qualname__
@@ -177,13 +178,10 @@ class SurroundedUntypedMethod(SurroundedMethod):
         self,
         method: Remote,
         middleware: Sequence[Middleware],
-        service: str,
-        headers: Mapping[str, Any],
-        timeout: float,
         untyped: Callable[[Untyped, tuple[Any, ...], Mapping[str, Any]], Any],
     ) -> None:
         """Take how a call is made that can be awaited, for its value, or iterated."""
-        super().__init__(method, middleware, service, headers, timeout)
+        super().__init__(method, middleware)
         self._untyped = untyped
         self._first_of_stream = chain(middleware, self._last_of_stream)
         self._first_of_either = chain(middleware, self._last_of_either)
@@ -209,6 +207,15 @@ class SurroundedUntypedMethod(SurroundedMethod):
 
     async def _last_of_either(self, call: OutgoingCall) -> Any:
         return await self._sent(call).either()
+
+
+def iterator(items: Any, name: str) -> AsyncIterator[Any]:
+    """What middleware gives as a stream; TypeError, which calls the method `name`, if it is none."""
+    if hasattr(items, "__aiter__"):
+        return aiter(items)
+    if hasattr(items, "__iter__"):
+        return as_asynchronous(items)
+    raise TypeError(f"{name} gives a stream, and its middleware a {type(items).__name__}, which is no iterator")
 
 
 class SurroundedStream(AsyncIterator[Any]):
@@ -243,15 +250,10 @@ class SurroundedStream(AsyncIterator[Any]):
             raise RuntimeError("another task waits for the next item of this stream")
         self._begun = True
         try:
-            items = await self._begin()
+            self._items = iterator(await self._begin(), self._name)
         except BaseException:
             self._closed = True
             raise
-        if not hasattr(items, "__aiter__"):
-            self._closed = True
-            kind = type(items).__name__
-            raise TypeError(f"{self._name} gives a stream, and its middleware a {kind}, which is no async iterator")
-        self._items = aiter(items)
         if self._closed:  # by another task, while this one waited
             await close(self._items)
         return self._items

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
@@ -32,7 +32,7 @@ from .errors import (
     Unroutable,
 )
 from .messages import check_name, form_of, message_name, naming
-from .middleware import SurroundedMethod, SurroundedStreamMethod, SurroundedUntypedMethod, Untyped
+from .middleware import Middleware, SurroundedMethod, SurroundedStreamMethod, SurroundedUntypedMethod, Untyped
 from .options import CallOptions, changed
 from .scope import Scope, scope
 from .signature import Streamed
@@ -206,8 +206,6 @@ class RemoteMethod:
     """Whether a worker is heard of at all."""
     _limited = False
     """Whether a timeout was asked for, which then bounds a stream."""
-    streams = False
-    """Whether calling it gives a stream, and not something to await."""
 
     def __init__(self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> None:
         self._caller = target.caller
@@ -347,9 +345,13 @@ class RemoteMethod:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._headers, other._line = headers, None
-        if timeout != self._options.timeout:
+        if timeout != self._timeout:
             other._timeout, other._limited = timeout, True
         return other
+
+    def surrounded(self, middleware: Sequence[Middleware]) -> SurroundedMethod:
+        """The same method with middleware around its calls."""
+        return SurroundedMethod(self, middleware)
 
     async def _recover(self, error: BaseException, line: Line, id: bytes, body: bytes, deadline: float) -> Reply:
         """What became of a call that got no answer: the error to raise, or the answer to another try."""
@@ -437,7 +439,6 @@ class ConversingMethod(RemoteMethod):
     ) -> None:
         super().__init__(target, name, content_type, options, payload)
         self._method = method
-        self.streams = method.stream is not None and method.stream.kind == "items"
         self._limited = "timeout" in target.overrides or method.options.timeout is not None
         self._plan = _plan(method, codec, options)
 
@@ -458,6 +459,12 @@ class ConversingMethod(RemoteMethod):
             case Streamed("items"):
                 return Stream(conversation)
         return _blob(conversation)
+
+    def surrounded(self, middleware: Sequence[Middleware]) -> SurroundedMethod:
+        """The same method with middleware around its calls."""
+        stream = self._method.stream
+        kind = SurroundedStreamMethod if stream is not None and stream.kind == "items" else SurroundedMethod
+        return kind(self, middleware)
 
 
 class UntypedMethod(RemoteMethod):
@@ -521,6 +528,10 @@ class UntypedMethod(RemoteMethod):
             raise self._too_large(body)
         limit, watcher = self._time_limit(self._limited)
         return Conversation(self, plan, body, limit=limit, watcher=watcher)
+
+    def surrounded(self, middleware: Sequence[Middleware]) -> SurroundedMethod:
+        """The same method with middleware around its calls."""
+        return SurroundedUntypedMethod(self, middleware, UntypedCall)
 
 
 class UntypedCall(Coroutine[Any, Any, Any]):
@@ -807,12 +818,7 @@ def _make(target: Target, name: str, content_type: str, options: CallOptions, pa
 def _surrounded(target: Target, options: CallOptions, method: RemoteMethod) -> RemoteMethod | SurroundedMethod:
     """The method with its middleware, if it has any."""
     middleware = (*target.caller.connection.options.middleware, *options.middleware)
-    if not middleware:
-        return method
-    given = method, middleware, target.service, options.headers, options.timeout
-    if isinstance(method, UntypedMethod):
-        return SurroundedUntypedMethod(*given, UntypedCall)
-    return SurroundedStreamMethod(*given) if method.streams else SurroundedMethod(*given)
+    return method.surrounded(middleware) if middleware else method
 
 
 def _typed_method(target: Target, method: Method) -> RemoteMethod | SurroundedMethod:

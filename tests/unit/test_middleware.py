@@ -99,13 +99,14 @@ class Sent:
     def __init__(self, headers: Mapping[str, Any], timeout: float) -> None:
         self.__name__ = "add"
         self.__qualname__ = "calculator.add"
-        self.headers = headers
-        self.timeout = timeout
+        self._service = "calculator"
+        self._headers = headers
+        self._timeout = timeout
         self.given: list[Any] = []
         self.numbers: Callable[[], AsyncIterator[int]] | None = None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        self.given.append((args, kwargs, dict(self.headers), self.timeout))
+        self.given.append((args, kwargs, dict(self._headers), self._timeout))
         if self.numbers is not None:
             return Begun(self.numbers())
         return self._answer(*args, **kwargs)
@@ -146,7 +147,7 @@ class Begun(AsyncIterator[int]):
 
 def surrounded(*middleware: Any, headers: Mapping[str, Any] | None = None) -> tuple[SurroundedMethod, list[Any]]:
     sent = Sent(headers or {}, 30.0)
-    return SurroundedMethod(sent, middleware, "calculator", sent.headers, sent.timeout), sent.given
+    return SurroundedMethod(sent, middleware), sent.given
 
 
 async def test_a_middleware_sees_the_call() -> None:
@@ -262,7 +263,7 @@ async def three() -> AsyncIterator[int]:
 def stream(*middleware: Any) -> tuple[Callable[..., SurroundedStream], list[Any]]:
     sent = Sent({}, 30.0)
     sent.numbers = three
-    return SurroundedStreamMethod(sent, middleware, "calculator", sent.headers, sent.timeout), sent.given
+    return SurroundedStreamMethod(sent, middleware), sent.given
 
 
 async def test_a_stream_is_there_at_once_and_called_for_with_its_first_item() -> None:
@@ -349,14 +350,21 @@ async def test_a_stream_that_fails_to_begin_fails_once() -> None:
         await anext(items)
 
 
-async def test_what_is_no_stream_cannot_take_the_place_of_one() -> None:
+async def test_a_list_may_take_the_place_of_a_stream() -> None:
     async def answers(call: Any, next: amqproxy.Next) -> Any:
         return [1, 2, 3]
 
+    count, given = stream(answers)
+    assert [item async for item in count(3)] == [1, 2, 3]
+    assert given == []
+
+
+async def test_what_is_no_stream_cannot_take_the_place_of_one() -> None:
+    async def answers(call: Any, next: amqproxy.Next) -> Any:
+        return 5
+
     items = stream(answers)[0](3)
-    with pytest.raises(
-        TypeError, match=r"^calculator.add gives a stream, and its middleware a list, which is no async"
-    ):
+    with pytest.raises(TypeError, match=r"^calculator.add gives a stream, and its middleware a int, which is no iter"):
         await anext(items)
     with pytest.raises(StopAsyncIteration):
         await anext(items)
@@ -371,6 +379,7 @@ class Either:
     def __init__(self, method: Untyped, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self.value = method.value(args, kwargs)
         self.stream = method.stream(args, kwargs)
+        self.either = method.either(args, kwargs)
 
 
 class SentUntyped(Sent):
@@ -390,16 +399,21 @@ class Possibly:
         self._value.close()
         return Begun(three())
 
+    async def either(self) -> Any:
+        self._value.close()
+        return "either"
+
 
 async def test_a_call_by_name_goes_through_middleware_awaited_or_iterated() -> None:
     sent = SentUntyped({}, 30.0)
-    add = SurroundedUntypedMethod(sent, [writing("a")], "calculator", {}, 30.0, Either)
+    add = SurroundedUntypedMethod(sent, [writing("a")], Either)
     either = add(1, 2)
     assert sent.given == []
     assert await either.value == 3
     assert [item async for item in either.stream] == [0, 1, 2]
-    assert sent.given == [((1, 2), {})] * 2
-    assert lines == ["a(", ")a", "a(", "begun", ")a", "closed"]
+    assert await either.either == "either"
+    assert sent.given == [((1, 2), {})] * 3
+    assert lines == ["a(", ")a", "a(", "begun", ")a", "closed", "a(", ")a"]
 
 
 # Around handlers
