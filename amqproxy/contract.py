@@ -45,6 +45,7 @@ class MethodOptions:
 
     timeout: float | None = None
     idempotent: bool | None = None
+    heartbeat: float | None = None
 
 
 def serve(name: str, *, errors: tuple[type[Exception], ...] = (), **options: Any) -> Callable[[Served], Served]:
@@ -66,14 +67,19 @@ def serve(name: str, *, errors: tuple[type[Exception], ...] = (), **options: Any
     return describe
 
 
-def method(*, timeout: float | None = None, idempotent: bool | None = None) -> Callable[[Function], Function]:
-    """Options of one method: its timeout in seconds, and whether running it twice does no harm."""
-    given = {"timeout": timeout, "idempotent": idempotent}
+def method(
+    *, timeout: float | None = None, idempotent: bool | None = None, heartbeat: float | None = None
+) -> Callable[[Function], Function]:
+    """Options of one method: its timeout in seconds, and whether running it twice does no harm.
+
+    `heartbeat` is for methods that take long: seconds between two signs of life, of which callers miss three at most.
+    """
+    given = {"timeout": timeout, "idempotent": idempotent, "heartbeat": heartbeat}
     changed(CallOptions(), "a method", {name: value for name, value in given.items() if value is not None})
 
     def describe(function: Function) -> Function:
         inner = getattr(function, "__func__", function)  # inside of a staticmethod or classmethod
-        setattr(inner, _METHOD, MethodOptions(timeout, idempotent))
+        setattr(inner, _METHOD, MethodOptions(timeout, idempotent, heartbeat))
         return function
 
     return describe

@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from .alive import NOTHING, Progress, decode_progress
 from .answer import Reply
 from .blob import Blob
 from .caller import Caller, Expired, Line, Returned
 from .codecs import Mismatch
 from .codecs.items import Chunks, Items
-from .errors import BadReply, ConnectionLost, ContractError, MessageTooLarge, WorkerLost
+from .errors import BadReply, CallTimeout, ConnectionLost, ContractError, MessageTooLarge, WorkerLost
 from .flow import Outflow
 from .options import CallOptions
 from .properties import Properties, return_address
+from .scope import scope
 from .stream import Inlet, Outlet
+from .vigil import Vigil
 from .wire import (
     ALIVE_CLASS,
     BATCH_HEADER,
@@ -35,9 +38,7 @@ from .wire import (
     TIMEOUT_HEADER,
     TRANSIENT,
     ItemForm,
-    Progress,
     credit_of,
-    decode_progress,
     milliseconds,
     part_of,
 )
@@ -50,8 +51,8 @@ Item = TypeVar("Item", covariant=True)
 CHUNKS = Chunks()
 PROBE_SECONDS = 1.0
 """A stream that is silent for so long is asked whether its worker is still there."""
-MISSED_HEARTBEATS = 3
-"""So many intervals without a sign of life, and a worker counts as lost."""
+HEARTBEAT_SECONDS = 1.0
+"""How often a call whose progress is watched gives a sign of life, unless told otherwise."""
 
 
 class Called(Protocol):
@@ -95,7 +96,7 @@ class Plan:
     batch: int = 1
     """How many of them may share a message."""
     heartbeat: float | None = None
-    """Seconds between two signs of life; None if none are asked for."""
+    """Seconds between two signs of life; None if none are asked for, unless somebody watches the progress."""
     untyped: bool = False
     """Whether only the name of the service is known: then the items may also be chunks of a Blob."""
     may_be_value: bool = False
@@ -114,8 +115,13 @@ class Conversation:
         limit: float | None,
         source: AsyncIterable[Any] | None = None,
         watcher: Callable[[Progress], None] | None = None,
+        message_id: bytes | None = None,
     ) -> None:
-        """`limit` is the moment at which all of it must be over, None for a stream that may go on."""
+        """`limit` is the moment at which all of it must be over, None for a stream that may go on.
+
+        `watcher` is told of progress; without one, that of the scope in which the request is sent. `message_id` is the
+        one of an earlier try of the same call.
+        """
         self.plan = plan
         self.caller = method._caller
         self.loop = self.caller.connection.loop
@@ -126,6 +132,8 @@ class Conversation:
         # The source runs in a task that a message starts, and shall find what is around the call all the same.
         self._context = None if source is None else contextvars.copy_context()
         self._watcher = watcher
+        self.message_id = message_id
+        self._heartbeat = plan.heartbeat
         self._begun = False
         self._claimed = False
         self.ended = False
@@ -142,7 +150,7 @@ class Conversation:
         self._outlet: Outlet | None = None
         self._feeding: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._heard_at = 0.0
+        self._vigil: Vigil = None  # type: ignore[assignment]  # set before anything comes
 
     @property
     def name(self) -> str:
@@ -154,14 +162,28 @@ class Conversation:
         self._begun = True
         method, now = self._method, self.loop.time()
         begin_by = now + method._timeout if self._limit is None else min(now + method._timeout, self._limit)
+        if self._watcher is None and (within := scope.get()) is not None:
+            self._watcher = within.watcher
+        if self._watcher is not None and self._heartbeat is None:
+            self._heartbeat = HEARTBEAT_SECONDS
         try:
             method.claim()
             self._claimed = True
+            if begin_by <= now:
+                text = f"{method.__qualname__}: no time is left in which it could be called"
+                raise CallTimeout(text, executed="no")
             line = await self.caller.line(method._options.exchange, begin_by)
             if self.ended:
                 return
             destination = line.lane.destination(method._options.exchange.encode(), method._routing_key.encode())
             self._line = line
+            self._vigil = Vigil(
+                self.loop.time(),
+                limit=self._limit,
+                timeout=method._timeout,
+                heartbeat=self._heartbeat,
+                step=PROBE_SECONDS,
+            )
             self._id = line.converse(destination, self._properties, self._body, self)
         except asyncio.CancelledError:
             self.end(None)
@@ -170,7 +192,6 @@ class Conversation:
             self.end(error)
             raise
         self._body = b""
-        self._heard_at = self.loop.time()
         self._tick()
 
     def _properties(self, id: bytes, message_id: bytes) -> bytes:
@@ -187,8 +208,9 @@ class Conversation:
             headers[CREDIT_HEADER] = plan.window
             if plan.batch > 1:
                 headers[BATCH_HEADER] = plan.batch
-        if plan.heartbeat is not None:
-            headers[HEARTBEAT_HEADER] = milliseconds(plan.heartbeat)
+        if self._heartbeat is not None:
+            headers[HEARTBEAT_HEADER] = milliseconds(self._heartbeat)
+        self.message_id = self.message_id or message_id
         return Properties(
             content_type=method._content_type.encode(),
             content_encoding=method._encoding,
@@ -198,14 +220,14 @@ class Conversation:
             correlation_id=id,
             reply_to=self._line.reply_to,
             expiration=b"%d" % milliseconds(begin),
-            message_id=message_id,
+            message_id=self.message_id,
         ).encode()
 
     # What the line tells
 
     def heard(self, content_type: bytes | None, encoding: bytes | None, header: bytes, body: bytes) -> None:
         """A message on our correlation id came."""
-        self._heard_at = self.loop.time()
+        self._vigil.heard(self.loop.time())
         if content_type == FAILURE_CONTENT_TYPE:
             self.end(self._method._failure(body))
             return
@@ -221,8 +243,8 @@ class Conversation:
         if worker and worker != self._worker and not self._meet(worker):
             return
         if content_type == ALIVE_CLASS:
-            if self._watcher is not None and body:
-                self._tell(self._watcher, decode_progress(body))
+            if self._watcher is not None and (progress := decode_progress(body)) != NOTHING:
+                self._tell(self._watcher, progress)
             return
         if content_type == CREDIT_CLASS:
             self._feed(credit_of(body))
@@ -354,32 +376,25 @@ class Conversation:
 
     def _tick(self) -> None:
         """Look after the time."""
-        now = self.loop.time()
-        silent = now - self._heard_at
-        interval = self.plan.heartbeat or PROBE_SECONDS
-        known = bool(self._worker)
-        if self._limit is not None and now >= self._limit:
-            self.cancel(Expired())
-        elif known and self.plan.heartbeat is not None and silent > MISSED_HEARTBEATS * interval:
-            self.cancel(WorkerLost(f"{self._method.__qualname__}: no sign of life from the worker for {silent:.1f} s"))
-        elif silent >= self._method._timeout:
-            if known:
-                self.cancel(WorkerLost(f"{self._method.__qualname__}: nothing from the worker for {silent:.1f} s"))
-            else:
+        now, vigil = self.loop.time(), self._vigil
+        match vigil.look(now):
+            case "expired":
                 self.cancel(Expired())
-        else:
-            if silent >= PROBE_SECONDS and (self.inlet is not None or self._outlet is not None):
-                self._grant(0)
-            at = min(now + interval, self._limit or now + interval)
-            if not known:
-                at = min(at, self._heard_at + self._method._timeout)
-            self._timer = self.loop.call_at(max(at, now + 0.001), self._tick)
+            case "lost":
+                text = f"no sign of life from the worker for {vigil.silent(now):.2g} s"
+                self.cancel(WorkerLost(f"{self._method.__qualname__}: {text}"))
+            case _:
+                if (self.inlet is not None or self._outlet is not None) and vigil.silent(now) >= PROBE_SECONDS:
+                    self._grant(0)
+                self._timer = self.loop.call_at(vigil.look_at, self._tick)
 
     def cancel(self, error: BaseException | None = None) -> None:
         """Stop the worker, wherever the call is, and end; does nothing to a call that has ended."""
         if not self.ended:
             if self._id:
-                self.caller.cancel(self._line, self._id, self._method._pool, self._method._timeout, self._worker)
+                # The broker will give the call of a lost worker to another, which must know, too.
+                worker = b"" if isinstance(error, WorkerLost) else self._worker
+                self.caller.cancel(self._line, self._id, self._method._pool, self._method._timeout, worker)
             self.end(error)
 
     def end(self, error: BaseException | None) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from traceback import format_exception
 from typing import Any
 
+from .alive import progress_of
 from .blob import Blob
 from .codecs import Codec, Mismatch, Shape, carries, listing, natural_encoding, not_carried
 from .codecs.items import Items, streams_of
@@ -20,6 +21,7 @@ from .contract import Contract, Method
 from .deadline import Deadline
 from .errors import ContractError, EncodingFailed, MessageTooLarge, RemoteError, exception_name
 from .fields import FieldTable
+from .heartbeat import Heartbeat
 from .properties import Properties
 from .provided import ALWAYS_PROVIDED
 from .scope import scope
@@ -217,6 +219,12 @@ def refusal(code: str, message: str, *, type: str = "ContractError", retryable: 
     return RemoteError(message, code=code, type=type, retryable=retryable, executed="no")
 
 
+def too_late(handler: Handler) -> RemoteError:
+    """The failure of a request that came when its time was over: nobody waits for what it would do."""
+    text = f"{handler.method.title} was not run: no time was left when the request came"
+    return refusal("deadline_exceeded", text, type="CallTimeout")
+
+
 def failure_of(error: BaseException, *, debug: bool) -> RemoteError:
     """What the caller is told of an exception: type and text, and with `debug` the traceback."""
     traceback = "".join(format_exception(error)) if debug else None
@@ -260,7 +268,10 @@ def current() -> Call:
     while within is not None and not isinstance(within, Call):
         within = within.outer
     if within is None:
-        raise LookupError("amqproxy.current() is for code that runs in a handler")
+        raise LookupError(
+            "amqproxy.current() is for code that runs in a handler, and no call is handled here; in a thread of your "
+            "own, run the code in the context of the handler: contextvars.copy_context().run(…)"
+        )
     return within
 
 
@@ -272,7 +283,7 @@ class Call:
 
     __slots__ = (
         *("_clock", "_deadline", "_header", "_properties", "_received", "cancelled", "correlation_id", "method"),
-        *("given", "in_thread", "redelivered", "reply_to", "service", "worker"),
+        *("given", "heartbeat", "in_thread", "redelivered", "reply_to", "service", "worker"),
     )
 
     outer = None
@@ -304,6 +315,8 @@ class Call:
         may look at this from time to time."""
         self.in_thread = False
         """True while it runs in a thread, where nothing can interrupt it."""
+        self.heartbeat: Heartbeat | None = None
+        """What tells the caller that the call is alive, if it asked for that."""
         self.correlation_id = correlation_id
         self.reply_to = reply_to
         self._header = header
@@ -315,6 +328,17 @@ class Call:
     def enter(self) -> None:
         """Make this the current call of the running task."""
         scope.set(self)
+
+    def progress(self, done: float | None, total: float | None = None, note: str | None = None) -> None:
+        """Tell the caller how far this call is: how much is done, of how much, and in words; what is unknown is None.
+
+        It is told if the caller asked for it, at most twenty times a second, and always in the latest state. May be
+        called in any thread, as often as you like. TypeError or ValueError if what is told are no finite numbers, or
+        the note is no str; only its first thousand characters are told.
+        """
+        told = progress_of(done, total, note)
+        if self.heartbeat is not None:
+            self.heartbeat.tell(told)
 
     @property
     def properties(self) -> Properties:
@@ -357,7 +381,7 @@ class Call:
         """
         if self._deadline == -1.0:
             left = self.headers.get(TIMEOUT_HEADER)
-            if isinstance(left, str) and left.isdecimal():
+            if isinstance(left, str) and left.removeprefix("-").isdecimal():
                 left = int(left[:20])  # from STOMP, say, whose headers are all texts
             if isinstance(left, int) and not isinstance(left, bool):
                 self._deadline = self._received + max(0, left) / 1000

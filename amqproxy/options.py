@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
+from .alive import MIN_HEARTBEAT
 from .fields import encode_table
 
 MAX_SHORT_STRING = 255
@@ -84,8 +85,8 @@ class CallOptions:
     batch: int = 64
     """How many small items may share a message; with 1, each travels alone."""
     heartbeat: float | None = None
-    """Seconds between two signs of life that the worker gives while a call runs; three are missed, and the call fails
-    with WorkerLost. Default: none."""
+    """Seconds between two signs of life that the worker gives while a call runs, at least 0.05; three are missed, and
+    the call fails with WorkerLost. Default: none, but for calls whose progress is watched, where it is 1."""
     max_in_flight: int | None = None
     """Calls of this proxy that may wait for answers at once, besides the connection's own limit."""
     headers: Mapping[str, Any] = field(default_factory=dict)
@@ -107,6 +108,8 @@ class CallOptions:
         _positive(self, "timeout", "max_in_flight", "credit", "batch", "heartbeat")
         if self.credit is not None and self.credit > MAX_CREDIT:
             raise ValueError(f"credit is {MAX_CREDIT} items at most, not {self.credit}")
+        if self.heartbeat is not None and self.heartbeat < MIN_HEARTBEAT:
+            raise ValueError(f"heartbeat is {MIN_HEARTBEAT:g} seconds or more, not {self.heartbeat!r}")
         if self.priority is not None and not 0 <= self.priority <= 255:
             raise ValueError(f"priority is from 0 to 255, not {self.priority}")
         _short_strings(self, "exchange", "routing_key")

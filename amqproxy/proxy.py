@@ -30,6 +30,7 @@ from .errors import (
     MessageTooLarge,
     Overloaded,
     Unroutable,
+    WorkerLost,
 )
 from .messages import check_name, form_of, message_name, naming
 from .middleware import Middleware, SurroundedMethod, SurroundedStreamMethod, SurroundedUntypedMethod, Untyped
@@ -41,9 +42,6 @@ from .wire import CHUNK_CLASS, FAILURE_CONTENT_TYPE, JSON, RequestForm, decode_f
 
 Proxied = TypeVar("Proxied")
 
-WORTH_TELLING = 0.95
-"""A request that waited for its link for more than a twentieth of its time tells the worker what is left of it."""
-
 RETRY_SECONDS = 0.1
 """Between the tries of an idempotent call whose links keep breaking."""
 
@@ -51,8 +49,6 @@ STREAM_CREDIT = 256
 """Items of a stream that may be between worker and caller, unless told otherwise."""
 BLOB_CREDIT = 32
 """Chunks of a Blob, likewise: 8 MiB."""
-HEARTBEAT_SECONDS = 1.0
-"""How often a call whose progress is watched gives a sign of life, unless told otherwise."""
 
 DEFAULT_COMPRESSION = "snappy"
 """The one that takes least of the processor, and that the Akka AMQP proxies know."""
@@ -84,7 +80,7 @@ class Target:
     defaults: ClassVar[CallOptions] = CallOptions()
     streams: ClassVar[bool] = True
     """Whether its methods may stream."""
-    of_methods: ClassVar[tuple[str, ...]] = ("timeout", "idempotent")
+    of_methods: ClassVar[tuple[str, ...]] = ("timeout", "idempotent", "heartbeat")
     """The options that a method of the contract may set."""
 
     def options(self, method: MethodOptions | None = None) -> CallOptions:
@@ -102,8 +98,10 @@ class Target:
         return (self.contract.options.queue if self.contract else None) or self.service
 
     def kind(self, options: CallOptions) -> type[RemoteMethod]:
-        """The class of its methods."""
-        return RemoteMethod if options.max_in_flight is None else LimitedMethod
+        """The class of those of its methods that do not stream: one that does what the options say, and no more."""
+        if options.heartbeat is None:
+            return RemoteMethod if options.max_in_flight is None else LimitedMethod
+        return AttendedMethod if options.max_in_flight is None else LimitedAttendedMethod
 
     def checked(self) -> Target:
         """This, if its options are right: TypeError or ValueError name the one that is wrong."""
@@ -241,7 +239,7 @@ class RemoteMethod:
         deadline = self._caller.connection.loop.time() + self._timeout
         within = scope.get()
         if within is not None and within.watcher is not None and self._answers:
-            return await self._watched(body, within, deadline)
+            return await self._attended(body, deadline)
         if line is None or not line.ready or within is not None:
             deadline = self._inherited(deadline, within)
             line, form = await self._prepare(deadline)
@@ -291,11 +289,33 @@ class RemoteMethod:
             limit = self._inherited(math.inf if limit is None else limit, within)
         return limit, within.watcher
 
-    async def _watched(self, body: bytes, within: Scope, deadline: float) -> Any:
-        """Call the worker, and tell the scope's watcher how far it is."""
-        plan = Plan(heartbeat=self._options.heartbeat or HEARTBEAT_SECONDS)
-        limit = self._inherited(deadline, within)
-        return await Conversation(self, plan, body, limit=limit, watcher=within.watcher).result()
+    async def _call_attended(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        body = self._payload.encode(args, kwargs)
+        if len(body) > self._limits.body_bytes:
+            raise self._too_large(body)
+        return await self._attended(body, self._caller.connection.loop.time() + self._timeout)
+
+    async def _attended(self, body: bytes, deadline: float) -> Any:
+        """Call a worker that gives signs of life, and tell the watcher of the scope, if there is one, how far it is."""
+        limit = self._inherited(deadline, scope.get())
+        plan = Plan(heartbeat=self._options.heartbeat)
+        lost: CallError | None = None
+        id: bytes | None = None
+        while True:
+            conversation = Conversation(self, plan, body, limit=limit, message_id=id)
+            try:
+                return await conversation.result()
+            except (ConnectionLost, WorkerLost) as error:
+                if not self._options.idempotent:
+                    raise
+                lost, id = error, conversation.message_id
+            except CallError as error:
+                if lost is not None and error.executed == "no":
+                    error.executed = "maybe"  # see `_recover`
+                raise
+            except AMQProxyError as error:  # there will be no other link
+                raise lost or error from None
+            await asyncio.sleep(RETRY_SECONDS)
 
     def _decode(self, reply: Reply) -> Any:
         if reply[1] != self._encoding and reply[1]:
@@ -320,20 +340,19 @@ class RemoteMethod:
         line = await self._open(deadline)
         if line is not self._line:
             self._destination = line.lane.destination(self._exchange.encode(), self._routing_key.encode())
-            self._form = self._request_form(line, self._timeout)  # what does not change from request to request
+            self._form = self._request_form(line)  # what does not change from request to request
             self._line = line
-        left = Deadline(deadline).left(self._caller.connection.loop.time())
-        return line, self._form if left > WORTH_TELLING * self._timeout else self._request_form(line, left)
+        return line, self._form.within(Deadline(deadline).left(self._caller.connection.loop.time()))
 
     async def _open(self, deadline: float) -> Line:
         return await self._caller.line(self._exchange, deadline)
 
-    def _request_form(self, line: Line, timeout: float) -> RequestForm:
+    def _request_form(self, line: Line) -> RequestForm:
         return RequestForm(
             content_type=self._content_type,
             encoding=self._payload.encoding,
             reply_to=line.reply_to,
-            timeout=timeout,
+            timeout=self._timeout,
             id_length=line.id_length,
             message_id_length=line.message_id_length,
             priority=self._options.priority,
@@ -496,8 +515,9 @@ class UntypedMethod(RemoteMethod):
 
     def value(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
         """The call of a method that answers once."""
-        call = super().__call__
-        return call(*args, **kwargs) if self._options.max_in_flight is None else self._claimed(call(*args, **kwargs))
+        attended = self._options.heartbeat is not None
+        call = self._call_attended(args, kwargs) if attended else super().__call__(*args, **kwargs)
+        return call if self._options.max_in_flight is None else self._claimed(call)
 
     async def _claimed(self, call: Coroutine[Any, Any, Any]) -> Any:
         try:
@@ -607,6 +627,14 @@ async def _blob(conversation: Conversation) -> Blob:
     return ReceivedBlob(Stream(conversation))
 
 
+class AttendedMethod(RemoteMethod):
+    """A method of a proxy that wants signs of life while a call runs."""
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the worker, or fail with WorkerLost when it falls silent."""
+        return await self._call_attended(args, kwargs)
+
+
 class LimitedMethod(RemoteMethod):
     """A method of a proxy that bounds its calls in flight."""
 
@@ -617,6 +645,10 @@ class LimitedMethod(RemoteMethod):
             return await super().__call__(*args, **kwargs)
         finally:
             self.release()
+
+
+class LimitedAttendedMethod(LimitedMethod, AttendedMethod):
+    """A method of a proxy that does both."""
 
 
 class CompressingMethod(RemoteMethod):

@@ -91,7 +91,7 @@ class SendingMethod(RemoteMethod):
     async def _open(self, deadline: float) -> Line:
         return await self._publishers.line(self._exchange, deadline)
 
-    def _request_form(self, line: Line, timeout: float) -> RequestForm:
+    def _request_form(self, line: Line) -> RequestForm:
         return OneWayForm(
             content_type=self._content_type,
             encoding=self._payload.encoding,

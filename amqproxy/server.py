@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import os
@@ -13,19 +14,31 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from .alive import heartbeat_of
 from .codecs import DecodingFailed, HoldsTooMuch
 from .codecs.registry import codecs
 from .contract import Contract
 from .control import Abandoned, Desk, Key
 from .errors import AMQProxyError, BrokerUnavailable, Closed, ConnectionLost, Executed, RemoteError
 from .fields import FieldTable, Malformed
-from .handler import Call, Handler, HandlerTable, failure_of, instance_of, refusal
+from .handler import Call, Handler, HandlerTable, failure_of, instance_of, refusal, too_late
+from .heartbeat import Heartbeat
 from .options import ServeOptions
 from .properties import Properties, routing
-from .streaming import Streaming
+from .streaming import QUIET_SECONDS, Streaming
 from .surrounding import surrounding
 from .topology import PoolTopology
-from .wire import FAILURE_FORM, JSON, PING_CLASS, WORKER_HEADER, ReplyForm, encode_failure
+from .wire import (
+    ALIVE_CLASS,
+    FAILURE_FORM,
+    JSON,
+    PING_CLASS,
+    TRANSIENT,
+    WORKER_HEADER,
+    ReplyForm,
+    encode_failure,
+    is_special,
+)
 
 if TYPE_CHECKING:
     from .connection import Connection, Link, OpenLane
@@ -360,28 +373,46 @@ class Session:
             return
         try:
             handler = self._handlers.get(content_type, encoding) or self._handlers.find(content_type, encoding)
+            call = Call(
+                *(worker.contract.name, handler.method.name, worker.name, bool(redelivered)),
+                *(header, self.loop.time, correlation_id, reply_to),
+            )
+            if is_special(header):
+                self._attend(handler, call)
         except RemoteError as error:
             self._fail(tag, bool(redelivered), error, correlation_id, reply_to)
             return
-        call = Call(
-            worker.contract.name,
-            handler.method.name,
-            worker.name,
-            bool(redelivered),
-            header,
-            self.loop.time,
-            correlation_id,
-            reply_to,
-        )
         # Not loop.create_task: with an eager task factory the call would run, and end, before it is noted here.
         running = self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
         worker.running[call] = asyncio.Task(running, loop=self.loop)
+
+    def _attend(self, handler: Handler, call: Call) -> None:
+        """Give a call the signs of life that its request asks for; RemoteError if it is too late to run it."""
+        try:
+            late, interval = call.time_left == 0, heartbeat_of(call.headers)
+        except Malformed:  # which is for the handler to find, if it looks at them
+            return
+        if late:
+            raise too_late(handler)
+        if interval is not None and call.reply_to:
+            interval = min(interval, QUIET_SECONDS) if handler.streams else interval
+            call.heartbeat = Heartbeat(self.loop, interval, functools.partial(self._say_alive, call))
+
+    def _say_alive(self, call: Call, progress: bytes) -> None:
+        alive = Properties(
+            content_type=ALIVE_CLASS,
+            delivery_mode=TRANSIENT,
+            correlation_id=call.correlation_id,
+            reply_to=self.address,
+        )
+        self.post(call, alive.encode(), progress)
 
     async def _run(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
         """Run one call and answer it; whatever happens, the delivery is settled exactly once."""
         call.enter()
         try:
-            reply = handler.encode(await handler.start(handler.decode(body)))
+            running = handler.start(handler.decode(body))
+            reply = handler.encode(await (running if call.heartbeat is None else call.heartbeat.around(running)))
         except BaseException as error:
             failure = self._ended(error, handler, call, tag)
             if failure is not None:
@@ -398,7 +429,8 @@ class Session:
         try:
             self._check_room()
             self.streams[key] = streaming
-            reply = await streaming.run(body)
+            running = streaming.run(body)
+            reply = await (running if call.heartbeat is None else call.heartbeat.around(running))
         except BaseException as error:
             again = not streaming.begun
             failure = self._ended(streaming.failure or error, handler, call, streaming.tag, again=again)
@@ -567,14 +599,16 @@ class Session:
             handler = self._handlers.get(content_type, encoding) or self._handlers.find(content_type, encoding)
             if handler.feed is not None:
                 raise refusal("unimplemented", f"{handler.method.title} takes a stream, which cannot be fed to all")
+            call = Call(
+                *(worker.contract.name, handler.method.name, worker.name, False),
+                *(header, self.loop.time, correlation_id, reply_to),
+            )
+            if is_special(header) and call.time_left == 0:
+                raise too_late(handler)
         except RemoteError as error:
             failure = _failure(error, details=worker.options.failure_details)
             self._answer_for_all(FAILURE_FORM, failure, correlation_id, reply_to)
             return
-        call = Call(
-            *(worker.contract.name, handler.method.name, worker.name, False),
-            *(header, self.loop.time, correlation_id, reply_to),
-        )
         worker.running[call] = asyncio.Task(self._run_for_all(handler, call, body), loop=self.loop)
 
     def _answer_for_all(
@@ -606,11 +640,15 @@ class Session:
         worker = self._worker
         found = [call for call in worker.running if call.correlation_id == key[1] and key[0] in (None, call.reply_to)]
         for call in found:
-            if not call.cancelled:  # again would cut short what the handler does to clean up
-                call.cancelled = True
-                self.loop.call_soon(self._interrupt, call)  # a task that has not begun must, or it would settle nothing
+            self._abandon(call)
         if not found:
             worker.remember(key, seconds)
+
+    def _abandon(self, call: Call) -> None:
+        """Stop a call that nobody waits for; once, for again would cut short what its handler does to clean up."""
+        if not call.cancelled:
+            call.cancelled = True
+            self.loop.call_soon(self._interrupt, call)  # a task that has not begun must, or it would settle nothing
 
     def _interrupt(self, call: Call) -> None:
         task, streaming = self._worker.running.get(call), self.streams.get((call.reply_to, call.correlation_id))
@@ -646,6 +684,9 @@ class Session:
         id = routing(header)[2]
         for streaming in [one for (_, other), one in self.streams.items() if other == id]:
             streaming.break_off()
+        attended = [call for call in self._worker.running if call.heartbeat is not None and call.correlation_id == id]
+        if len(attended) == 1:  # of several, whose caller is gone is not known
+            self._abandon(attended[0])
 
     def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
         """Replies are not confirmed: an acknowledged request whose reply is lost times out at its caller."""

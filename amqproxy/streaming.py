@@ -95,7 +95,8 @@ class Streaming:
         handler, call = self._handler, self._call
         request = handler.decode(body)
         feed = self._open_feed() if handler.feed is not None else None
-        self._quiet()
+        if call.heartbeat is None:
+            self._quiet()
         if handler.results is None:
             return handler.encode(await handler.start_fed(request, feed))
         if not call.reply_to:
@@ -200,6 +201,8 @@ class Streaming:
         self._post(self._form.properties(first, items), body)
 
     def _end(self, next: int) -> None:
+        if self._call.heartbeat is not None:
+            self._call.heartbeat.flush()
         self._post(self._form.end(next))
         self._settle()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .errors import RemoteError, remote_error_class
-from .fields import encode_short_string
+from .fields import encode_short_string, encode_table
 from .properties import CORRELATION_ID, EXPIRATION, MESSAGE_ID, REPLY_TO, Properties
 
 JSON = "json"
@@ -57,6 +58,13 @@ PERSISTENT = 2
 def milliseconds(seconds: float) -> int:
     """A time as headers hold it: at least one millisecond, and what RabbitMQ takes at most."""
     return min(max(1, round(seconds * 1000)), MAX_MILLISECONDS)
+
+
+_TIME_IS_LEFT = rb"I(?!\0{4})[\0-\x7f]|[lL](?!\0{8})[\0-\x7f]|s(?!\0{2})[\0-\x7f]"  # signed, and above 0
+is_special = re.compile(rb"x-heartbeat-ms|x-timeout-ms(?!" + _TIME_IS_LEFT + rb")", re.DOTALL).search
+"""Whether the properties of a request, encoded, may ask for signs of life, or say that no time is left.
+
+One look at the bytes, for each request: it is wrong for few that do neither, and for none that does."""
 
 
 def request_class(service: str, method: str) -> str:
@@ -156,7 +164,7 @@ class RequestForm:
     Ids of either kind have one fixed length, so all other bytes are made once.
     """
 
-    __slots__ = ("_between", "_front")
+    __slots__ = ("_back", "_between", "_front", "_milliseconds", "_reply_to", "_told")
 
     def __init__(
         self,
@@ -170,18 +178,35 @@ class RequestForm:
         priority: int | None = None,
         headers: Mapping[str, Any] | None = None,
     ) -> None:
-        left = milliseconds(timeout)
+        left = self._milliseconds = milliseconds(timeout)
+        others = {name: value for name, value in (headers or {}).items() if name != TIMEOUT_HEADER}
         ahead = Properties(
             content_type=content_type.encode(),
             content_encoding=encoding.encode(),
-            headers={**(headers or {}), TIMEOUT_HEADER: left},
+            headers={**others, TIMEOUT_HEADER: left},
             delivery_mode=TRANSIENT,
             priority=priority,
         ).encode()
         flags = int.from_bytes(ahead[:2], "big") | CORRELATION_ID | REPLY_TO | EXPIRATION | MESSAGE_ID
         self._front = flags.to_bytes(2, "big") + ahead[2:] + bytes((id_length,))
-        between = encode_short_string(reply_to) + encode_short_string(b"%d" % left)
-        self._between = between + bytes((message_id_length or id_length,))
+        self._told = encode_table({TIMEOUT_HEADER: left})[4:]  # the last of the table, behind its length
+        self._reply_to = encode_short_string(reply_to)
+        self._back = bytes((message_id_length or id_length,))
+        self._between = self._reply_to + encode_short_string(b"%d" % left) + self._back
+
+    def within(self, timeout: float) -> RequestForm:
+        """The same for a request that has less time, which takes a fraction of what the making of another form does."""
+        left = milliseconds(timeout)
+        if left >= self._milliseconds:
+            return self
+        told, name = self._told, 14  # the length of the header's name and type
+        other = object.__new__(RequestForm)
+        other._milliseconds, other._reply_to, other._back = left, self._reply_to, self._back
+        other._told = told[:name] + left.to_bytes(len(told) - name, "big")
+        ahead, _, behind = self._front.rpartition(told)
+        other._front = ahead + other._told + behind
+        other._between = self._reply_to + encode_short_string(b"%d" % left) + self._back
+        return other
 
     def properties(self, correlation_id: bytes, message_id: bytes) -> bytes:
         """The properties of one request, encoded."""
@@ -222,6 +247,10 @@ class OneWayForm(RequestForm):
         self._between = between + bytes((message_id_length,))
         self._alone = flags.to_bytes(2, "big") + ahead + self._between
         self._front = (flags | CORRELATION_ID).to_bytes(2, "big") + ahead + bytes((id_length,))
+
+    def within(self, timeout: float) -> RequestForm:
+        """The same: how long its sender waits is no matter of the worker's."""
+        return self
 
     def properties(self, correlation_id: bytes, message_id: bytes) -> bytes:
         """The properties of one message, encoded; it has a correlation id if that is not its message id."""
@@ -325,27 +354,3 @@ def credit_of(body: bytes) -> int:
         return whole_number(msgspec.json.decode(body), "a credit")
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"a credit is a number in JSON: {error}") from error
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """How far a call is, as its handler tells it."""
-
-    done: int | float | None = None
-    """How much is done, in whatever the handler counts."""
-    total: int | float | None = None
-    """How much there is to do, where that is known."""
-    note: str | None = None
-    """What the handler says besides."""
-
-
-_progress_decoder = msgspec.json.Decoder(Progress)
-
-
-def decode_progress(body: bytes) -> Progress:
-    """What the body of an Alive tells; ValueError if it makes no sense."""
-    if not body:
-        return Progress()
-    try:
-        return _progress_decoder.decode(body)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ValueError(f"a progress that does not decode: {error}") from error

@@ -16,6 +16,7 @@ MODULES = {
         f"amqproxy/{name}.py": f"tests/unit/test_{name}.py"
         for name in (
             "acks",
+            "alive",
             "calls",
             "confirms",
             "contract",
@@ -32,6 +33,7 @@ MODULES = {
             "topology",
             "trace",
             "url",
+            "vigil",
             "wire",
         )
     },

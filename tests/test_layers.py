@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
     (
         "values",
         {
+            "alive",
             "codecs",
             "blob",
             "contract",
@@ -36,23 +37,14 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "wire",
         },
     ),
-    ("pure machines", {"acks", "calls", "confirms", "flow", "frames", "scaling"}),
+    ("pure machines", {"acks", "calls", "confirms", "flow", "frames", "scaling", "vigil"}),
     ("the link", {"connection", "lane"}),
     (
         "what users call",
         {
-            *(
-                "answer",
-                "broadcast",
-                "caller",
-                "control",
-                "conversation",
-                "handler",
-                "lines",
-                "middleware",
-                "providers",
-            ),
-            *("proxy", "publisher", "sender", "server", "stream", "streaming", "surrounding", "threads", "tracing"),
+            *("answer", "bars", "broadcast", "caller", "control", "conversation", "handler", "heartbeat", "lines"),
+            *("middleware", "progress", "providers", "proxy", "publisher", "sender", "server", "stream", "streaming"),
+            *("surrounding", "threads", "timebox", "tracing"),
         },
     ),
     ("what connect() returns", {"client", "embedded", "sync"}),
@@ -71,9 +63,11 @@ KNOWN = LAYER_OF.keys() | {ISLAND}
 
 # Two halves that meet in the wire format only.
 CALLING = frozenset(
-    {"answer", "broadcast", "caller", "conversation", "lines", "proxy", "publisher", "sender"},
+    {"answer", "broadcast", "caller", "conversation", "lines", "progress", "proxy", "publisher", "sender"},
 )
-SERVING = frozenset({"control", "handler", "providers", "server", "streaming", "surrounding", "threads"})
+SERVING = frozenset(
+    {"control", "handler", "heartbeat", "providers", "server", "streaming", "surrounding", "threads"},
+)
 
 # Written as a user would write it, and so with `import amqproxy`.
 AS_USERS_DO = frozenset({"cli/demo_service.py"})

@@ -147,7 +147,7 @@ async def test_a_call_can_be_cancelled_at_every_step(mq: amqproxy.Client, servic
         assert nothing_is_left(proxy)
 
 
-@pytest.mark.parametrize(("header", "most"), [(5000, 5.0), ("5000", 5.0), ("soon", None), (True, None), (-1, 0.0)])
+@pytest.mark.parametrize(("header", "most"), [(5000, 5.0), ("5000", 5.0), ("soon", None), (True, None), (2**40, 2**40)])
 async def test_a_handler_knows_what_is_left_from_a_number_or_a_text(
     mq: amqproxy.Client, raw: Raw, service: str, header: object, most: float | None
 ) -> None:
@@ -160,4 +160,21 @@ async def test_a_handler_knows_what_is_left_from_a_number_or_a_text(
             service, b"{}", content_type=f"{service}.left".encode(), headers={"x-timeout-ms": header}
         )
     left = msgspec.json.decode(answer.body)
-    assert left is None if most is None else 0 <= left <= most
+    assert left is None if most is None else 0 < left <= most
+
+
+@pytest.mark.parametrize("header", [0, -1, -(2**31), -(2**40), "0", "-5"])
+async def test_a_request_without_time_is_refused_and_never_run(
+    mq: amqproxy.Client, raw: Raw, service: str, header: object
+) -> None:
+    async with gate(mq, service) as (handler, _):
+        body, properties = b'{"number": 1}', {"content_type": f"{service}.wait".encode(), "correlation_id": b"1"}
+        answer = await raw.ask(service, body, **properties, headers={"x-timeout-ms": header})
+        failure = msgspec.json.decode(answer.body)
+        assert (failure["error"]["code"], failure["error"]["executed"]) == ("deadline_exceeded", "no")
+        assert "was not run: no time was left" in failure["message"]
+        everyone = await raw.ask(
+            "", body, exchange=f"amqproxy.{service}", **properties, headers={"x-timeout-ms": header}
+        )
+        assert msgspec.json.decode(everyone.body)["error"]["code"] == "deadline_exceeded"
+        assert handler.entered.locked()

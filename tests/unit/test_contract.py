@@ -721,10 +721,10 @@ def test_errors_that_are_no_exception_types_are_refused_when_the_service_is_desc
 
 def test_a_method_may_have_a_timeout_and_be_idempotent() -> None:
     class Service:
-        @method(timeout=2.5, idempotent=True)
+        @method(timeout=2.5, idempotent=True, heartbeat=0.5)
         def add(self) -> None: ...
 
-    assert only(Service).options == MethodOptions(2.5, True)
+    assert only(Service).options == MethodOptions(2.5, True, 0.5)
 
 
 @pytest.mark.parametrize("wrap", [staticmethod, classmethod])

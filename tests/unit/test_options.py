@@ -96,6 +96,19 @@ def test_a_priority_that_is_no_octet_is_refused(priority: int) -> None:
         CallOptions(priority=priority)
 
 
+@pytest.mark.parametrize("heartbeat", [None, 0.05, 1, 3600.0])
+def test_signs_of_life_may_come_twenty_times_a_second_at_most(heartbeat: float | None) -> None:
+    assert CallOptions(heartbeat=heartbeat).heartbeat == heartbeat
+    with pytest.raises(ValueError, match=r"^heartbeat is 0\.05 seconds or more, not 0\.049$"):
+        CallOptions(heartbeat=0.049)
+
+
+@pytest.mark.parametrize("heartbeat", [0, -1, float("nan"), float("inf")])
+def test_a_heartbeat_that_is_no_time_is_refused(heartbeat: float) -> None:
+    with pytest.raises(ValueError, match=r"^heartbeat is "):
+        CallOptions(heartbeat=heartbeat)
+
+
 @pytest.mark.parametrize("priority", [None, 0, 255])
 def test_priorities_at_the_limits_are_taken(priority: int | None) -> None:
     assert CallOptions(priority=priority).priority == priority

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from amqproxy.wire import (
     RequestForm,
     decode_failure,
     encode_failure,
+    is_special,
     pool_exchange,
     reply_class,
     request_class,
@@ -260,6 +262,63 @@ def test_a_header_of_the_users_does_not_replace_the_timeout() -> None:
 def test_a_request_that_amqp_cannot_carry_is_refused_when_its_form_is_made(changes: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError)):
         form(**changes)
+
+
+@examples
+@given(
+    milliseconds=st.integers(1, LONGEST_EXPIRATION) | st.sampled_from([2**31 - 1, 2**31, 2**31 + 1]),
+    less=st.integers(0, LONGEST_EXPIRATION),
+    priority=st.none() | st.integers(0, 255),
+    headers=st.dictionaries(names | st.just("x-timeout-ms"), texts | st.integers(-(2**63), 2**63 - 1), max_size=3),
+)
+def test_a_request_with_less_time_is_otherwise_the_same(
+    milliseconds: int, less: int, priority: int | None, headers: dict[str, Any]
+) -> None:
+    made = form(timeout=milliseconds / 1000, priority=priority, headers=headers)
+    left = max(1, milliseconds - less)
+    decoded = Properties.decode(made.within(left / 1000).properties(b"c001", b"m001"))
+    whole = Properties.decode(made.properties(b"c001", b"m001"))
+    assert whole.headers is not None and decoded.headers is not None
+    assert decoded == replace(whole, headers={**whole.headers, "x-timeout-ms": left}, expiration=b"%d" % left)
+    half = max(1, left // 2)
+    again = Properties.decode(made.within(left / 1000).within(half / 1000).properties(b"c001", b"m001"))
+    assert again == replace(decoded, headers={**decoded.headers, "x-timeout-ms": half}, expiration=b"%d" % half)
+
+
+def test_a_request_is_not_given_more_time_than_it_had() -> None:
+    made = form(timeout=2.0)
+    assert made.within(2.0) is made.within(2.0004) is made.within(3.0) is made
+    assert Properties.decode(made.within(0.0).properties(b"c001", b"m001")).expiration == b"1"
+
+
+# What is looked at for each request
+
+
+@pytest.mark.parametrize("left", [1, 255, 256, 30_000, 2**16, 2**24, 2**31 - 1, 2**31, 2**40])
+def test_a_request_with_time_is_not_special(left: int) -> None:
+    assert not is_special(Properties(headers={"a": "b", "x-timeout-ms": left}, correlation_id=b"1").encode())
+
+
+@pytest.mark.parametrize("left", [b"s\x00\x01", b"s\x75\x30", b"L" + bytes(7) + b"\x01"])
+def test_a_request_with_time_in_another_form_is_not_special(left: bytes) -> None:
+    assert not is_special(b"\x0cx-timeout-ms" + left)
+
+
+@pytest.mark.parametrize("left", [0, -1, -(2**31), -(2**31) - 1, -(2**63), "0", "-1", "30000", None, 0.0, True])
+def test_a_request_without_time_is_special_and_one_that_tells_it_in_a_rare_form(left: Any) -> None:
+    assert is_special(Properties(headers={"a": "b", "x-timeout-ms": left}, correlation_id=b"1").encode())
+
+
+@pytest.mark.parametrize(
+    "left", [b"s\x00\x00", b"s\xff\xff", b"L" + bytes(8), b"b\x00", b"u\x00\x00", b"i\x00\x00\x00\x00"]
+)
+def test_no_time_in_another_form_is_special(left: bytes) -> None:
+    assert is_special(b"\x0cx-timeout-ms" + left)
+
+
+def test_a_request_for_signs_of_life_is_special() -> None:
+    assert is_special(Properties(headers={"x-timeout-ms": 5, "x-heartbeat-ms": 1000}).encode())
+    assert not is_special(Properties(headers={}, message_id=b"1").encode())
 
 
 # Replies
