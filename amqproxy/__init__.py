@@ -1,6 +1,7 @@
 """Call objects in other processes over RabbitMQ as if they were local."""
 
 from . import sync
+from .batch import gather
 from .blob import Blob
 from .broadcast import Answers, Broadcast, WorkerAnswer
 from .client import Client, connect
@@ -65,6 +66,7 @@ __all__ = [
     "WorkerLost",
     "connect",
     "current",
+    "gather",
     "message",
     "method",
     "options",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from .batch import batch
 from .broadcast import Broadcast
 from .caller import Caller
 from .contract import contract_of
@@ -188,6 +190,31 @@ class Client:
         those of `BroadcastOptions`: timeout (seconds for which answers are waited for), expect, …
         """
         return Broadcast(self, service, name=name, **options)
+
+    @overload
+    def batch(
+        self, service: type[Service], /, *, name: str | None = None, **options: Any
+    ) -> AbstractAsyncContextManager[Service]: ...
+
+    @overload
+    def batch(self, service: str, /, **options: Any) -> AbstractAsyncContextManager[Any]: ...
+
+    @overload
+    def batch(
+        self, service: Callable[Parameters, Awaitable[Result]], /, *, name: str | None = None, **options: Any
+    ) -> AbstractAsyncContextManager[Callable[Parameters, Awaitable[Result]]]: ...
+
+    def batch(self, service: Any, /, *, name: str | None = None, **options: Any) -> Any:
+        """Calls that share messages: `async with mq.batch(Calculator) as b: sums = [b.add(n, n) for n in range(1000)]`.
+
+        A method of `b` makes its call at once and returns a future, to be awaited inside of the block or behind it.
+        Messages go out when they are full (`batch` calls, or 64 KiB), and at the end of each turn of the event loop.
+        Leaving the block waits for all calls. Each tells its own error where it is awaited; one that nobody awaits is
+        reported by asyncio, as that of a task is. When the block is left by an exception, its calls are cancelled.
+
+        Options are those of `CallOptions`.
+        """
+        return batch(self, service, name, options)
 
     def serve(self, target: Any, /, *, name: str | None = None, **options: Any) -> Worker:
         """A worker for a class, an instance or a function: `async with mq.serve(Calculator()):`.

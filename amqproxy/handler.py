@@ -16,7 +16,7 @@ from typing import Any
 from .alive import progress_of
 from .blob import Blob
 from .codecs import Codec, Mismatch, Shape, carries, listing, natural_encoding, not_carried
-from .codecs.items import Items, streams_of
+from .codecs.items import Items, Separable, items_of, streams_of
 from .contract import Contract, Method
 from .deadline import Deadline
 from .errors import ContractError, EncodingFailed, MessageTooLarge, RemoteError, exception_name
@@ -46,7 +46,7 @@ class Handler:
     streams: bool
     """Whether either is there."""
     _function: Callable[..., Any]
-    _result: Shape
+    _result: Shape | Items
     _threads: Executor | None
 
     def start(self, request: Any) -> Coroutine[Any, Any, Any]:
@@ -185,6 +185,13 @@ class HandlerTable:
             raise refusal("unimplemented", str(error)) from error
         return self._by_properties[content_type, encoding]
 
+    def joined(self, handler: Handler) -> tuple[Separable, Separable]:
+        """How requests of a handler share messages, and how its results do."""
+        method, codec = handler.method, self._codecs[handler.reply_form.encoding.decode()]
+        shapes = codec.request(method), codec.result(method)
+        requests, results = (items_of(codec.name, shape, method.title) for shape in shapes)
+        return requests, results
+
     def _add(self, method: Method, codec: Codec) -> None:
         """Make the handlers of a method for one encoding, one for each name that it goes by."""
         function = self._target if self._contract.is_function else getattr(self._target, method.name)
@@ -288,6 +295,7 @@ class Call:
 
     outer = None
     watcher = None
+    collector = None
     given: tuple[Method, Any, Callable[[], Awaitable[Any]]]
     """What middleware is around: the method, the request, and the running of the handler."""
 

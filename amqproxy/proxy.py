@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
@@ -14,7 +16,7 @@ from .caller import Caller, Expired, Line, Returned
 from .codecs import Codec, DecodingFailed, Mismatch, Shape, carries, listing, natural_encoding, not_carried
 from .codecs.compression import COMPRESSIONS, Compression
 from .codecs.guarded import Guarded
-from .codecs.items import Chunks, items_of, streams_of
+from .codecs.items import Chunks, Compressed, Joined, items_of, streams_of
 from .codecs.registry import codecs, missing_extra
 from .contract import Contract, Method, MethodOptions, contract_of
 from .conversation import Conversation, Plan, ReceivedBlob, Stream
@@ -223,6 +225,7 @@ class RemoteMethod:
         # The line of the last call with what is made once for it; a method that was never called has none.
         self._line: Line | None = None
         self._form: RequestForm = None  # type: ignore[assignment]
+        self._joined: Joined | None = None
         self._destination = b""
         self.__name__ = name
         self.__qualname__ = f"{target.service}.{name}"
@@ -232,12 +235,14 @@ class RemoteMethod:
 
     async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the worker; every error of `amqproxy.errors` says whether the handler ran."""
+        within = scope.get()
+        if within is not None and within.collector is not None and within.watcher is None and self._answers:
+            return await within.collector.call(self, args, kwargs)
         body = self._payload.encode(args, kwargs)
         if len(body) > self._limits.body_bytes:
             raise self._too_large(body)
         line, form = self._line, self._form
         deadline = self._caller.connection.loop.time() + self._timeout
-        within = scope.get()
         if within is not None and within.watcher is not None and self._answers:
             return await self._attended(body, deadline)
         if line is None or not line.ready or within is not None:
@@ -346,6 +351,13 @@ class RemoteMethod:
 
     async def _open(self, deadline: float) -> Line:
         return await self._caller.line(self._exchange, deadline)
+
+    @property
+    def joined(self) -> Joined:
+        """How its calls share messages."""
+        if self._joined is None:
+            self._joined = self._payload.joined()
+        return self._joined
 
     def _request_form(self, line: Line) -> RequestForm:
         return RequestForm(
@@ -499,7 +511,7 @@ class UntypedMethod(RemoteMethod):
         self._limited = "timeout" in target.overrides
         window = options.credit or STREAM_CREDIT
         self._plan = Plan(
-            results=items_of(codec, codec.anything(), self.__qualname__),
+            results=items_of(codec.name, codec.anything(), self.__qualname__),
             window=window,
             batch=min(window, options.batch),
             heartbeat=options.heartbeat,
@@ -702,6 +714,13 @@ class Payload:
         """The result."""
         return self._result.decode(body)
 
+    def joined(self) -> Joined:
+        """How several requests share a message, and several results."""
+        title, each = self._method.title, copy(self)
+        requests = items_of(self.encoding, self._request, title)
+        each._request = requests  # type: ignore[assignment]  # which writes as a shape does, and need not read
+        return Joined(each.encode, requests, items_of(self.encoding, self._result, title))
+
 
 class CollectedPayload(Payload):
     """The same for a method that streams, and is asked for all items at once."""
@@ -750,6 +769,12 @@ class UntypedPayload(Payload):
         """The result, as plain values."""
         return self._values.decode(body)
 
+    def joined(self) -> Joined:
+        """How several requests share a message, and several results."""
+        each, items = copy(self), items_of(self.encoding, self._values, self._title)
+        each._values = items  # type: ignore[assignment]  # as above
+        return Joined(each.encode, items, items)
+
 
 class UntypedMessage(UntypedPayload):
     """One message, for a service of which only the name is known."""
@@ -764,9 +789,10 @@ class UntypedMessage(UntypedPayload):
 class Written(Payload):
     """Bodies that another payload has written already."""
 
-    __slots__ = ("_decode",)
+    __slots__ = ("_decode", "_payload")
 
     def __init__(self, payload: Payload) -> None:
+        self._payload = payload
         self._decode = payload.decode
         self.encoding = payload.encoding
 
@@ -774,6 +800,10 @@ class Written(Payload):
         """The body."""
         body: bytes = args[0]
         return body
+
+    def joined(self) -> Joined:
+        """The same for several."""
+        return replace(self._payload.joined(), encode=functools.partial(Written.encode, self))
 
     def decode(self, body: bytes) -> Any:
         """The result."""
@@ -798,6 +828,14 @@ class Squeezed(Written):
     def decode(self, body: bytes) -> Any:
         """The result."""
         return self._decode(self._compression.decompress(body, self._limit))
+
+    def joined(self) -> Joined:
+        """The same for several, which are compressed together."""
+        joined, how = super().joined(), self._compression
+        compress = functools.partial(how.compress, limit=self._limit)
+        decompress = functools.partial(how.decompress, limit=self._limit)
+        requests, results = (Compressed(items, compress, decompress) for items in (joined.requests, joined.results))
+        return Joined(joined.encode, requests, results)
 
 
 def remote_method(target: Target, name: str) -> RemoteMethod | SurroundedMethod:

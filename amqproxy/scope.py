@@ -1,10 +1,20 @@
-"""What a call inherits from the code that makes it: how much time is left, and who wants to hear of its progress."""
+"""What a call inherits from the code that makes it.
+
+How much time is left, who wants to hear of its progress, and whether it travels with others.
+"""
 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
+
+
+class Collector(Protocol):
+    """Who takes calls and sends those together that can share a message."""
+
+    def call(self, method: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Awaitable[Any]:
+        """A call of a proxy's method, to be awaited; ContractError if the arguments do not fit."""
 
 
 class Scope(Protocol):
@@ -21,6 +31,10 @@ class Scope(Protocol):
     @property
     def watcher(self) -> Callable[[Any], None] | None:
         """Who is told of the progress of calls."""
+
+    @property
+    def collector(self) -> Collector | None:
+        """Who sends calls together."""
 
 
 scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("amqproxy.scope", default=None)

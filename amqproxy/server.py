@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .alive import heartbeat_of
+from .batching import Turns
 from .codecs import DecodingFailed, HoldsTooMuch
+from .codecs.items import Separable
 from .codecs.registry import codecs
 from .contract import Contract
 from .control import Abandoned, Desk, Key
@@ -30,6 +32,7 @@ from .surrounding import surrounding
 from .topology import PoolTopology
 from .wire import (
     ALIVE_CLASS,
+    BATCH_HEADER,
     FAILURE_FORM,
     JSON,
     PING_CLASS,
@@ -60,6 +63,8 @@ CANCEL_SECONDS = 2.0
 ROOM = 2
 """Streams that go on for long and calls to all workers are not bounded by the prefetch. Together with the calls that
 are, a worker runs so many times its concurrency."""
+
+_BATCH = BATCH_HEADER.encode()
 
 _numbers = itertools.count(1)
 
@@ -206,11 +211,15 @@ class Worker:
 
     async def _drain(self, grace: float) -> None:
         """Return when the calls that run have ended, the grace is over, or somebody is in a hurry."""
-        ended = asyncio.ensure_future(asyncio.wait(list(self.running.values())))
+        ended = asyncio.ensure_future(self._all_ended())
         hurry = asyncio.ensure_future(self._hurry.wait())
         await asyncio.wait((ended, hurry), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()
         hurry.cancel()
+
+    async def _all_ended(self) -> None:
+        while self.running:  # calls of a batch begin when others of it have ended
+            await asyncio.wait(list(self.running.values()))
 
     def _cancel_running(self) -> None:
         if self.running:
@@ -292,6 +301,7 @@ class Session:
         self.desk = Desk(self, link)
         self.streams: dict[Key, Streaming] = {}
         """The calls that run whose result or whose parameter is a stream."""
+        self.turns = Turns(self, worker)
         self._destinations: dict[bytes, bytes] = {}
         self._signed: dict[ReplyForm, ReplyForm] = {}
         self._opened: OpenLane = None  # type: ignore[assignment]  # both are set before the first delivery
@@ -331,6 +341,7 @@ class Session:
 
     def _lost(self, reason: Exception) -> None:
         self.unreachable()
+        self.turns.lost()
         self._end(reason)
 
     def unreachable(self) -> None:
@@ -377,10 +388,14 @@ class Session:
                 *(worker.contract.name, handler.method.name, worker.name, bool(redelivered)),
                 *(header, self.loop.time, correlation_id, reply_to),
             )
-            if is_special(header):
+            special = is_special(header)
+            if special is not None:
                 self._attend(handler, call)
         except RemoteError as error:
             self._fail(tag, bool(redelivered), error, correlation_id, reply_to)
+            return
+        if self.turns.waiting or (special is not None and _BATCH in header):
+            self.turns.delivered(handler, call, tag, body)
             return
         # Not loop.create_task: with an eager task factory the call would run, and end, before it is noted here.
         running = self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
@@ -406,6 +421,16 @@ class Session:
             reply_to=self.address,
         )
         self.post(call, alive.encode(), progress)
+
+    def begin(self, handler: Handler, call: Call, tag: int, body: bytes) -> asyncio.Task[None]:
+        """Run a call that had to wait for its turn."""
+        running = self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
+        task = self._worker.running[call] = asyncio.Task(running, loop=self.loop)
+        return task
+
+    def joined(self, handler: Handler) -> tuple[Separable, Separable]:
+        """How requests of a handler share messages, and how its results do."""
+        return self._handlers.joined(handler)
 
     async def _run(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
         """Run one call and answer it; whatever happens, the delivery is settled exactly once."""
@@ -579,6 +604,10 @@ class Session:
         """Acknowledge a delivery behind what was sent."""
         self._forget(tag)
 
+    def failure(self, error: RemoteError) -> bytes:
+        """The body that tells of it."""
+        return _failure(error, details=self._worker.options.failure_details)
+
     # What comes to the worker's own queue (control.Desk)
 
     def asked(
@@ -605,6 +634,8 @@ class Session:
             )
             if is_special(header) and call.time_left == 0:
                 raise too_late(handler)
+            if header.rfind(_BATCH) >= 0 and not handler.streams:
+                raise refusal("unimplemented", "calls that share a message go to one worker, and not to all")
         except RemoteError as error:
             failure = _failure(error, details=worker.options.failure_details)
             self._answer_for_all(FAILURE_FORM, failure, correlation_id, reply_to)
@@ -641,7 +672,7 @@ class Session:
         found = [call for call in worker.running if call.correlation_id == key[1] and key[0] in (None, call.reply_to)]
         for call in found:
             self._abandon(call)
-        if not found:
+        if not self.turns.cancel(key) and not found:
             worker.remember(key, seconds)
 
     def _abandon(self, call: Call) -> None:

@@ -22,9 +22,10 @@ CREDIT_HEADER = "x-stream-credit"
 FEED_HEADER = "x-feed"
 """On a request: true if the caller feeds a stream to the worker, as soon as that grants credit."""
 BATCH_HEADER = "x-batch"
-"""On a request for a stream: the most items that the caller takes in one message. On items: how many these are."""
+"""On a request for a stream: the most items that the caller takes in one message. On other requests: how many calls it
+holds. On items and on the answers to such calls: how many these are."""
 SEQUENCE_HEADER = "x-seq"
-"""On items: the number of the first one."""
+"""On items: the number of the first one. On the answers to calls that shared a message: the place of the first call."""
 END_HEADER = "x-end"
 """On the last message of a stream, which has no item."""
 WORKER_HEADER = "x-worker"
@@ -46,6 +47,9 @@ FAILURE_CLASS = "com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
 """The content type of a failure, whose body is always JSON: the name that the original's clients look for."""
 FAILURE_CONTENT_TYPE = FAILURE_CLASS.encode()
 
+MAX_BATCH = 1024
+"""Calls that one message may hold."""
+
 MAX_MILLISECONDS = 2**32 - 1
 """The longest expiration that RabbitMQ takes: 49 days. It closes the channel of whoever asks for more."""
 
@@ -61,8 +65,8 @@ def milliseconds(seconds: float) -> int:
 
 
 _TIME_IS_LEFT = rb"I(?!\0{4})[\0-\x7f]|[lL](?!\0{8})[\0-\x7f]|s(?!\0{2})[\0-\x7f]"  # signed, and above 0
-is_special = re.compile(rb"x-heartbeat-ms|x-timeout-ms(?!" + _TIME_IS_LEFT + rb")", re.DOTALL).search
-"""Whether the properties of a request, encoded, may ask for signs of life, or say that no time is left.
+is_special = re.compile(rb"x-batch|x-heartbeat-ms|x-timeout-ms(?!" + _TIME_IS_LEFT + rb")", re.DOTALL).search
+"""Whether the properties of a request, encoded, may ask for signs of life, hold many, or say that no time is left.
 
 One look at the bytes, for each request: it is wrong for few that do neither, and for none that does."""
 
@@ -289,11 +293,16 @@ CHUNK_FORM = ReplyForm(CHUNK_CLASS.decode(), "")
 
 
 class ItemForm:
-    """The properties of all messages of one stream, encoded but for what changes from message to message."""
+    """The properties of all messages of one stream, encoded but for what changes from message to message.
+
+    Or of all answers to calls that shared a message.
+    """
 
     __slots__ = ("_back", "_front")
 
-    def __init__(self, content_type: bytes, encoding: bytes, correlation_id: bytes, reply_to: bytes) -> None:
+    def __init__(
+        self, content_type: bytes, encoding: bytes, correlation_id: bytes | None, reply_to: bytes | None
+    ) -> None:
         known = Properties(content_type=content_type, content_encoding=encoding or None, headers={}).encode()
         back = Properties(delivery_mode=TRANSIENT, correlation_id=correlation_id, reply_to=reply_to).encode()
         flags = int.from_bytes(known[:2], "big") | int.from_bytes(back[:2], "big")
@@ -332,6 +341,14 @@ def part_of(headers: Mapping[str, Any]) -> Part | None:
         return None
     items = 0 if last else whole_number(headers.get(BATCH_HEADER, 1), BATCH_HEADER)
     return Part(0 if first is None else whole_number(first, SEQUENCE_HEADER), items, last)
+
+
+def calls_of(headers: Mapping[str, Any]) -> int:
+    """How many calls a request holds; ValueError if its header makes no sense."""
+    calls = whole_number(headers.get(BATCH_HEADER, 1), BATCH_HEADER)
+    if not 0 < calls <= MAX_BATCH:
+        raise ValueError(f"a message holds from 1 to {MAX_BATCH} calls, not {calls}")
+    return calls
 
 
 def whole_number(value: Any, what: str) -> int:

@@ -12,8 +12,8 @@ NAMES = {
     "AMQProxyError", "AccessRefused", "Answers", "BadReply", "Blob", "Broadcast", "BrokerUnavailable", "Call",
     "CallError", "CallTimeout", "Client", "Closed", "ConnectionLost", "ContractError", "EncodingFailed",
     "MessageTooLarge", "Next", "OutgoingCall", "Overloaded", "Proxy", "RemoteError", "Sender", "Stream",
-    "TopologyConflict", "Unroutable", "WorkerAnswer", "WorkerLost", "connect", "current", "message", "method",
-    "options", "provided", "run", "serve", "sync", "tracing",
+    "TopologyConflict", "Unroutable", "WorkerAnswer", "WorkerLost", "connect", "current", "gather", "message",
+    "method", "options", "provided", "run", "serve", "sync", "tracing",
 }  # fmt: skip
 NAMES_FOR_TESTS = {
     "BrokerThread", "RabbitMQ", "RabbitMQNotInstalled", "START_TIMEOUT", "broker", "broker_product", "broker_thread",

@@ -42,9 +42,9 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
     (
         "what users call",
         {
-            *("answer", "bars", "broadcast", "caller", "control", "conversation", "handler", "heartbeat", "lines"),
-            *("middleware", "progress", "providers", "proxy", "publisher", "sender", "server", "stream", "streaming"),
-            *("surrounding", "threads", "timebox", "tracing"),
+            *("answer", "bars", "batch", "batching", "broadcast", "caller", "control", "conversation", "handler"),
+            *("heartbeat", "lines", "middleware", "outbox", "progress", "providers", "proxy", "publisher"),
+            *("sender", "server", "stream", "streaming", "surrounding", "threads", "timebox", "tracing"),
         },
     ),
     ("what connect() returns", {"client", "embedded", "sync"}),
@@ -63,10 +63,16 @@ KNOWN = LAYER_OF.keys() | {ISLAND}
 
 # Two halves that meet in the wire format only.
 CALLING = frozenset(
-    {"answer", "broadcast", "caller", "conversation", "lines", "progress", "proxy", "publisher", "sender"},
+    {
+        *("answer", "batch", "broadcast", "caller", "conversation", "lines", "outbox", "progress", "proxy"),
+        *("publisher", "sender"),
+    }
 )
 SERVING = frozenset(
-    {"control", "handler", "heartbeat", "providers", "server", "streaming", "surrounding", "threads"},
+    {
+        *("batching", "control", "handler", "heartbeat", "providers", "server", "streaming", "surrounding"),
+        *("threads",),
+    }
 )
 
 # Written as a user would write it, and so with `import amqproxy`.

@@ -7,8 +7,8 @@ is around the whole.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..contract import Method
 
 _LENGTH = struct.Struct(">I")
+_raw = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Items(Protocol):
@@ -45,17 +46,37 @@ class Items(Protocol):
         """The values in a body that holds a whole stream."""
 
 
-def items_of(codec: Codec, shape: Shape, title: str) -> Items:
+class Separable(Items, Protocol):
+    """Items that can be told apart even if one of them is not of the type."""
+
+    def unpack_each(self, body: bytes, items: int) -> Sequence[Any]:
+        """The values, with a DecodingFailed in the place of each that is not of the type.
+
+        DecodingFailed is raised if they are not so many, or cannot be told apart.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """How calls of one method share messages."""
+
+    encode: Callable[[tuple[Any, ...], Mapping[str, Any]], bytes]
+    """The arguments of one call as bytes, to be packed; raises what a payload's `encode` does."""
+    requests: Separable
+    results: Separable
+
+
+def items_of(encoding: str, shape: Shape, title: str) -> Separable:
     """The items of one shape, in the encoding that made it."""
-    inner = shape.inner if isinstance(shape, CompressedShape) else shape
-    name = codec.name.removeprefix(f"{shape.compression.name}-") if isinstance(shape, CompressedShape) else codec.name
-    plain = _Array(inner, title) if name == "json" else _Lengths(inner)
-    return _Compressed(plain, shape) if isinstance(shape, CompressedShape) else plain
+    if isinstance(shape, CompressedShape):
+        inner = items_of(encoding.removeprefix(f"{shape.compression.name}-"), shape.inner, title)
+        return Compressed(inner, shape.compress, shape.decompress)
+    return _Array(shape, title) if encoding == "json" else _Lengths(shape)
 
 
 def results(codec: Codec, method: Method) -> Items:
-    """The results of a method: one for each item of its stream, or for each call of many."""
-    return items_of(codec, codec.result(method), method.title)
+    """The results of a method: one for each item of its stream."""
+    return items_of(codec.name, codec.result(method), method.title)
 
 
 def streams_of(codec: Codec, method: Method) -> tuple[Items | None, Items | None]:
@@ -76,18 +97,21 @@ class _Array:
     def __init__(self, shape: Shape, title: str) -> None:
         self.encode = shape.encode
         self._decode = shape.decode
-        self._decode_all: Callable[[bytes], list[Any]] = (
-            JSONShape(list[shape.kind], title).decode  # type: ignore[name-defined]  # a type that msgspec is told
-            if type(shape) is JSONShape
-            else self._decode_one_by_one
-        )
+        self._decode_all: Callable[[bytes], list[Any]] = self._decode_one_by_one
+        self._each_at_once: Callable[[bytes], list[Any]] = self._decode_one_by_one
+        if isinstance(shape, JSONShape):
+            self._each_at_once = JSONShape(list[shape.kind], title).decode  # type: ignore[name-defined]  # msgspec's
+            if type(shape) is JSONShape:  # and not one that reads what a list of its kind does not
+                self._decode_all = self._each_at_once
 
     def _decode_one_by_one(self, body: bytes) -> list[Any]:
+        return [self._decode(one) for one in self._split(body)]
+
+    def _split(self, body: bytes) -> list[bytes]:
         try:
-            raw = msgspec.json.decode(body, type=list[msgspec.Raw])
+            return [bytes(one) for one in _raw.decode(body)]
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise DecodingFailed(str(error)) from error
-        return [self._decode(bytes(one)) for one in raw]
 
     def pack(self, bodies: Sequence[bytes]) -> bytes:
         return bodies[0] if len(bodies) == 1 else self.pack_all(bodies)
@@ -100,6 +124,15 @@ class _Array:
 
     def unpack_all(self, body: bytes) -> Sequence[Any]:
         return self._decode_all(body)
+
+    def unpack_each(self, body: bytes, items: int) -> Sequence[Any]:
+        if items > 1:
+            try:
+                values = self._each_at_once(body)  # in one pass of C
+            except DecodingFailed:
+                values = [_value(self._decode, one) for one in self._split(body)]
+            return _checked(values, items)
+        return (_value(self._decode, body),)
 
 
 class _Lengths:
@@ -121,37 +154,54 @@ class _Lengths:
         return (self._decode(body),) if items == 1 else _checked(self.unpack_all(body), items)
 
     def unpack_all(self, body: bytes) -> Sequence[Any]:
-        values, at = [], 0
+        return [self._decode(one) for one in self._split(body)]
+
+    def unpack_each(self, body: bytes, items: int) -> Sequence[Any]:
+        bodies = _checked(self._split(body), items) if items > 1 else (body,)
+        return [_value(self._decode, one) for one in bodies]
+
+    def _split(self, body: bytes) -> list[bytes]:
+        bodies, at = [], 0
         while at < len(body):
             start = at + 4
             at = start + int.from_bytes(body[at:start], "big")
             if at > len(body) or start > len(body):
                 raise DecodingFailed("the items end in the middle of one")
-            values.append(self._decode(body[start:at]))
-        return values
+            bodies.append(body[start:at])
+        return bodies
 
 
-class _Compressed:
+class Compressed:
     """Items within a compression."""
 
     batches = True
 
-    def __init__(self, items: Items, shape: CompressedShape) -> None:
+    def __init__(
+        self, items: Separable, compress: Callable[[bytes], bytes], decompress: Callable[[bytes], bytes]
+    ) -> None:
         self.encode = items.encode
         self._items = items
-        self._compress, self._decompress = shape.compress, shape.decompress
+        self._compress, self._decompress = compress, decompress
 
     def pack(self, bodies: Sequence[bytes]) -> bytes:
+        """All of them, compressed together."""
         return self._compress(self._items.pack(bodies))
 
     def pack_all(self, bodies: Sequence[bytes]) -> bytes:
+        """A whole stream, compressed."""
         return self._compress(self._items.pack_all(bodies))
 
     def unpack(self, body: bytes, items: int) -> Sequence[Any]:
+        """The values."""
         return self._items.unpack(self._decompress(body), items)
 
     def unpack_all(self, body: bytes) -> Sequence[Any]:
+        """The values of a whole stream."""
         return self._items.unpack_all(self._decompress(body))
+
+    def unpack_each(self, body: bytes, items: int) -> Sequence[Any]:
+        """The values, as far as they are of the type."""
+        return self._items.unpack_each(self._decompress(body), items)
 
 
 class Chunks:
@@ -183,6 +233,13 @@ class Chunks:
     def unpack_all(self, body: bytes) -> Sequence[bytes]:
         """A blob that came whole."""
         return (body,)
+
+
+def _value(decode: Callable[[bytes], Any], body: bytes) -> Any:
+    try:
+        return decode(body)
+    except DecodingFailed as error:
+        return error
 
 
 def _checked(values: Sequence[Any], items: int) -> Sequence[Any]:

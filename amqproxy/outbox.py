@@ -1,0 +1,370 @@
+"""Calls that travel together: those that are made in one turn of the event loop share messages.
+
+An `Outbox` takes calls and puts those of one method into a `Parcel`, a message that goes out when it is full, or at the
+end of the turn. The answers come in any order, each for itself, and some may come twice: the first counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from copy import copy
+from typing import Any
+
+from .caller import Expired, Line
+from .codecs import DecodingFailed
+from .deadline import Deadline
+from .errors import AMQProxyError, BadReply, CallError, Closed, ConnectionLost
+from .fields import Malformed
+from .properties import Properties
+from .proxy import RETRY_SECONDS, RemoteMethod
+from .scope import Scope, scope
+from .wire import BATCH_HEADER, FAILURE_CONTENT_TYPE, MAX_BATCH, RequestForm, part_of
+
+PARCEL_BYTES = 64 * 1024
+"""Requests that share a message have so many bytes together at most, so that several workers get some of many."""
+LENGTH_BYTES = 4
+"""What packing adds to each of them."""
+
+
+class CallInBatch(asyncio.Future[Any]):
+    """One call of many. It may be awaited any number of times, and cancelled like a task."""
+
+    __slots__ = ("_parcel",)
+    _parcel: Parcel
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Give up this call alone: it is not sent, or its answer is dropped.
+
+        The worker is told when all are given up that share its message.
+        """
+        cancelled = super().cancel(msg)
+        if cancelled:
+            self._parcel.left(self)
+        return cancelled
+
+
+class Outbox:
+    """Takes calls, and sends those together that can share a message."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        """Whether no more calls are taken."""
+        self.error: BaseException | None = None
+        """What the first call failed with that did."""
+        self._loop = asyncio.get_running_loop()
+        self._filling: dict[RemoteMethod, Parcel] = {}
+        self._out: set[Parcel | asyncio.Task[Any]] = set()
+        self._forms: dict[tuple[RemoteMethod, Line, int], RequestForm] = {}
+        self._scheduled = False
+        self._watching = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def call(self, method: RemoteMethod, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallInBatch:
+        """A call that is sent in this turn of the event loop.
+
+        ContractError is raised at once; other errors are raised where the call is awaited.
+        """
+        if self.closed:
+            raise Closed(f"{method.__qualname__}: the block of this batch was left, and takes no more calls")
+        try:
+            body = method.joined.encode(args, kwargs)
+            within = scope.get()
+            parcel = self._filling.get(method)
+            size = len(body) + LENGTH_BYTES
+            if parcel is None or parcel.within is not within or parcel.size + size > parcel.limit:
+                parcel = self._open(method, within, parcel)
+        except CallError as error:
+            return self.refused(error)
+        call = CallInBatch(loop=self._loop)
+        call._parcel = parcel
+        parcel.size += size
+        parcel.calls.append(call)
+        parcel.bodies.append(body)
+        if len(parcel.calls) >= parcel.most:
+            del self._filling[method]
+            parcel.send()
+        return call
+
+    def refused(self, error: Exception) -> CallInBatch:
+        """A call that is not sent."""
+        call = CallInBatch(loop=self._loop)
+        call.set_exception(error)
+        self.failed(error)
+        return call
+
+    def _open(self, method: RemoteMethod, within: Scope | None, full: Parcel | None) -> Parcel:
+        """Another parcel for the calls of a method."""
+        if full is not None:
+            del self._filling[method]
+            full.send()
+        deadline = method._inherited(self._loop.time() + method._timeout, within)
+        parcel = self._filling[method] = Parcel(self, method, within, deadline)
+        self._out.add(parcel)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush_turn)
+        return parcel
+
+    def run(self, task: asyncio.Task[Any]) -> None:
+        """Count a task in, whose calls are taken here."""
+        self._out.add(task)
+        task.add_done_callback(self._ran)
+
+    def _ran(self, task: asyncio.Task[Any]) -> None:
+        if self._watching and not task.cancelled():  # else its error is for whoever awaits it
+            self.failed(task.exception())
+        self.ended(task)
+
+    def form(self, method: RemoteMethod, line: Line, calls: int, left: float) -> RequestForm:
+        """The properties of a message with so many calls."""
+        if calls == 1:
+            return (method._form if line is method._line else method._request_form(line)).within(left)
+        made = self._forms.get((method, line, calls))
+        if made is None:
+            together = method.varied({**method._headers, BATCH_HEADER: calls}, method._timeout)
+            made = self._forms[method, line, calls] = together._request_form(line)
+        return made.within(left)
+
+    def _flush_turn(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what was taken."""
+        filling, self._filling = self._filling, {}
+        for parcel in filling.values():
+            parcel.send()
+
+    def ended(self, one: Parcel | asyncio.Task[Any]) -> None:
+        """A parcel or a task is over."""
+        self._out.discard(one)
+        if not self._out:
+            self._wake()
+
+    def failed(self, error: BaseException | None) -> None:
+        """A call failed."""
+        if self.error is None and error is not None:
+            self.error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def settled(self, *, or_failed: bool = False) -> None:
+        """Send what was taken, and return when all calls have ended; or when the first has failed."""
+        self.flush()
+        self._watching = or_failed
+        while self._out and not (or_failed and self.error is not None):
+            self._waiter = self._loop.create_future()
+            await self._waiter
+
+    def cancel(self) -> None:
+        """Cancel the calls that have not ended."""
+        for one in list(self._out):
+            one.cancel()
+
+
+class Parcel:
+    """Calls of one method that share a message; told by its line what comes for them (caller.Listener)."""
+
+    __slots__ = (
+        *("_body", "_id", "_line", "_loop", "_message_id", "_method", "_open", "_outbox", "_sent", "_task", "_timer"),
+        *("bodies", "calls", "deadline", "limit", "most", "size", "within"),
+    )
+
+    def __init__(self, outbox: Outbox, method: RemoteMethod, within: Scope | None, deadline: float) -> None:
+        """A parcel for calls that are made within one scope: so they have one deadline."""
+        connection = method._caller.connection
+        self.calls: list[CallInBatch] = []
+        self.bodies: list[bytes] = []
+        self.size = 0
+        self.most = min(method._options.batch, MAX_BATCH)
+        self.limit = min(PARCEL_BYTES, method._limits.body_bytes // 2, connection.options.max_decompressed_bytes // 2)
+        self.within = within
+        self.deadline = deadline
+        self._outbox = outbox
+        self._method = method
+        self._loop = connection.loop
+        self._open: dict[int, CallInBatch] = {}
+        self._sent = 0
+        self._body = b""
+        self._line: Line | None = None
+        self._id = self._message_id = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # How it goes out
+
+    def send(self) -> None:
+        """Send it, now or as soon as there is a line; what goes wrong is told to those who await the calls."""
+        found = [pair for pair in zip(self.calls, self.bodies, strict=True) if not pair[0].cancelled()]
+        self._open = {place: call for place, (call, _) in enumerate(found)}
+        self._sent = len(found)
+        self.calls.clear()
+        self.bodies.clear()
+        if not found:
+            self._end()
+            return
+        method = self._method
+        try:
+            self._body = method.joined.requests.pack([body for _, body in found])
+            if len(self._body) > method._limits.body_bytes:
+                raise method._too_large(self._body)
+            if method._line is not None and method._line.ready:
+                self._publish(method._line)
+            else:
+                self._task = self._loop.create_task(self._send_when_ready())
+        except CallError as error:
+            self._fail(error)
+
+    def _publish(self, line: Line) -> None:
+        method = self._method
+        form = self._outbox.form(method, line, self._sent, Deadline(self.deadline).left(self._loop.time()))
+        self._line, message_id = line, self._message_id
+
+        def properties(id: bytes, new: bytes) -> bytes:
+            return form.properties(id, message_id or new)
+
+        self._id = line.converse(method._destination, properties, self._body, self)
+        self._message_id = message_id or line.unique + self._id
+        if not method._options.idempotent:
+            self._body = b""
+        if self._timer is None:
+            self._timer = self._loop.call_at(self.deadline, self._expire)
+
+    async def _send_when_ready(self) -> None:
+        try:
+            line, _ = await self._method._prepare(self.deadline)
+            if self._open:
+                self._publish(line)
+        except AMQProxyError as error:
+            self._fail(error)
+
+    async def _send_again(self, lost: ConnectionLost) -> None:
+        """Send the same message on the next line; calls that were answered already keep their answers."""
+        await asyncio.sleep(RETRY_SECONDS)
+        try:
+            line, _ = await self._method._prepare(self.deadline)
+            if self._open:
+                self._publish(line)
+        except CallError as error:
+            if error.executed == "no":
+                error.executed = "maybe"  # that is so of this try; the one before it may have run
+            self._fail(error)
+        except AMQProxyError:  # there will be no other link
+            self._fail(await self._explained(lost))
+
+    # What the line tells
+
+    def heard(self, content_type: bytes | None, encoding: bytes | None, header: bytes, body: bytes) -> None:
+        """Answers to some of the calls came, or to all."""
+        first, count = 0, self._sent
+        try:
+            part = part_of(Properties.decode(header).headers or {})
+            if part is not None:
+                first, count = part.first, part.items
+            if first + count > self._sent or not count:
+                raise ValueError(f"answers to calls {first} to {first + count - 1} of {self._sent} came")
+            if content_type == FAILURE_CONTENT_TYPE:
+                self._failed([*self._open] if part is None else [first], body)
+            elif part is None and count > 1:
+                raise ValueError("one answer to many calls came; the worker does not know them (x-batch)")
+            else:
+                self._answered(first, count, encoding, body)
+        except (Malformed, ValueError) as error:  # as DecodingFailed is
+            self._fail(BadReply(f"{self._method.__qualname__}: {error}"))
+        if not self._open:
+            self._end()
+
+    def _failed(self, places: list[int], body: bytes) -> None:
+        for place in places:
+            if (call := self._open.pop(place, None)) is not None:
+                error = self._method._failure(body)
+                call.set_exception(error)
+                self._outbox.failed(error)
+
+    def _answered(self, first: int, count: int, encoding: bytes | None, body: bytes) -> None:
+        method, take = self._method, self._open.pop
+        if encoding and encoding != method._encoding:
+            raise ValueError(f"the reply is encoded as {encoding!r}, not {method._encoding!r}")
+        for place, value in enumerate(method.joined.results.unpack_each(body, count), first):
+            call = take(place, None)
+            if call is None:  # it was answered before, by another worker, or given up
+                continue
+            if isinstance(value, DecodingFailed):
+                error = BadReply(f"{method.__qualname__}: the reply does not fit: {value}")
+                call.set_exception(error)
+                self._outbox.failed(error)
+            else:
+                call.set_result(value)
+
+    def failed(self, error: Exception) -> None:
+        """The message came back, or the link is gone, or an answer is too large."""
+        self._forget()
+        if isinstance(error, ConnectionLost) and self._method._options.idempotent:
+            self._task = self._loop.create_task(self._send_again(error))
+        else:
+            self._task = self._loop.create_task(self._explain(error))
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._abandon()
+        if self._task is not None:  # it waits for a line
+            self._task.cancel()
+        self._task = self._loop.create_task(self._explain(Expired()))
+
+    # How it ends
+
+    async def _explain(self, error: Exception) -> None:
+        self._fail(await self._explained(error))
+
+    async def _explained(self, error: Exception) -> AMQProxyError:
+        explained = await self._method._explain(error)
+        assert isinstance(explained, AMQProxyError)  # as is made of each error that a line tells of
+        return explained
+
+    def _fail(self, error: AMQProxyError) -> None:
+        """All calls fail that are open still, each with an error of its own."""
+        for call in self._open.values():
+            call.set_exception(copy(error))
+        self._open.clear()
+        self._outbox.failed(error)
+        self._end()
+
+    def left(self, call: CallInBatch) -> None:
+        """Nobody waits for this call any more."""
+        for place, one in self._open.items():
+            if one is call:
+                del self._open[place]
+                break
+        if not self._open and self._sent:
+            self._abandon()
+            self._end()
+
+    def cancel(self) -> None:
+        """Nobody waits for any of them."""
+        for call in self.calls or list(self._open.values()):
+            call.cancel()
+
+    def _abandon(self) -> None:
+        """Let the workers know, if they may have the message."""
+        if self._id and self._line is not None:
+            self._method._abandon(Expired(), self._line, self._id)
+        self._forget()
+
+    def _forget(self) -> None:
+        """What comes for it from now on finds nobody."""
+        if self._id and self._line is not None:
+            self._line.conversations.pop(self._id, None)
+            self._id = b""
+
+    def _end(self) -> None:
+        self._forget()
+        self._body = b""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None and self._task is not asyncio.current_task(self._loop):
+            self._task.cancel()
+        self._outbox.ended(self)
