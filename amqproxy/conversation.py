@@ -469,6 +469,14 @@ class Stream(AsyncIterator[Item], Generic[Item]):
             return self._inlet.pop()  # type: ignore[no-any-return]  # of the type that was decoded
         return await self._conversation.item()  # type: ignore[no-any-return]  # as above
 
+    async def some(self) -> list[Item]:
+        """The next item and those behind it that have come, for who takes them to another thread, say.
+
+        They are half of the credit at most, and count as taken when more are asked for. StopAsyncIteration at the end.
+        """
+        self._inlet.settle()
+        return [await anext(self), *self._inlet.lend()]
+
     def __await__(self) -> Generator[Any, None, Stream[Item]]:
         """Make the call now, and wait until the worker has begun."""
         yield from self._conversation.result().__await__()

@@ -508,6 +508,7 @@ class UntypedMethod(RemoteMethod):
         self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload, codec: Codec
     ) -> None:
         super().__init__(target, name, content_type, options, payload)
+        self._once = False  # whether it is known to answer with a value, for which there is a faster way
         self._limited = "timeout" in target.overrides
         window = options.credit or STREAM_CREDIT
         self._plan = Plan(
@@ -548,11 +549,12 @@ class UntypedMethod(RemoteMethod):
 
     async def either(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The value; or the stream, if the method turns out to answer with one."""
-        if self._options.idempotent:  # which a stream cannot be
+        if self._once or self._options.idempotent:  # which a stream cannot be
             return await self.value(args, kwargs)
         conversation = self._conversation(replace(self._plan, may_be_value=True), args, kwargs)
         value = await conversation.result()
-        return value if conversation.is_value else Stream(conversation)
+        self._once = conversation.is_value
+        return value if self._once else Stream(conversation)
 
     def _conversation(self, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Conversation:
         body = self._payload.encode(args, kwargs)

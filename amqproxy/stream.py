@@ -28,7 +28,7 @@ YIELD_MESSAGES = 64
 class Inlet:
     """The receiving end: what comes is taken from it item by item, and credit goes back."""
 
-    __slots__ = ("_error", "_grant", "_loop", "_waiter", "flow", "items", "ready")
+    __slots__ = ("_error", "_grant", "_lent", "_loop", "_waiter", "flow", "items", "ready")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, window: int, items: Items, grant: Callable[[int], None]
@@ -41,6 +41,7 @@ class Inlet:
         self._grant = grant
         self._waiter: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
+        self._lent = 0
 
     def take(self, part: Part, body: bytes) -> None:
         """A message of the stream came; FlowError or DecodingFailed if it makes no sense."""
@@ -80,9 +81,26 @@ class Inlet:
     def pop(self) -> Any:
         """The next item, which must be there."""
         item = self.ready.popleft()
-        if granted := self.flow.taken(1):
-            self._grant(granted)
+        self._taken(1)
         return item
+
+    def lend(self) -> list[Any]:
+        """Further items that are there, as many as half of the window with the one before: they are not taken yet.
+
+        They count as taken when `settle` says so, so that what lies with the consumer counts like what lies here.
+        """
+        self._lent = max(0, min(len(self.ready), self.flow.window // 2 - 1))
+        return [self.ready.popleft() for _ in range(self._lent)]
+
+    def settle(self) -> None:
+        """What was lent was taken."""
+        if self._lent:
+            lent, self._lent = self._lent, 0
+            self._taken(lent)
+
+    def _taken(self, items: int) -> None:
+        if granted := self.flow.taken(items):
+            self._grant(granted)
 
     async def _wait(self) -> None:
         """Return when there is an item."""

@@ -51,8 +51,8 @@ class Workshop:
         result: int = self.mq.proxy(service).add(x, y)
         return result
 
-    async def time_left(self) -> float | None:
-        return amqproxy.current().time_left
+    async def note(self, text: str) -> None:
+        say(text)
 
     async def count(self, to: int) -> AsyncIterator[int]:
         try:
@@ -128,14 +128,14 @@ def forked(url: str, service: str) -> None:
         while not stop.is_set():
             assert shop.add(1, 2) == 3
 
-    callers = [threading.Thread(target=keep_calling) for _ in range(4)]
+    callers = [threading.Thread(target=keep_calling, daemon=True) for _ in range(4)]
     for caller in callers:
         caller.start()
     for end in (sys.exit, os._exit):
         if (child := os.fork()) == 0:
             refused(lambda: shop.add(1, 2))
             refused(lambda: mq.proxy("x"))
-            refused(lambda: next(open_stream))
+            refused(lambda: list(open_stream))
             open_stream.__del__()
             mq.close()
             with amqproxy.sync.connect(url) as own:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import proxy
 from ..blob import Blob
+from ..signature import Streamed, streamed
 from .items import Items, unblocking
 from .thread import is_awaited
 
@@ -34,7 +36,7 @@ def mirror_of(kind: type) -> type[Mirror] | None:
     if not (function or offered or is_awaited(kind) or _is_ours(kind)):
         return None
     if function or any("__call__" in vars(base) for base in kind.__mro__):
-        offered.append(Feeding if issubclass(kind, proxy.ConversingMethod) else Calling)
+        offered.append(Calling)
     return type(kind.__name__, (*dict.fromkeys(offered), Mirror), {})
 
 
@@ -60,8 +62,12 @@ class Mirror:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         found = getattr(self._target, name)
         value = mirrored(self._client, found)
-        if value is not found and callable(value) and not isinstance(found, MethodType):
+        if value is found:
+            return value
+        if callable(value) and not isinstance(found, MethodType):
             self.__dict__[name] = value  # a proxy's method, which is there for good
+        else:
+            value.__dict__["_of"] = self  # who is not to be collected, and so closed, ahead of its method
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -93,15 +99,28 @@ class Calling(Mirror):
         super().__init__(client, target)
         described = ("__name__", "__qualname__", "__doc__")
         self.__dict__.update({name: value for name in described if (value := getattr(target, name, None))})
+        self.__dict__["_streams"] = _streams_of(target)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call it in the event loop, and return what it returns there, waited for if it can be awaited."""
         client = self._client
+        if self._streams:
+            args, kwargs = self._fed(args, kwargs)
         if args:
             args = tuple([inward(client, value) for value in args])
         if kwargs:
             kwargs = {name: inward(client, value) for name, value in kwargs.items()}
         return mirrored(client, client._thread.run(self._target, args, kwargs))
+
+    def _fed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments, with something for each stream that may take its time over its items."""
+        try:
+            given = self._target.__signature__.bind(*args, **kwargs)
+        except TypeError:  # the call itself will tell
+            return args, kwargs
+        for name, stream in self._streams.items():
+            given.arguments[name] = fed(given.arguments[name], stream)
+        return given.args, given.kwargs
 
     @property
     def __signature__(self) -> inspect.Signature | None:
@@ -111,22 +130,19 @@ class Calling(Mirror):
             return None
 
 
-class Feeding(Calling):
-    """Can be called, and is fed a stream: from anything that can be iterated, at its own pace."""
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Call it."""
-        method = self._target._method
-        if method.feed is not None:
-            with suppress(TypeError):  # which the call itself tells better
-                given = method.signature.bind(*args, **kwargs)
-                given.arguments[method.feed.name] = fed(given.arguments[method.feed.name], method.feed.stream.kind)
-                args, kwargs = given.args, given.kwargs
-        return super().__call__(*args, **kwargs)
+def _streams_of(method: Any) -> dict[str, Streamed]:
+    """The parameters that are fed streams, of a method of a service of which more is known than the name."""
+    signature: inspect.Signature | None = getattr(method, "__signature__", None)
+    parameters = signature.parameters.values() if signature is not None else ()
+    return {p.name: stream for p in parameters if (stream := streamed(p.annotation)) is not None}
 
 
 class Iterating(Mirror):
     """Can be iterated: each item is waited for. Whoever stops early closes it, as the end of a `for` loop does."""
+
+    def __init__(self, client: Client, target: Any) -> None:
+        super().__init__(client, target)
+        self.__dict__.update(_ready=deque(), _over=False)
 
     def __iter__(self) -> Iterator[Any]:
         if hasattr(type(self._target), "__anext__"):
@@ -135,21 +151,32 @@ class Iterating(Mirror):
         return iterator
 
     def __next__(self) -> Any:
+        ready = self._ready
+        while True:
+            with suppress(IndexError):  # which another thread may be the cause of
+                return ready.popleft()
+            ready.extend(self._more())
+
+    def _more(self) -> list[Any]:
+        """The next items: one, or all that are there if the object can tell."""
+        target = self._target
         try:
-            return mirrored(self._client, self._run(anext, self._target))
+            found = self._run(target.some) if hasattr(target, "some") else [self._run(anext, target)]
         except StopAsyncIteration:
             self.__dict__["_over"] = True
             raise StopIteration from None
+        return [mirrored(self._client, item) for item in found]
 
     def close(self) -> None:
         """End it; its worker, or whatever else it comes from, is told."""
         self.__dict__["_over"] = True
+        self._ready.clear()
         if hasattr(self._target, "aclose"):
             self._run(self._target.aclose)
 
     def __del__(self) -> None:
         known = self.__dict__
-        if "_target" in known and "_over" not in known and hasattr(known["_target"], "aclose"):
+        if known.get("_over") is False and hasattr(known["_target"], "aclose"):
             known["_client"]._thread.drop(known["_target"].aclose)
 
 
@@ -179,10 +206,10 @@ def inward(client: Client, value: Any) -> Any:
     return Items(value) if hasattr(type(value), "__next__") else value
 
 
-def fed(value: Any, kind: Literal["items", "chunks"]) -> Any:
+def fed(value: Any, stream: Streamed) -> Any:
     """What a stream parameter is fed from, if iterating over it may hold up the event loop."""
     if isinstance(value, (Blob, Mirror)) or hasattr(value, "__aiter__"):
         return value
-    if kind == "chunks":
+    if stream.kind == "chunks":
         return Blob(value)
     return Items(iter(value)) if hasattr(value, "__iter__") and not isinstance(value, (list, tuple)) else value

@@ -162,6 +162,28 @@ async def test_streams_are_iterators(blocking: Use, worker: Running, service: st
     await worker.says("counted", times=2 * 5)
 
 
+@pytest.mark.parametrize("credit", [1, 2, 3, 10, 256])
+async def test_no_more_items_are_ahead_than_the_credit_says(amqp_url: str, service: str, credit: int) -> None:
+    class Eager:
+        def __init__(self) -> None:
+            self.yielded = 0
+
+        async def count(self) -> AsyncIterator[int]:
+            while True:
+                self.yielded += 1
+                yield self.yielded
+
+    def use() -> None:
+        eager = Eager()
+        with amqproxy.sync.connect(amqp_url) as mq, mq.serve(eager, name=service, auto_delete=True):
+            for number in mq.proxy(Eager, name=service, credit=credit).count():
+                assert eager.yielded <= number + credit
+                if number == 1000:
+                    break
+
+    await asyncio.to_thread(use)
+
+
 async def test_a_stream_takes_what_can_be_iterated(blocking: Use) -> None:
     class Numbers:
         def __iter__(self) -> Iterator[int]:
@@ -229,6 +251,66 @@ async def test_blobs_come_from_files_and_go_into_them(blocking: Use, tmp_path: P
         assert shop.add(1, 2) == 3
 
     await blocking(use)
+
+
+# Broadcasts, one-way messages and middleware
+
+
+async def test_a_broadcast_is_an_iterator_of_answers(blocking: Use, amqp_url: str, service: str) -> None:
+    async with workshop(amqp_url, service):
+
+        def use(mq: Any, shop: Any) -> None:
+            everyone = mq.broadcast(Workshop, name=service)
+            answers = list(everyone.add(1, 2))
+            assert [answer.value for answer in answers] == [3, 3]
+            assert len({answer.worker for answer in answers}) == 2
+            answers = everyone.divide(1, 0)
+            with pytest.raises(ZeroDivisionError):
+                next(answers).result()
+            assert answers.workers == 2
+            assert everyone.add(1, 2).first() == 3
+            assert len(list(amqproxy.options(everyone, expect=1).add(1, 2))) == 1
+            assert list(mq.broadcast(f"{service}.nobody").add(1, 2)) == []
+
+        await blocking(use)
+
+
+async def test_a_sender_returns_when_the_broker_has_the_message(
+    blocking: Use, worker: Running, amqp_url: str, service: str
+) -> None:
+    async with workshop(amqp_url, service) as other:
+
+        def use(mq: Any, shop: Any) -> None:
+            assert mq.sender(Workshop, name=service, everyone=True).note("to all") is None
+            with pytest.raises(amqproxy.Unroutable):
+                mq.sender(f"{service}.nobody").note("to none")
+            with ThreadPoolExecutor(10) as threads:
+                sender = amqproxy.options(mq.sender(Workshop, name=service), timeout=PATIENCE)
+                assert list(threads.map(sender.note, map(str, range(100)))) == [None] * 100
+
+        await blocking(use)
+        await asyncio.gather(worker.says("to all"), other.says("to all"))
+
+
+async def test_middleware_is_around_blocking_calls_too(amqp_url: str, service: str, worker: Running) -> None:
+    calls = []
+
+    async def note(call: amqproxy.OutgoingCall, next: amqproxy.Next) -> Any:
+        calls.append(call.method)
+        return await next(call)
+
+    def use() -> None:
+        with amqproxy.sync.connect(amqp_url, middleware=[note]) as mq:
+            by_name = mq.proxy(service)
+            assert by_name.add(1, 2) == 3
+            assert list(by_name.count(2)) == [0, 1]
+            shop = mq.proxy(Workshop, name=service)
+            assert shop.add(1, 2) == 3
+            assert list(shop.count(2)) == [0, 1]
+            assert shop.total(iter([1, 2])) == 3
+
+    await asyncio.to_thread(use)
+    assert calls == ["add", "count", "add", "count", "total"]
 
 
 # Serving

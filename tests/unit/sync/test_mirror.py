@@ -42,6 +42,10 @@ class Count:
         self.at += 1
         return self.at
 
+    async def rest(self) -> list[int]:
+        assert not self.closed.is_set()
+        return [item async for item in self]
+
     async def aclose(self) -> None:
         self.closings += 1
         self.closed.set()
@@ -60,6 +64,19 @@ class Collected(Count):
 
     def __await__(self) -> Generator[Any, None, list[int]]:
         raise AssertionError("it was awaited")
+
+
+class Ahead(Count):
+    """Gives what is there at once."""
+
+    def __init__(self, to: int) -> None:
+        super().__init__(to)
+        self.asked = 0
+
+    async def some(self) -> list[int]:
+        self.asked += 1
+        first = await anext(self)
+        return [first, *(await self.rest())[: 100 - first]]
 
 
 class Either:
@@ -194,6 +211,22 @@ def test_an_iterator_that_is_collected_is_closed_wherever_that_happens(mq: Any, 
     next(kept[0])
     asyncio.run(collect())
     assert target.made.closed.wait(PATIENCE)
+
+
+def test_an_iterator_stays_open_while_a_method_of_it_runs(mq: Any, target: Async) -> None:
+    assert mq.make(Count, 3).rest() == [1, 2, 3]
+    assert target.made.closed.wait(PATIENCE)
+
+
+def test_items_that_are_there_are_fetched_together(mq: Any, target: Async) -> None:
+    ahead = mq.make(Ahead, 50)
+    assert (next(ahead), next(ahead), target.made.asked) == (1, 2, 1)
+    assert list(ahead) == list(range(3, 51))
+    assert target.made.asked == 2
+    ahead = mq.make(Ahead, 50)
+    assert next(ahead) == 1
+    ahead.close()
+    assert next(ahead, None) is None
 
 
 def test_closing_is_waited_for_and_done_once(mq: Any, target: Async) -> None:
