@@ -73,6 +73,21 @@ async def test_the_example_of_a_codec_runs(amqp_url: str) -> None:
     assert out.decode() == "b'\\x89PNG'\nb'\\x00\\x00\\x00\\x00'\n"
 
 
+async def test_the_example_without_an_event_loop_runs(amqp_url: str) -> None:
+    async with asyncio.timeout(30):
+        program = await python("blocking.py", url=amqp_url)
+        out, err = await program.communicate()
+    assert (program.returncode, err.decode()) == (0, "")
+    assert out.decode().splitlines() == [
+        "3 loaves",
+        "minute 1",
+        "minute 2",
+        "14 loaves were counted",
+        "0 loaves, 1 loaves, 2 loaves",
+        "each oven bakes 1 loaves",
+    ]
+
+
 def test_every_page_the_readme_points_to_is_there() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
     assert links
