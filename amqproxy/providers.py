@@ -160,6 +160,10 @@ class Provision:
         self._in_thread = in_thread
         self._in_loop = [each for each in order if each not in in_thread]
 
+    def constant(self) -> Function | None:
+        """The function to run in place of the handler's own, if it is the same for all calls."""
+        return None if self._in_loop or self._in_thread else functools.partial(self._call, self._values)
+
     async def open(self, stack: AsyncExitStack) -> Function:
         """Open what is opened in the event loop, until the stack is closed: the function to run in place of the own."""
         made = dict(self._values)

@@ -24,13 +24,21 @@ def surrounding(options: ServeOptions) -> Callable[[Handler], Handler]:
     first = chain(options.middleware, _last) if options.middleware else None
 
     def around(handler: Handler) -> Handler:
-        made = {field.name: getattr(handler, field.name) for field in dataclasses.fields(handler)}
         if handler.method.provided:
-            provision = providers.provision(made["_function"], handler.method)
-            handler = ProvidedHandler(**made, _handler=handler, _provision=provision)
-        return handler if first is None else SurroundedHandler(**made, _handler=handler, _first=first)
+            handler = _provided(handler, providers.provision(handler._function, handler.method))
+        return handler if first is None else SurroundedHandler(**_fields(handler), _handler=handler, _first=first)
 
     return around
+
+
+def _provided(handler: Handler, provision: Provision) -> Handler:
+    if constant := provision.constant():
+        return dataclasses.replace(handler, _function=constant)
+    return ProvidedHandler(**_fields(handler), _handler=handler, _provision=provision)
+
+
+def _fields(handler: Handler) -> dict[str, Any]:
+    return {field.name: getattr(handler, field.name) for field in dataclasses.fields(Handler)}
 
 
 @dataclass(frozen=True, slots=True)

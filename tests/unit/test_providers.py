@@ -757,14 +757,21 @@ async def test_what_is_fed_a_stream_is_provided_too(threads: ThreadPoolExecutor)
 # What it costs
 
 
-async def test_a_method_that_is_provided_with_nothing_is_left_alone(threads: ThreadPoolExecutor) -> None:
+async def test_only_methods_for_which_something_is_opened_pay_for_it(threads: ThreadPoolExecutor) -> None:
     class Some:
         async def none(self) -> int:
             return 1
 
-        async def one(self, db: Database) -> int:
+        async def value(self, settings: Settings) -> str:
+            return settings.url
+
+        def value_in_thread(self, x: int, settings: Settings) -> str:
+            return settings.url
+
+        async def opened(self, db: Database) -> int:
             return 2
 
-    handlers = Handlers(Some(), threads, providers={Database: plain})
-    assert type(handlers.handler("none")) is Handler
-    assert type(handlers.handler("one")) is ProvidedHandler
+    handlers = Handlers(Some(), threads, providers={Database: plain, Settings: Settings()})
+    kinds = [type(handlers.handler(name)) for name in ("none", "value", "value_in_thread", "opened")]
+    assert kinds == [Handler, Handler, Handler, ProvidedHandler]
+    assert await handlers.call("value") == await handlers.call("value_in_thread", 1) == "somewhere"
