@@ -103,3 +103,17 @@ async def test_the_example_of_one_way_messages_runs(amqp_url: str) -> None:
     assert lines[0] == "Dear worker,"
     assert lines[-1] == "See you later!"
     assert sorted(lines[1:-1]) == ["1 bottles", "2 bottles", "3 bottles", "Nobody ever served that: no"]
+
+
+async def test_the_example_of_middleware_runs(amqp_url: str) -> None:
+    async with asyncio.timeout(30):
+        program = await python("middleware.py", url=amqp_url)
+        out, err = await program.communicate()
+    assert (program.returncode, err.decode()) == (0, "")
+    lines = out.decode().splitlines()
+    timed = [line for line in lines if " took " in line]
+    assert [line for line in lines if line not in timed] == ["100", "120", "unauthenticated: deposit is not for you"]
+    assert [line.partition(" took ")[0] for line in timed] == [
+        f"accounts.deposit({{'name': '{name}', 'amount': {amount}}})"
+        for name, amount in (("ann", 100), ("ann", 20), ("eve", 1))
+    ]
