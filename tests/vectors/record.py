@@ -9,102 +9,25 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from amqproxy.properties import Properties
 from amqproxy.testing import broker_thread
 from tests.interop.peers.scala import CALLER, WORKER
 from tests.interop.program import outcome, serving
+from tests.interop.tap import PUBLISH, Passed, Tap
 from tests.vectors.line import Line
 
 HERE = Path(__file__).parent
 ORIGIN = "amqp-client 1.5, Akka 2.3.16"
 LIBRARIES = {"json": "json4s-jackson 3.2.11", "protobuf": "protobuf-java 3.21.12", "thrift": "libthrift 0.17.0"}
 ENCODINGS = ("json", "protobuf", "thrift", "snappy-json", "snappy-protobuf", "snappy-thrift")
-METHOD, HEADER, BODY = 1, 2, 3
-"""Kinds of frames, in AMQP 0-9-1."""
-BASIC_PUBLISH = struct.pack(">HH", 60, 40)
 DEMO = "com.github.sstone.amqp.proxy.Demo$"
 PROTOBUF = "com.github.sstone.amqp.proxy.calculator.Calculator$"
 
 
-@dataclass(slots=True)
-class Published:
-    """A message on its way to the broker."""
-
-    exchange: str
-    routing_key: str
-    mandatory: bool
-    header: bytes = b""
-    size: int = 0
-    body: bytes = b""
-
-
-class Tap:
-    """A port that leads to the broker, and keeps what is published through it."""
-
-    def __init__(self, url: str) -> None:
-        self._broker = urlsplit(url)
-        self._under_way: dict[tuple[int, int], Published] = {}
-        self.url = ""
-        self.messages: list[Published] = []
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[Tap]:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.url = f"amqp://guest:guest@127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        try:
-            yield self
-        finally:
-            server.close()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, broker = await asyncio.open_connection(self._broker.hostname, self._broker.port)
-        back = asyncio.create_task(self._copy(answers, writer))
-        broker.write(await reader.readexactly(8))  # the protocol header, which is no frame
-        try:
-            while True:
-                start = await reader.readexactly(7)
-                kind, channel, size = struct.unpack(">BHI", start)
-                payload = await reader.readexactly(size + 1)
-                self._frame(kind, (id(writer), channel), payload[:-1])
-                broker.write(start + payload)
-        except asyncio.IncompleteReadError:
-            broker.close()
-        await back
-
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
-    def _frame(self, kind: int, channel: tuple[int, int], payload: bytes) -> None:
-        if kind == METHOD and payload.startswith(BASIC_PUBLISH):
-            exchange, at = short_string(payload, 6)
-            key, at = short_string(payload, at)
-            self._under_way[channel] = Published(exchange, key, bool(payload[at] & 1))
-        elif kind == HEADER:
-            message = self._under_way[channel]
-            message.header, message.size = payload[12:], int.from_bytes(payload[4:12], "big")
-        elif kind == BODY:
-            message = self._under_way[channel]
-            message.body += payload
-            if len(message.body) == message.size:
-                self.messages.append(self._under_way.pop(channel))
-
-
-def short_string(data: bytes, at: int) -> tuple[str, int]:
-    end = at + 1 + data[at]
-    return data[at + 1 : end].decode(), end
-
-
-def manifest_entry(name: str, kind: str, origin: str, message: Published, **more: Any) -> dict[str, Any]:
+def manifest_entry(name: str, kind: str, origin: str, message: Passed, **more: Any) -> dict[str, Any]:
     properties = Properties.decode(message.header)
     texts = ("content-type", "content-encoding", "delivery-mode", "correlation-id", "reply-to")
     values = {text: getattr(properties, text.replace("-", "_")) for text in texts}
@@ -125,23 +48,27 @@ def manifest_entry(name: str, kind: str, origin: str, message: Published, **more
     }
 
 
+def published(tap: Tap) -> list[Passed]:
+    return [message for message in tap.messages if message.method == PUBLISH]
+
+
 async def record() -> list[dict[str, Any]]:
     told = []
     with broker_thread() as broker:
         async with Tap(broker.url).open() as tap, serving(*WORKER, tap.url, "calculator"):
             for encoding in ENCODINGS:
                 await outcome(*CALLER, tap.url, "calculator", encoding)
-                told += four(encoding, tap.messages)
+                told += four(encoding, published(tap))
                 tap.messages.clear()
             await asyncio.to_thread(provoke, broker.url)
-            failures = {message.routing_key: message for message in tap.messages}
+            failures = {message.routing_key: message for message in published(tap)}
     for name, message in failures.items():
         origin = f"{ORIGIN}, json4s-jackson 3.2.11"
         told.append(manifest_entry(name, "failure", origin, message, value=json.loads(message.body), exact=False))
     return told
 
 
-def four(encoding: str, messages: list[Published]) -> list[dict[str, Any]]:
+def four(encoding: str, messages: list[Passed]) -> list[dict[str, Any]]:
     """The sum and its reply, the quotient and its failure."""
     add, added, divide, failed = messages
     exact = not encoding.startswith("snappy-")  # compressors have a choice
