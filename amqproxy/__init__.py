@@ -3,7 +3,7 @@
 from . import sync
 from .batch import gather
 from .blob import Blob
-from .broadcast import Answers, Broadcast, WorkerAnswer
+from .broadcast import Answers, Broadcast
 from .client import Client, connect
 from .contract import method, serve
 from .conversation import Stream
@@ -28,6 +28,7 @@ from .errors import (
 from .handler import Call, current
 from .messages import message
 from .middleware import Next, OutgoingCall
+from .poll import WorkerAnswer
 from .provided import provided
 from .proxy import Proxy, options
 from .runner import run

@@ -378,17 +378,22 @@ class Caller:
         self.strays += 1
         log.warning("dropped a message from the reply queue: %s", reason)
 
-    async def census(self, queue: str) -> tuple[int, int] | None:
-        """Messages and consumers of a queue, for the text of a timeout; None if that is not known soon.
+    async def census(self, queue: str, seconds: float = CENSUS_SECONDS) -> tuple[int, int] | None:
+        """Messages and consumers of a queue; None if there is no such queue, or if that is not known so soon.
 
-        Calls that time out together share one look.
+        Who asks for the same at once shares one look.
         """
         task = self._census.get(queue)
         link = self.connection.current_link
         if task is None and link is not None:
             task = self._census[queue] = asyncio.ensure_future(link.queue_counts(queue))
-            task.add_done_callback(lambda _: self._census.pop(queue, None))
+            task.add_done_callback(lambda done: self._counted(queue, done))
         if task is None:
             return None
-        await asyncio.wait((task,), timeout=CENSUS_SECONDS)
+        await asyncio.wait((task,), timeout=seconds)
         return task.result() if task.done() and not task.cancelled() and task.exception() is None else None
+
+    def _counted(self, queue: str, task: asyncio.Task[tuple[int, int] | None]) -> None:
+        del self._census[queue]
+        if not task.cancelled():
+            task.exception()  # who waited may have gone, and asyncio need not report that

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from .errors import AMQProxyError
@@ -80,6 +81,9 @@ class Clerk(Protocol):
 
     def pong(self, correlation_id: bytes | None, reply_to: bytes | None) -> None:
         """Somebody asks who is here."""
+
+    def too_much(self, correlation_id: bytes | None, reply_to: bytes | None, size: int) -> None:
+        """A request for all workers, or whatever it was, has so many bytes, and its body was not stored."""
 
     def unreachable(self) -> None:
         """The queue is gone, and with it the way to this worker."""
@@ -166,6 +170,9 @@ class Desk:
     def too_large(self, tag: int, header: bytes, size: int) -> None:
         """A message is larger than we take."""
         log.warning("dropped a message for this worker: it has %d bytes", size)
+        with suppress(Malformed):
+            _, _, correlation_id, reply_to = routing(header)
+            self._session.too_much(correlation_id, reply_to, size)
 
 
 def _may_be_part(header: bytes) -> bool:

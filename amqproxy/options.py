@@ -161,6 +161,11 @@ class BroadcastOptions(CallOptions):
         _positive(self, "expect")
         if self.compress_above is not None:
             raise ValueError("a broadcast has no compress_above: compress it with an encoding such as zstd-json")
+        if self.exchange:
+            raise ValueError("a broadcast has no exchange: it goes to that of the pool, amqproxy.QUEUE")
+        for name in ("idempotent", "credit", "heartbeat"):
+            if getattr(self, name):
+                raise ValueError(f"a broadcast has no {name}: it is sent once, answered whole, and watches its workers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

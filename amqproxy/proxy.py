@@ -220,7 +220,7 @@ class RemoteMethod:
         self._encoding = payload.encoding.encode()
         self._exchange = options.exchange
         self._routing_key = options.routing_key or target.queue
-        self._pool = target.queue
+        self._pool = (options.routing_key if not options.exchange else None) or target.queue
         self._limits = target.caller.connection.limits
         # The line of the last call with what is made once for it; a method that was never called has none.
         self._line: Line | None = None

@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from .alive import heartbeat_of
 from .batching import Turns
 from .codecs import DecodingFailed, HoldsTooMuch
@@ -38,8 +36,10 @@ from .wire import (
     PING_CLASS,
     TRANSIENT,
     WORKER_HEADER,
+    Presence,
     ReplyForm,
     encode_failure,
+    encode_presence,
     is_special,
 )
 
@@ -623,6 +623,8 @@ class Session:
         worker = self._worker
         if worker.stopping:
             return
+        if correlation_id is None:
+            correlation_id = _message_id(header)
         try:
             self._check_room()
             handler = self._handlers.get(content_type, encoding) or self._handlers.find(content_type, encoding)
@@ -642,6 +644,12 @@ class Session:
             return
         worker.running[call] = asyncio.Task(self._run_for_all(handler, call, body), loop=self.loop)
 
+    def too_much(self, correlation_id: bytes | None, reply_to: bytes | None, size: int) -> None:
+        """A request for all workers of the pool has more bytes than we take; its body was not stored."""
+        if not self._worker.stopping:
+            refused = self._too_large(size, "the request has", executed="no")
+            self._answer_for_all(FAILURE_FORM, refused, correlation_id, reply_to)
+
     def _answer_for_all(
         self, form: ReplyForm, body: bytes, correlation_id: bytes | None, reply_to: bytes | None
     ) -> None:
@@ -656,15 +664,22 @@ class Session:
         if signed is None:
             content_type, encoding = form.content_type.decode(), form.encoding.decode()
             signed = self._signed[form] = ReplyForm(content_type, encoding, {WORKER_HEADER: self._worker.name})
-        self._post(reply_to, signed.properties(correlation_id), body)
+        session = self if self.alive else self._worker._session or self  # it may have a channel again
+        session._post(reply_to, signed.properties(correlation_id), body)
 
     def pong(self, correlation_id: bytes | None, reply_to: bytes | None) -> None:
-        """Somebody wants to know who is here."""
+        """Somebody wants to know who is here, and who is at work on a call."""
         worker = self._worker
         form = ReplyForm(PING_CLASS.decode(), JSON, {WORKER_HEADER: worker.name})
-        said = {"service": worker.contract.name, "running": len(worker.running), "answered": worker.answered}
+        key = reply_to, correlation_id
+        presence = Presence(
+            service=worker.contract.name,
+            running=len(worker.running),
+            answered=worker.answered,
+            busy=any((call.reply_to, call.correlation_id) == key for call in worker.running),
+        )
         if reply_to:
-            self._post(reply_to, form.properties(correlation_id), msgspec.json.encode(said))
+            self._post(reply_to, form.properties(correlation_id), encode_presence(presence))
 
     def cancel(self, key: Key, seconds: float) -> None:
         """Nobody waits for this call any more; one that has not come is remembered for so many seconds."""

@@ -136,8 +136,12 @@ class Streaming:
             await close(source)
 
     async def run_collected(self, body: bytes) -> bytes:
-        """The same for a call that all workers answer, each with one message."""
-        return await self._collected(await self._handler.items(self._handler.decode(body), None))
+        """The same for a call that all workers are asked, each of which answers with one message, or not at all."""
+        source = await self._handler.items(self._handler.decode(body), None)
+        if self._call.reply_to:
+            return await self._collected(source)
+        await self._run_unheard(source)
+        return b""
 
     async def _collected(self, source: AsyncIterator[Any]) -> bytes:
         """All items in one body, for a caller that takes no stream."""

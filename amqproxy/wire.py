@@ -42,7 +42,7 @@ ALIVE_CLASS = b"amqproxy.Alive"
 CHUNK_CLASS = b"amqproxy.Chunk"
 """An item that is bytes, and nothing but these in the body."""
 PING_CLASS = b"amqproxy.Ping"
-"""Is somebody there?"""
+"""Who is there? Each worker that takes it says so, with the same class."""
 FAILURE_CLASS = "com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
 """The content type of a failure, whose body is always JSON: the name that the original's clients look for."""
 FAILURE_CONTENT_TYPE = FAILURE_CLASS.encode()
@@ -136,6 +136,34 @@ def encode_failure(error: RemoteError, *, details: bool = True) -> bytes:
 def _printable(text: str) -> str:
     """The text in a form that UTF-8 has: a file name, say, may hold what is none."""
     return text.encode(errors="backslashreplace").decode()
+
+
+class Presence(msgspec.Struct, kw_only=True, frozen=True):
+    """What a worker answers to a Ping. A worker of another make may leave out what it likes."""
+
+    service: str = ""
+    running: int = 0
+    """How many calls it runs."""
+    answered: int = 0
+    """How many it has answered."""
+    busy: bool = False
+    """Whether the call with the correlation id of the Ping is among those that run."""
+
+
+_presence_decoder = msgspec.json.Decoder(Presence)
+
+
+def encode_presence(presence: Presence) -> bytes:
+    """The body of the answer to a Ping."""
+    return msgspec.json.encode(presence)
+
+
+def decode_presence(body: bytes) -> Presence:
+    """What such a body tells; nothing in particular, if it makes no sense."""
+    try:
+        return _presence_decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return Presence()
 
 
 def decode_failure(body: bytes, registered: tuple[type[Exception], ...] = ()) -> RemoteError:

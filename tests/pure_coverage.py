@@ -30,6 +30,7 @@ MODULES = {
             "properties",
             "provided",
             "signature",
+            "tally",
             "topology",
             "trace",
             "url",

@@ -37,14 +37,14 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "wire",
         },
     ),
-    ("pure machines", {"acks", "calls", "confirms", "flow", "frames", "scaling", "vigil"}),
+    ("pure machines", {"acks", "calls", "confirms", "flow", "frames", "scaling", "tally", "vigil"}),
     ("the link", {"connection", "lane"}),
     (
         "what users call",
         {
             *("answer", "bars", "batch", "batching", "broadcast", "caller", "control", "conversation", "handler"),
-            *("heartbeat", "lines", "middleware", "outbox", "progress", "providers", "proxy", "publisher"),
-            *("sender", "server", "stream", "streaming", "surrounding", "threads", "timebox", "tracing"),
+            *("heartbeat", "lines", "middleware", "outbox", "poll", "progress", "providers", "proxy"),
+            *("publisher", "sender", "server", "stream", "streaming", "surrounding", "threads", "timebox", "tracing"),
         },
     ),
     ("what connect() returns", {"client", "embedded", "sync"}),
@@ -65,7 +65,7 @@ KNOWN = LAYER_OF.keys() | {ISLAND}
 CALLING = frozenset(
     {
         *("answer", "batch", "broadcast", "caller", "conversation", "lines", "outbox", "progress", "proxy"),
-        *("publisher", "sender"),
+        *("poll", "publisher", "sender"),
     }
 )
 SERVING = frozenset(

@@ -45,6 +45,14 @@ class Raw:
         finally:
             await connection.close()
 
+    async def joins(self, pool: str) -> None:
+        """Be a worker: consume the pool's queue, and take what all workers are asked, both without a word."""
+        channel, exchange = self.opened._channel, f"amqproxy.{pool}"
+        await channel.exchange_declare(exchange, exchange_type="fanout", durable=True)
+        await channel.queue_bind(self.reply_to.decode(), exchange)
+        await channel.queue_declare(pool, durable=True, auto_delete=True)
+        await self.opened.consume(pool, lambda: None, no_ack=True)
+
     def publish(self, routing_key: str, body: bytes, *, exchange: str = "", **properties: Any) -> None:
         self.publish_encoded(routing_key, body, Properties(**properties).encode(), exchange=exchange)
 
