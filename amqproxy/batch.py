@@ -5,117 +5,136 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import CoroutineType
-from typing import Any, ClassVar, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from .errors import ContractError, Overloaded
-from .options import CallOptions
-from .outbox import CallInBatch, Outbox
-from .proxy import _STATE, Calling, CollectedPayload, Payload, Proxy, RemoteMethod, Target, UntypedCall, named
+from .middleware import SurroundedMethod
+from .outbox import Outbox
+from .proxy import _STATE as _PROXY
+from .proxy import Calling, ConversingMethod, LimitedMethod, Proxy, RemoteMethod, UntypedCall, UntypedMethod
 from .scope import Scope, scope
 
 Result = TypeVar("Result")
 
+_STATE = "__amqproxy_batch__"
 
-@dataclass(frozen=True, slots=True)
-class BatchTarget(Target):
-    """What a batch stands for."""
-
-    outbox: Outbox = field(kw_only=True)
-
-    view: ClassVar[str] = "batch"
-    streams: ClassVar[bool] = False
-
-    def kind(self, options: CallOptions) -> type[RemoteMethod]:
-        """The class of its methods."""
-        return BatchMethod if options.max_in_flight is None else LimitedBatchMethod
-
-    def checked(self) -> Target:
-        """This, if its options are right."""
-        if self.overrides.get("heartbeat") is not None:
-            raise ValueError("calls of a batch give no signs of life while they run; heartbeat is for proxies")
-        return Target.checked(self)
+MAX_PROXIES = 64
+"""Services and options, of batches, for which something is kept."""
 
 
-class Batch(Proxy):
+class Batch:
     """Stands for a service whose calls share messages: `b.add(1, 2)` makes the call and returns its future."""
 
-    def __init__(
-        self, mq: Calling, service: Any, /, *, outbox: Outbox, name: str | None = None, **options: Any
-    ) -> None:
-        self.__dict__[_STATE] = BatchTarget(mq.caller, *named(service, name), options, outbox=outbox).checked()
+    def __init__(self, proxy: Proxy, outbox: Outbox) -> None:
+        self.__dict__[_STATE] = proxy, outbox
 
     def __getattr__(self, name: str) -> Any:
-        method = super().__getattr__(name)
-        if isinstance(method, BatchMethod):
-            return method
-        # One that is around such a one, for middleware or for compression.
-        starting = self.__dict__[name] = _starting(method, self.__dict__[_STATE].outbox)
-        return starting
+        proxy, outbox = self.__dict__[_STATE]
+        method = self.__dict__[name] = _method(getattr(proxy, name), outbox)
+        return method
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a batch cannot be assigned to ({name}); mq.batch(…) takes its options")
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
         """Make the call that a message is for, or that of a function that is served."""
-        return _started(super().__call__(*args, **kwargs), self.__dict__[_STATE].outbox)
+        proxy, outbox = self.__dict__[_STATE]
+        contract = proxy.__dict__[_PROXY].contract
+        if contract is not None and contract.is_function:
+            return getattr(self, next(iter(contract.methods)))(*args, **kwargs)  # type: ignore[no-any-return]  # as below
+        return _task(proxy, outbox)(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Batch of calls by {self.__dict__[_STATE][0]!r}>"
 
 
-class BatchMethod(RemoteMethod):
-    """One method of a batch."""
-
-    def __init__(
-        self, target: BatchTarget, name: str, content_type: str, options: CallOptions, payload: Payload
-    ) -> None:
-        if isinstance(payload, CollectedPayload):
-            raise ContractError(f"{target.service}.{name} streams, and such calls cannot share a message; use a proxy")
-        super().__init__(target, name, content_type, options, payload)
-        self._outbox = target.outbox
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> CallInBatch:  # type: ignore[override]  # begun, to be awaited
-        """Make the call; ContractError is raised at once, other errors where the call is awaited."""
-        return self._outbox.call(self, args, kwargs)
+def _method(method: Any, outbox: Outbox) -> Callable[..., asyncio.Future[Any]]:
+    """What makes the calls of a proxy's method in a batch."""
+    inner = getattr(method, "_method", method) if isinstance(method, SurroundedMethod) else method
+    if isinstance(inner, ConversingMethod):
+        raise ContractError(f"{inner.__qualname__} streams, and such calls cannot share a message; use a proxy")
+    if type(method) is LimitedMethod or (type(method) is UntypedMethod and method._options.max_in_flight is not None):
+        start = _limited(method, outbox)
+    elif type(method) in (RemoteMethod, UntypedMethod):
+        start = _direct(method, outbox)
+    else:  # what is around such a one: middleware, or compression
+        start = _task(method, outbox)
+    return functools.update_wrapper(start, method, updated=())
 
 
-class LimitedBatchMethod(BatchMethod):
-    """The same with a bound for calls in flight."""
+def _direct(method: RemoteMethod, outbox: Outbox) -> Callable[..., asyncio.Future[Any]]:
+    take = outbox.call
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> CallInBatch:  # type: ignore[override]  # as above
-        """Make the call, or let it fail with Overloaded if too many are out."""
-        try:
-            self.claim()
-        except Overloaded as error:
-            return self._outbox.refused(error)
-        try:
-            call = super().__call__(*args, **kwargs)
-        except BaseException:
-            self.release()
-            raise
-        call.add_done_callback(lambda _: self.release())
-        return call
-
-
-def _starting(method: Callable[..., Awaitable[Any]], outbox: Outbox) -> Callable[..., asyncio.Future[Any]]:
-    @functools.wraps(method, updated=())
     def start(*args: Any, **kwargs: Any) -> asyncio.Future[Any]:
-        return _started(method(*args, **kwargs), outbox)
+        return take(method, args, kwargs)
 
     return start
 
 
-def _started(call: Awaitable[Any], outbox: Outbox) -> asyncio.Future[Any]:
-    """A call that is made without being awaited."""
-    if isinstance(call, asyncio.Future):
+def _limited(method: RemoteMethod, outbox: Outbox) -> Callable[..., asyncio.Future[Any]]:
+    def start(*args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+        try:
+            method.claim()
+        except Overloaded as error:
+            return outbox.refused(error)
+        try:
+            call = outbox.call(method, args, kwargs)
+        except BaseException:
+            method.release()
+            raise
+        call.add_done_callback(lambda _: method.release())
         return call
-    return _run(call, outbox)
+
+    return start
+
+
+def _task(method: Callable[..., Awaitable[Any]], outbox: Outbox) -> Callable[..., asyncio.Future[Any]]:
+    """The call runs in a task; what it sends goes through the outbox."""
+
+    def start(*args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+        outbox.check_open()
+        token = scope.set(Gathering(scope.get(), outbox))
+        try:
+            return _run(method(*args, **kwargs), outbox)
+        finally:
+            scope.reset(token)
+
+    return start
+
+
+class Batches:
+    """Makes the batches of one connection, and keeps what is made once for a service: a batch may have few calls."""
+
+    def __init__(self) -> None:
+        self._proxies: dict[Any, Proxy] = {}
+
+    def batch(
+        self, mq: Calling, service: Any, name: str | None, options: Mapping[str, Any]
+    ) -> AbstractAsyncContextManager[Any]:
+        """What `mq.batch` returns."""
+        return _collecting(self._proxy(mq, service, name, options))
+
+    def _proxy(self, mq: Calling, service: Any, name: str | None, options: Mapping[str, Any]) -> Proxy:
+        key = mq.caller, service, name, tuple(options.items())
+        try:
+            proxy = self._proxies.get(key)
+        except TypeError:  # one of the options, such as headers, has no hash
+            return Proxy(mq, service, name=name, **options)
+        if proxy is None:
+            if len(self._proxies) >= MAX_PROXIES:
+                self._proxies.clear()
+            proxy = self._proxies[key] = Proxy(mq, service, name=name, **options)
+        return proxy
 
 
 @asynccontextmanager
-async def batch(mq: Calling, service: Any, name: str | None, options: dict[str, Any]) -> AsyncIterator[Any]:
-    """What `mq.batch` returns."""
+async def _collecting(proxy: Proxy) -> AsyncIterator[Any]:
     outbox = Outbox()
     try:
-        yield Batch(mq, service, outbox=outbox, name=name, **options)
+        yield Batch(proxy, outbox)
         await outbox.settled()
     finally:
         outbox.closed = True
@@ -123,16 +142,16 @@ async def batch(mq: Calling, service: Any, name: str | None, options: dict[str, 
 
 
 class Gathering:
-    """The scope of coroutines that are gathered: the calls that they make in one turn of the event loop share messages.
+    """The scope of coroutines whose calls share messages, those that they make in one turn of the event loop.
 
     Its other properties are those of the scope around it.
     """
 
     __slots__ = ("collector", "outer")
 
-    def __init__(self, outer: Scope | None) -> None:
+    def __init__(self, outer: Scope | None, collector: Outbox) -> None:
         self.outer = outer
-        self.collector = Outbox()
+        self.collector = collector
 
     @property
     def deadline(self) -> float | None:
@@ -169,7 +188,7 @@ async def gather(calls: Iterable[Awaitable[Any]], *, return_exceptions: bool = F
     take = _taken if within is None or within.watcher is None else _run  # progress is told of calls that travel alone
     outbox, futures, rest = Outbox(), list[asyncio.Future[Any]](), iter(calls)
     try:
-        _take_all(rest, take, outbox, Gathering(within), futures, return_exceptions)
+        _take_all(rest, take, outbox, Gathering(within, Outbox()), futures, return_exceptions)
         await outbox.settled(or_failed=not return_exceptions)
     except BaseException:
         outbox.cancel()

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from .batch import batch
+from .batch import Batches
 from .broadcast import Broadcast
 from .caller import Caller
 from .contract import contract_of
@@ -59,6 +59,7 @@ class Client:
         self._connection: Connection | None = None
         self._caller: Caller | None = None
         self._publishers: Publishers | None = None
+        self._batches = Batches()
         self._workers: list[Worker] = []
         self._opened = False
         self._closed = False
@@ -214,7 +215,7 @@ class Client:
 
         Options are those of `CallOptions`.
         """
-        return batch(self, service, name, options)
+        return self._batches.batch(self, service, name, options)
 
     def serve(self, target: Any, /, *, name: str | None = None, **options: Any) -> Worker:
         """A worker for a class, an instance or a function: `async with mq.serve(Calculator()):`.

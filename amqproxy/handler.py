@@ -189,7 +189,7 @@ class HandlerTable:
         """How requests of a handler share messages, and how its results do."""
         method, codec = handler.method, self._codecs[handler.reply_form.encoding.decode()]
         shapes = codec.request(method), codec.result(method)
-        requests, results = (items_of(codec.name, shape, method.title) for shape in shapes)
+        requests, results = (items_of(codec, shape, method.title) for shape in shapes)
         return requests, results
 
     def _add(self, method: Method, codec: Codec) -> None:

@@ -19,7 +19,7 @@ from .fields import Malformed
 from .properties import Properties
 from .proxy import RETRY_SECONDS, RemoteMethod
 from .scope import Scope, scope
-from .wire import BATCH_HEADER, FAILURE_CONTENT_TYPE, MAX_BATCH, RequestForm, part_of
+from .wire import FAILURE_CONTENT_TYPE, MAX_BATCH, part_of
 
 PARCEL_BYTES = 64 * 1024
 """Requests that share a message have so many bytes together at most, so that several workers get some of many."""
@@ -55,7 +55,6 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
         self._filling: dict[RemoteMethod, Parcel] = {}
         self._out: set[Parcel | asyncio.Task[Any]] = set()
-        self._forms: dict[tuple[RemoteMethod, Line, int], RequestForm] = {}
         self._scheduled = False
         self._watching = False
         self._waiter: asyncio.Future[None] | None = None
@@ -66,7 +65,7 @@ class Outbox:
         ContractError is raised at once; other errors are raised where the call is awaited.
         """
         if self.closed:
-            raise Closed(f"{method.__qualname__}: the block of this batch was left, and takes no more calls")
+            self.check_open()
         try:
             body = method.joined.encode(args, kwargs)
             within = scope.get()
@@ -85,6 +84,11 @@ class Outbox:
             del self._filling[method]
             parcel.send()
         return call
+
+    def check_open(self) -> None:
+        """Closed if no more calls are taken."""
+        if self.closed:
+            raise Closed("the block of this batch was left, and it takes no more calls")
 
     def refused(self, error: Exception) -> CallInBatch:
         """A call that is not sent."""
@@ -115,16 +119,6 @@ class Outbox:
         if self._watching and not task.cancelled():  # else its error is for whoever awaits it
             self.failed(task.exception())
         self.ended(task)
-
-    def form(self, method: RemoteMethod, line: Line, calls: int, left: float) -> RequestForm:
-        """The properties of a message with so many calls."""
-        if calls == 1:
-            return (method._form if line is method._line else method._request_form(line)).within(left)
-        made = self._forms.get((method, line, calls))
-        if made is None:
-            together = method.varied({**method._headers, BATCH_HEADER: calls}, method._timeout)
-            made = self._forms[method, line, calls] = together._request_form(line)
-        return made.within(left)
 
     def _flush_turn(self) -> None:
         self._scheduled = False
@@ -221,7 +215,7 @@ class Parcel:
 
     def _publish(self, line: Line) -> None:
         method = self._method
-        form = self._outbox.form(method, line, self._sent, Deadline(self.deadline).left(self._loop.time()))
+        form = method.form_of(line, self._sent, Deadline(self.deadline).left(self._loop.time()))
         self._line, message_id = line, self._message_id
 
         def properties(id: bytes, new: bytes) -> bytes:

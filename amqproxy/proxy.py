@@ -40,7 +40,7 @@ from .options import CallOptions, changed
 from .scope import Scope, scope
 from .signature import Streamed
 from .stream import as_asynchronous
-from .wire import CHUNK_CLASS, FAILURE_CONTENT_TYPE, JSON, RequestForm, decode_failure, request_class
+from .wire import BATCH_HEADER, CHUNK_CLASS, FAILURE_CONTENT_TYPE, JSON, RequestForm, decode_failure, request_class
 
 Proxied = TypeVar("Proxied")
 
@@ -226,6 +226,7 @@ class RemoteMethod:
         self._line: Line | None = None
         self._form: RequestForm = None  # type: ignore[assignment]
         self._joined: Joined | None = None
+        self._forms: dict[int, RequestForm] = {}
         self._destination = b""
         self.__name__ = name
         self.__qualname__ = f"{target.service}.{name}"
@@ -346,7 +347,7 @@ class RemoteMethod:
         if line is not self._line:
             self._destination = line.lane.destination(self._exchange.encode(), self._routing_key.encode())
             self._form = self._request_form(line)  # what does not change from request to request
-            self._line = line
+            self._line, self._forms = line, {}
         return line, self._form.within(Deadline(deadline).left(self._caller.connection.loop.time()))
 
     async def _open(self, deadline: float) -> Line:
@@ -371,11 +372,19 @@ class RemoteMethod:
             headers=self._headers,
         )
 
+    def form_of(self, line: Line, calls: int, left: float) -> RequestForm:
+        """The form of a request with so many calls, for which so many seconds are left; on the line of the last one."""
+        form = self._form if calls == 1 else self._forms.get(calls)
+        if form is None:
+            together = self.varied({**self._headers, BATCH_HEADER: calls}, self._timeout)
+            form = self._forms[calls] = together._request_form(line)
+        return form.within(left)
+
     def varied(self, headers: Mapping[str, Any], timeout: float) -> Self:
         """The same method with other headers and another timeout, for one call."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other._headers, other._line = headers, None
+        other._headers, other._line, other._forms = headers, None, {}
         if timeout != self._timeout:
             other._timeout, other._limited = timeout, True
         return other
@@ -512,7 +521,7 @@ class UntypedMethod(RemoteMethod):
         self._limited = "timeout" in target.overrides
         window = options.credit or STREAM_CREDIT
         self._plan = Plan(
-            results=items_of(codec.name, codec.anything(), self.__qualname__),
+            results=items_of(codec, codec.anything(), self.__qualname__),
             window=window,
             batch=min(window, options.batch),
             heartbeat=options.heartbeat,
@@ -694,9 +703,10 @@ class CompressingMethod(RemoteMethod):
 class Payload:
     """How the arguments of one method become a body, and a body its result."""
 
-    __slots__ = ("_method", "_request", "_result", "encoding")
+    __slots__ = ("_codec", "_method", "_request", "_result", "encoding")
 
     def __init__(self, method: Method, codec: Codec) -> None:
+        self._codec = codec
         self._method = method
         self._request = codec.request(method)
         self._result = codec.result(method)
@@ -719,9 +729,9 @@ class Payload:
     def joined(self) -> Joined:
         """How several requests share a message, and several results."""
         title, each = self._method.title, copy(self)
-        requests = items_of(self.encoding, self._request, title)
+        requests = items_of(self._codec, self._request, title)
         each._request = requests  # type: ignore[assignment]  # which writes as a shape does, and need not read
-        return Joined(each.encode, requests, items_of(self.encoding, self._result, title))
+        return Joined(each.encode, requests, items_of(self._codec, self._result, title))
 
 
 class CollectedPayload(Payload):
@@ -747,6 +757,7 @@ class UntypedPayload(Payload):
 
     def __init__(self, title: str, codec: Codec) -> None:
         self._title = title
+        self._codec = codec
         self._values: Shape = codec.anything()
         self.encoding = codec.name
 
@@ -773,7 +784,7 @@ class UntypedPayload(Payload):
 
     def joined(self) -> Joined:
         """How several requests share a message, and several results."""
-        each, items = copy(self), items_of(self.encoding, self._values, self._title)
+        each, items = copy(self), items_of(self._codec, self._values, self._title)
         each._values = items  # type: ignore[assignment]  # as above
         return Joined(each.encode, items, items)
 

@@ -66,17 +66,21 @@ class Joined:
     results: Separable
 
 
-def items_of(encoding: str, shape: Shape, title: str) -> Separable:
+def items_of(codec: Codec, shape: Shape, title: str) -> Separable:
     """The items of one shape, in the encoding that made it."""
-    if isinstance(shape, CompressedShape):
-        inner = items_of(encoding.removeprefix(f"{shape.compression.name}-"), shape.inner, title)
-        return Compressed(inner, shape.compress, shape.decompress)
+    if not isinstance(shape, CompressedShape):
+        return _items(codec.name, shape, title)
+    inner = _items(codec.name.removeprefix(f"{shape.compression.name}-"), shape.inner, title)
+    return Compressed(inner, shape.compress, shape.decompress)
+
+
+def _items(encoding: str, shape: Shape, title: str) -> Separable:
     return _Array(shape, title) if encoding == "json" else _Lengths(shape)
 
 
 def results(codec: Codec, method: Method) -> Items:
     """The results of a method: one for each item of its stream."""
-    return items_of(codec.name, codec.result(method), method.title)
+    return items_of(codec, codec.result(method), method.title)
 
 
 def streams_of(codec: Codec, method: Method) -> tuple[Items | None, Items | None]:
