@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,6 +12,8 @@ from .errors import MessageTooLarge
 
 CHUNK_BYTES = 256 * 1024
 """What a Blob cuts its source into."""
+
+_BYTES = (bytes, bytearray, memoryview)
 
 Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO | AsyncIterable[bytes] | Iterable[bytes]
 
@@ -25,7 +28,7 @@ class Blob:
 
     def __init__(self, source: Source) -> None:
         """Take where the bytes come from; TypeError if that can be no source."""
-        if not isinstance(source, (bytes, bytearray, memoryview, str, os.PathLike)) and not (
+        if not isinstance(source, (*_BYTES, str, os.PathLike)) and not (
             hasattr(source, "__aiter__") or hasattr(source, "read") or hasattr(source, "__iter__")
         ):
             raise TypeError(f"a Blob is made of bytes, a path, a file or an iterator of bytes, not {source!r}")
@@ -70,7 +73,7 @@ class Blob:
 
     def __repr__(self) -> str:
         source = self._source
-        what = f"{len(source)} bytes" if isinstance(source, (bytes, bytearray, memoryview)) else repr(source)
+        what = f"{len(source)} bytes" if isinstance(source, _BYTES) else repr(source)
         return f"<Blob of {what}>"
 
 
@@ -80,37 +83,45 @@ async def chunks(source: Any) -> AsyncIterator[bytes]:
         with open(source, "rb") as file:  # noqa: ASYNC230  # see `Blob.save`
             while data := file.read(CHUNK_BYTES):
                 yield data
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        view = memoryview(source).cast("B")
-        for at in range(0, len(view), CHUNK_BYTES):
-            yield bytes(view[at : at + CHUNK_BYTES])
+    elif isinstance(source, _BYTES):
+        for chunk in _pieces(source):
+            yield chunk
     elif hasattr(source, "__aiter__"):
-        pieces = aiter(source)
+        iterator = aiter(source)
         try:
-            async for piece in pieces:
-                async for chunk in _pieces(piece):
+            async for piece in iterator:
+                for chunk in _pieces(piece):
                     yield chunk
         finally:
-            await _close(pieces)
+            await _close(iterator)
     elif hasattr(source, "read"):
-        while data := source.read(CHUNK_BYTES):
-            yield data
+        while piece := await _read(source):
+            for chunk in _pieces(piece):
+                yield chunk
     else:
         for piece in source:
-            async for chunk in _pieces(piece):
+            for chunk in _pieces(piece):
                 yield chunk
 
 
-async def _pieces(piece: Any) -> AsyncIterator[bytes]:
-    """One piece of an iterator, cut where it is larger than a message should be."""
-    if not isinstance(piece, (bytes, bytearray, memoryview)):
+async def _read(file: Any) -> Any:
+    """The next bytes of a file, also of one whose `read` is to be awaited, as those of web frameworks are."""
+    data = file.read(CHUNK_BYTES)
+    return await data if inspect.isawaitable(data) else data
+
+
+def _pieces(piece: Any) -> Iterator[bytes]:
+    """One piece of a source, cut where it is larger than a message should be."""
+    if not isinstance(piece, _BYTES):
         raise TypeError(f"a Blob is made of bytes, and its source gave a {type(piece).__name__}")
-    if len(piece) <= CHUNK_BYTES:
+    if type(piece) is bytes and len(piece) <= CHUNK_BYTES:
         if piece:
-            yield bytes(piece)
+            yield piece
     else:
-        async for chunk in chunks(piece):
-            yield chunk
+        view = memoryview(piece)
+        view = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+        for at in range(0, len(view), CHUNK_BYTES):
+            yield bytes(view[at : at + CHUNK_BYTES])
 
 
 async def _close(iterator: Any) -> None:

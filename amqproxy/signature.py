@@ -43,10 +43,15 @@ def signature_of(function: Any, title: str) -> inspect.Signature:
 
 def _bare(annotation: Any) -> Any:
     """A generated message without what is noted beside it; msgspec reads the notes on other types."""
-    inner = annotation
-    while typing.get_origin(inner) is typing.Annotated or isinstance(inner, typing.NewType):
-        inner = inner.__supertype__ if isinstance(inner, typing.NewType) else typing.get_args(inner)[0]
+    inner = _without_notes(annotation)
     return inner if form_of(inner) != "plain" else annotation
+
+
+def _without_notes(annotation: Any) -> Any:
+    while typing.get_origin(annotation) is typing.Annotated or isinstance(annotation, typing.NewType):
+        is_new = isinstance(annotation, typing.NewType)
+        annotation = annotation.__supertype__ if is_new else typing.get_args(annotation)[0]
+    return annotation
 
 
 _STREAMS = (AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator)
@@ -63,6 +68,7 @@ class Streamed:
 
 def streamed(annotation: Any) -> Streamed | None:
     """What kind of stream an annotation means; None for one value."""
+    annotation = _without_notes(annotation)
     if annotation is Blob:
         return Streamed("chunks", bytes)
     if (typing.get_origin(annotation) or annotation) not in _STREAMS:

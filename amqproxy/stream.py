@@ -176,8 +176,7 @@ class Outlet:
             raise
         else:
             self._flush()
-            if self.flow.open:
-                self._end(self.flow.next)
+            self._end(self.flow.next)
         finally:
             self.flow.end()
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import queue
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor
 from typing import Any
+
+log = logging.getLogger("amqproxy.threads")
 
 _END = object()
 
@@ -24,20 +27,20 @@ class FromThread(AsyncIterator[Any]):
         self._iterator = iterator
         self._loop = asyncio.get_running_loop()
         self._asked: queue.SimpleQueue[asyncio.Future[Any] | None] = queue.SimpleQueue()
-        self._running: asyncio.Future[None] | None = None
+        self._begun = False
         self._over = False
-        """Whether the thread looks for no further item; so before it tells of the end, which ends it a moment later."""
+        """Whether nothing more is to be asked; only the loop's thread says so."""
 
     def __aiter__(self) -> FromThread:
         return self
 
     async def __anext__(self) -> Any:
-        item = self._loop.create_future()
-        if self._running is None:
-            run = contextvars.copy_context().run
-            self._running = self._loop.run_in_executor(self._threads, run, self._run)
-        elif self._over:
+        if self._over:
             raise StopAsyncIteration
+        item = self._loop.create_future()
+        if not self._begun:
+            self._begun = True
+            self._loop.run_in_executor(self._threads, contextvars.copy_context().run, self._run)
         self._asked.put(item)
         found = await item
         if found is _END:
@@ -46,43 +49,45 @@ class FromThread(AsyncIterator[Any]):
 
     async def aclose(self) -> None:
         """Close the generator in its thread, as soon as that comes back from what it does."""
-        if self._running is None:
+        if not self._begun and not self._over:
             self._threads.submit(self._close)
-        else:
-            self._asked.put(None)
+        self._over = True
+        self._asked.put(None)
 
     def _run(self) -> None:
         try:
             while (item := self._asked.get()) is not None:
-                try:
-                    found = next(self._iterator, _END)
-                except BaseException as error:
-                    self._over = True
-                    self._give(item, None, error)
-                    return
-                self._over = found is _END
-                self._give(item, found, None)
+                error: BaseException | None = None
+                try:  # it may have been closed while it waited for a thread
+                    found = _END if self._over else next(self._iterator, _END)
+                except BaseException as raised:
+                    found, error = _END, raised
+                self._loop.call_soon_threadsafe(self._settle, item, found, error)
                 if found is _END:
                     return
         finally:
-            self._over = True
             self._close()
 
     def _close(self) -> None:
         close = getattr(self._iterator, "close", None)
         if close is not None:
-            close()
+            try:
+                close()
+            except Exception:  # which nobody waits for
+                log.warning("%r raised when it was closed", self._iterator, exc_info=True)
 
-    def _give(self, item: asyncio.Future[Any], found: Any, error: BaseException | None) -> None:
-        def settle() -> None:
-            if item.done():  # who waited has been cancelled
-                return
+    def _settle(self, item: asyncio.Future[Any], found: Any, error: BaseException | None) -> None:
+        if not item.done():  # unless who waited has been cancelled
             if error is None:
                 item.set_result(found)
             else:
                 item.set_exception(error)
-
-        self._loop.call_soon_threadsafe(settle)
+        if found is _END:
+            self._over = True
+            while not self._asked.empty():  # of who asked meanwhile, and whom the thread hears no more
+                later = self._asked.get()
+                if later is not None and not later.done():
+                    later.set_result(_END)
 
 
 class InThread(Iterator[Any]):

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import typing
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple, NewType, TypedDict
 
@@ -11,8 +22,9 @@ import msgspec
 import pydantic
 import pytest
 
+from amqproxy.blob import Blob
 from amqproxy.errors import ContractError
-from amqproxy.signature import arguments_types, message_by_position, signature_of
+from amqproxy.signature import Streamed, arguments_types, message_by_position, signature_of, streamed
 from tests.idl.person_pb2 import Person as ProtobufPerson
 
 
@@ -172,3 +184,24 @@ def test_a_generated_message_is_seen_through_what_is_around_it_and_other_types_k
     signature = signature_of(function, "f")
     assert [p.annotation for p in signature.parameters.values()] == [*[ProtobufPerson] * 3, Annotated[int, "n"]]
     assert signature.return_annotation is ProtobufPerson
+
+
+@pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [
+        *((kind[int], Streamed("items", int)) for kind in (AsyncIterator, AsyncIterable, Iterator, Iterable)),
+        (AsyncGenerator[int, None], Streamed("items", int)),
+        (Generator[int, str, bool], Streamed("items", int)),
+        (typing.AsyncIterator[int], Streamed("items", int)),
+        (AsyncIterator, Streamed("items", Any)),
+        (AsyncIterator[Annotated[ProtobufPerson, "who"]], Streamed("items", ProtobufPerson)),
+        (AsyncIterator[list[int]], Streamed("items", list[int])),
+        (Annotated[AsyncIterator[int], "counted"], Streamed("items", int)),
+        (Blob, Streamed("chunks", bytes)),
+        (Annotated[Blob, "a file"], Streamed("chunks", bytes)),
+        *((kind, None) for kind in (int, list[int], bytes, Any, None, str, Sequence[int], Awaitable[int], Pair)),
+    ],
+    ids=str,
+)
+def test_which_annotations_are_streams(annotation: Any, expected: Streamed | None) -> None:
+    assert streamed(annotation) == expected

@@ -15,15 +15,21 @@ from amqproxy.errors import REBUILT_BUILTINS, RemoteError, exception_name
 from amqproxy.properties import Properties, routing
 from amqproxy.wire import (
     FAILURE_FORM,
+    ItemForm,
     OneWayForm,
+    Part,
     ReplyForm,
     RequestForm,
+    credit_of,
     decode_failure,
     encode_failure,
     is_special,
+    is_true,
+    part_of,
     pool_exchange,
     reply_class,
     request_class,
+    whole_number,
 )
 
 examples = settings(
@@ -541,3 +547,127 @@ def test_a_bare_failure_has_the_two_fields_of_the_original_and_no_other() -> Non
     body = b'{"message":"x is negative","throwableAsString":"ValueError: x is negative"}'
     assert encode_failure(error, details=False) == body
     assert decode_failure(body).type == "ValueError"
+
+
+# Streams
+
+
+def test_the_names_of_streams_and_of_control_are_those_of_wire_md() -> None:
+    assert (wire.CREDIT_HEADER, wire.BATCH_HEADER) == ("x-stream-credit", "x-batch")
+    assert (wire.SEQUENCE_HEADER, wire.END_HEADER) == ("x-seq", "x-end")
+    assert (wire.WORKER_HEADER, wire.HEARTBEAT_HEADER) == ("x-worker", "x-heartbeat-ms")
+    assert wire.FEED_HEADER == "x-feed"
+    assert (wire.CANCEL_CLASS, wire.CREDIT_CLASS) == (b"amqproxy.Cancel", b"amqproxy.Credit")
+    assert (wire.ALIVE_CLASS, wire.CHUNK_CLASS) == (b"amqproxy.Alive", b"amqproxy.Chunk")
+    assert wire.PING_CLASS == b"amqproxy.Ping"
+
+
+short = st.binary(max_size=255)
+
+
+@examples
+@given(
+    content_type=short,
+    encoding=short,
+    correlation_id=short,
+    reply_to=short,
+    first=st.integers(0, 2**63 - 1),
+    items=st.integers(1, 2**31 - 1),
+)
+@example(content_type=b"a", encoding=b"json", correlation_id=b"c", reply_to=b"q", first=0, items=1)
+def test_an_item_form_makes_what_encoding_all_properties_makes(
+    content_type: bytes, encoding: bytes, correlation_id: bytes, reply_to: bytes, first: int, items: int
+) -> None:
+    form = ItemForm(content_type, encoding, correlation_id, reply_to)
+    for made, headers, part in (
+        (form.properties(first, items), {"x-seq": first, "x-batch": items}, Part(first, items, last=False)),
+        (form.properties(first, 1), {"x-seq": first}, Part(first, 1, last=False)),
+        (form.end(first), {"x-seq": first, "x-end": True}, Part(first, 0, last=True)),
+    ):
+        found = Properties.decode(made)
+        assert (found.headers or {}) == (headers if headers.get("x-batch") != 1 else {"x-seq": first})
+        assert part_of(found.headers or {}) == part
+        rest = Properties(
+            content_type=content_type,
+            content_encoding=encoding,
+            headers=found.headers,
+            delivery_mode=1,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+        )
+        assert found == rest
+        assert routing(made) == (content_type, encoding, correlation_id, reply_to)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"x-batch": 5}, None),
+        ({"x-end": False}, None),
+        ({"x-end": "yes"}, None),
+        ({"x-seq": 0}, Part(0, 1, last=False)),
+        ({"x-seq": 3, "x-batch": 2}, Part(3, 2, last=False)),
+        ({"x-seq": "3", "x-batch": "2"}, Part(3, 2, last=False)),
+        ({"x-seq": 3, "x-batch": 0}, Part(3, 0, last=False)),
+        ({"x-seq": 3, "x-end": True}, Part(3, 0, last=True)),
+        ({"x-seq": "3", "x-end": "true"}, Part(3, 0, last=True)),
+        ({"x-seq": 3, "x-end": True, "x-batch": "nonsense"}, Part(3, 0, last=True)),
+        ({"x-end": True}, Part(0, 0, last=True)),
+    ],
+)
+def test_which_part_of_a_stream_a_message_is(headers: dict[str, Any], expected: Part | None) -> None:
+    assert part_of(headers) == expected
+
+
+NO_NUMBERS = [-1, "-1", "", "1.5", "one", "\u0661", "9" * 20, 1.0, True, b"1", [1], {"a": 1}]
+
+
+@pytest.mark.parametrize("value", [*NO_NUMBERS, None], ids=repr)
+def test_what_is_no_number_of_items_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"x-thing is a whole number from 0, not "):
+        whole_number(value, "x-thing")
+    with pytest.raises(ValueError, match="x-batch"):
+        part_of({"x-seq": 0, "x-batch": value})
+    if value is not None:
+        with pytest.raises(ValueError, match="x-seq"):
+            part_of({"x-seq": value})
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (2**63, 2**63), ("0", 0), ("007", 7), ("9" * 19, 10**19 - 1)])
+def test_a_number_may_be_a_text_as_in_stomp(value: Any, expected: int) -> None:
+    assert whole_number(value, "x-thing") == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(True, True), ("true", True), (False, False), ("True", False), (1, False), (None, False)]
+)
+def test_so_may_what_is_true(value: Any, expected: bool) -> None:
+    assert is_true(value) is expected
+
+
+@pytest.mark.parametrize(("body", "credit"), [(b"0", 0), (b"5", 5), (b" 7 ", 7), (b'"12"', 12), (b"2147483648", 2**31)])
+def test_a_credit_is_a_number_in_json(body: bytes, credit: int) -> None:
+    assert credit_of(body) == credit
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"-1", b"1.5", b"1e3", b"ten", b"null", b"true", b"[1]", b'{"credit":1}', b"\xff", b"1 2", b'"\xff"'),
+        *(b"[" * 100_000, b'{"a":' * 100_000, b"9" * 10_000),
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_what_is_no_credit_is_a_value_error(body: bytes) -> None:
+    with pytest.raises(ValueError):
+        credit_of(body)
+
+
+@examples
+@given(st.binary(max_size=20))
+def test_garbage_is_a_credit_or_a_value_error(body: bytes) -> None:
+    try:
+        assert credit_of(body) >= 0
+    except ValueError as error:
+        assert str(error)
