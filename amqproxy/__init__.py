@@ -1,6 +1,7 @@
 """Call objects in other processes over RabbitMQ as if they were local."""
 
 from . import sync
+from .alive import Progress
 from .batch import gather
 from .blob import Blob
 from .broadcast import Answers, Broadcast
@@ -29,10 +30,12 @@ from .handler import Call, current
 from .messages import message
 from .middleware import Next, OutgoingCall
 from .poll import WorkerAnswer
+from .progress import progress, track
 from .provided import provided
 from .proxy import Proxy, options
 from .runner import run
 from .sender import Sender
+from .timebox import deadline
 from .tracing import tracing
 
 __version__ = "0.1.0"
@@ -57,6 +60,7 @@ __all__ = [
     "Next",
     "OutgoingCall",
     "Overloaded",
+    "Progress",
     "Proxy",
     "RemoteError",
     "Sender",
@@ -67,13 +71,16 @@ __all__ = [
     "WorkerLost",
     "connect",
     "current",
+    "deadline",
     "gather",
     "message",
     "method",
     "options",
+    "progress",
     "provided",
     "run",
     "serve",
     "sync",
     "tracing",
+    "track",
 ]

@@ -159,7 +159,7 @@ class Gathering:
         return None if self.outer is None else self.outer.deadline
 
     @property
-    def watcher(self) -> Callable[[Any], None] | None:
+    def watcher(self) -> Callable[[Any], object] | None:
         """Who is told of the progress of calls."""
         return None if self.outer is None else self.outer.watcher
 

@@ -114,7 +114,7 @@ class Conversation:
         *,
         limit: float | None,
         source: AsyncIterable[Any] | None = None,
-        watcher: Callable[[Progress], None] | None = None,
+        watcher: Callable[[Progress], object] | None = None,
         message_id: bytes | None = None,
     ) -> None:
         """`limit` is the moment at which all of it must be over, None for a stream that may go on.
@@ -134,7 +134,7 @@ class Conversation:
         self._watcher = watcher
         self.message_id = message_id
         self._heartbeat = plan.heartbeat
-        self._begun = False
+        self.begun = False
         self._claimed = False
         self.ended = False
         self.is_value = False
@@ -159,7 +159,7 @@ class Conversation:
 
     async def start(self) -> None:
         """Send the request; what is raised here is raised by whoever waits for the result, too."""
-        self._begun = True
+        self.begun = True
         method, now = self._method, self.loop.time()
         begin_by = now + method._timeout if self._limit is None else min(now + method._timeout, self._limit)
         if self._watcher is None and (within := scope.get()) is not None:
@@ -262,9 +262,11 @@ class Conversation:
             if part.last:
                 self.end(None)
 
-    def _tell(self, watcher: Callable[[Progress], None], progress: Progress) -> None:
+    def _tell(self, watcher: Callable[[Progress], object], progress: Progress) -> None:
         try:
             watcher(progress)
+        except (StopIteration, StopAsyncIteration) as error:  # which would end whatever iteration they come to
+            self.cancel(RuntimeError(f"the callback raised {type(error).__name__}"))
         except Exception as error:  # of the caller's own function: the caller shall see it
             self.cancel(error)
 
@@ -423,7 +425,7 @@ class Conversation:
 
     async def result(self) -> Any:
         """The value that came, or None once the stream has begun; raises what the call failed with."""
-        if not self._begun:
+        if not self.begun:
             await self.start()
         try:
             return await asyncio.shield(self.reply)
@@ -435,7 +437,7 @@ class Conversation:
 
     async def item(self) -> Any:
         """The next item; StopAsyncIteration at the end."""
-        if not self._begun:
+        if not self.begun:
             await self.start()
         assert self.inlet is not None
         try:
@@ -481,6 +483,11 @@ class Stream(AsyncIterator[Item], Generic[Item]):
         """Make the call now, and wait until the worker has begun."""
         yield from self._conversation.result().__await__()
         return self
+
+    @property
+    def begun(self) -> bool:
+        """Whether the call was made."""
+        return self._conversation.begun
 
     async def aclose(self) -> None:
         """Stop the worker; no more items come. Closing twice does no harm."""

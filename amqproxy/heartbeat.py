@@ -34,9 +34,14 @@ class Heartbeat:
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
 
+    def begin(self) -> None:
+        """The call came: tell that before its handler runs, which may hold up the event loop."""
+        self._send(encode_progress(NOTHING))
+        self._due = self._loop.time() + PROGRESS_SECONDS
+
     async def around(self, running: Awaitable[Result]) -> Result:
         """Await the handler, with signs of life until it ends; the last progress is told by then."""
-        self._beat()
+        self._timer = self._loop.call_later(self._interval, self._beat)
         try:
             return await running
         finally:

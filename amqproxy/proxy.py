@@ -282,7 +282,7 @@ class RemoteMethod:
             raise CallTimeout(f"{self.__qualname__}: no time is left in which it could be called", executed="no")
         return within.deadline
 
-    def _time_limit(self, limited: bool) -> tuple[float | None, Callable[[Any], None] | None]:
+    def _time_limit(self, limited: bool) -> tuple[float | None, Callable[[Any], object] | None]:
         """The moment at which a call with a stream must be over, if there is one, and who watches it.
 
         Only a timeout that was asked for bounds a stream: nobody knows how long one usually takes.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 
@@ -29,12 +30,22 @@ class Scope(Protocol):
         """The scope around this one."""
 
     @property
-    def watcher(self) -> Callable[[Any], None] | None:
+    def watcher(self) -> Callable[[Any], object] | None:
         """Who is told of the progress of calls."""
 
     @property
     def collector(self) -> Collector | None:
         """Who sends calls together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The scope of a block of code."""
+
+    deadline: float | None = None
+    outer: Scope | None = None
+    watcher: Callable[[Any], object] | None = None
+    collector: Collector | None = None
 
 
 scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("amqproxy.scope", default=None)

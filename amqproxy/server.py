@@ -412,6 +412,7 @@ class Session:
         if interval is not None and call.reply_to:
             interval = min(interval, QUIET_SECONDS) if handler.streams else interval
             call.heartbeat = Heartbeat(self.loop, interval, functools.partial(self._say_alive, call))
+            call.heartbeat.begin()
 
     def _say_alive(self, call: Call, progress: bytes) -> None:
         alive = Properties(

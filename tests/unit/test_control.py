@@ -19,7 +19,7 @@ def test_a_call_that_was_cancelled_is_known_once() -> None:
     abandoned = Abandoned()
     assert not abandoned
     abandoned.add((ADA, b"1"), 100.0, 30.0)
-    assert abandoned and len(abandoned) == 1
+    assert abandoned and len(abandoned.until) == 1
     assert abandoned.take((ADA, b"1"), 101.0)
     assert not abandoned.take((ADA, b"1"), 101.0)
     assert not abandoned
@@ -48,14 +48,14 @@ def test_when_its_time_is_over_a_call_is_a_new_one() -> None:
     abandoned = Abandoned()
     abandoned.add((ADA, b"1"), 100.0, 30.0)
     assert not abandoned.take((ADA, b"1"), 130.0)
-    assert len(abandoned) == 0
+    assert len(abandoned.until) == 0
 
 
 def test_cancelling_again_counts_from_then() -> None:
     abandoned = Abandoned()
     abandoned.add((ADA, b"1"), 100.0, 30.0)
     abandoned.add((ADA, b"1"), 120.0, 30.0)
-    assert len(abandoned) == 1
+    assert len(abandoned.until) == 1
     assert abandoned.take((ADA, b"1"), 140.0)
 
 
@@ -66,16 +66,16 @@ def test_forgetting_tells_when_there_is_more_to_forget() -> None:
         abandoned.add((ADA, b"%d" % seconds), 100.0, seconds)
     assert abandoned.forget(105.0) == 110.0
     assert abandoned.forget(110.0) == 120.0
-    assert len(abandoned) == 2
+    assert len(abandoned.until) == 2
     assert abandoned.forget(130.0) is None
-    assert len(abandoned) == 0
+    assert len(abandoned.until) == 0
 
 
 def test_the_oldest_is_forgotten_when_there_are_too_many() -> None:
     abandoned = Abandoned()
     for number in range(MAX_ABANDONED + 10):
         abandoned.add((ADA, b"%d" % number), 100.0, 30.0)
-    assert len(abandoned) == MAX_ABANDONED
+    assert len(abandoned.until) == MAX_ABANDONED
     assert not abandoned.take((ADA, b"9"), 100.0)
     assert abandoned.take((ADA, b"10"), 100.0)
 
@@ -107,7 +107,7 @@ def test_it_is_a_table_of_what_is_still_to_come(steps: list[tuple[str, int, int]
         else:
             expected = {each: until for each, until in expected.items() if until > now}
             assert abandoned.forget(now) == min(expected.values(), default=None)
-        assert len(abandoned) == len(expected)
+        assert len(abandoned.until) == len(expected)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e9])

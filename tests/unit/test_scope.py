@@ -3,18 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-from amqproxy.scope import Scope, scope
-
-
-@dataclass(frozen=True)
-class Block:
-    deadline: float | None = None
-    outer: Scope | None = None
-    watcher: Callable[[Any], None] | None = None
+from amqproxy.scope import Block, Scope, scope
 
 
 def test_outside_of_all_there_is_none() -> None:
