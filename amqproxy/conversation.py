@@ -116,11 +116,12 @@ class Conversation:
         source: AsyncIterable[Any] | None = None,
         watcher: Callable[[Progress], object] | None = None,
         message_id: bytes | None = None,
+        counted: bool = False,
     ) -> None:
         """`limit` is the moment at which all of it must be over, None for a stream that may go on.
 
         `watcher` is told of progress; without one, that of the scope in which the request is sent. `message_id` is the
-        one of an earlier try of the same call.
+        one of an earlier try of the same call. `counted` tells that the call is among those in flight already.
         """
         self.plan = plan
         self.caller = method._caller
@@ -135,6 +136,7 @@ class Conversation:
         self.message_id = message_id
         self._heartbeat = plan.heartbeat
         self.begun = False
+        self._counted = counted
         self._claimed = False
         self.ended = False
         self.is_value = False
@@ -167,8 +169,9 @@ class Conversation:
         if self._watcher is not None and self._heartbeat is None:
             self._heartbeat = HEARTBEAT_SECONDS
         try:
-            method.claim()
-            self._claimed = True
+            if not self._counted:
+                method.claim()
+                self._claimed = True
             if begin_by <= now:
                 text = f"{method.__qualname__}: no time is left in which it could be called"
                 raise CallTimeout(text, executed="no")

@@ -308,7 +308,7 @@ class RemoteMethod:
         lost: CallError | None = None
         id: bytes | None = None
         while True:
-            conversation = Conversation(self, plan, body, limit=limit, message_id=id)
+            conversation = Conversation(self, plan, body, limit=limit, message_id=id, counted=True)
             try:
                 return await conversation.result()
             except (ConnectionLost, WorkerLost) as error:

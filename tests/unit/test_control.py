@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqproxy.control import LONGEST_MEMORY, MAX_ABANDONED, Abandoned, Desk, Key
+from amqproxy.fields import FieldTable
 from amqproxy.properties import Properties
 
 ADA, BOB = b"queue of ada", b"queue of bob"
@@ -17,12 +18,12 @@ ADA, BOB = b"queue of ada", b"queue of bob"
 
 def test_a_call_that_was_cancelled_is_known_once() -> None:
     abandoned = Abandoned()
-    assert not abandoned
+    assert not abandoned.until
     abandoned.add((ADA, b"1"), 100.0, 30.0)
-    assert abandoned and len(abandoned.until) == 1
+    assert len(abandoned.until) == 1
     assert abandoned.take((ADA, b"1"), 101.0)
     assert not abandoned.take((ADA, b"1"), 101.0)
-    assert not abandoned
+    assert not abandoned.until
 
 
 def test_the_id_alone_is_another_callers_too() -> None:
@@ -132,8 +133,8 @@ class Recorder:
     def cancel(self, key: Key, seconds: float) -> None:
         self.told.append(("cancel", key, seconds))
 
-    def feed(self, key: Key, content_type: bytes | None, properties: Properties, body: bytes) -> None:
-        self.told.append(("feed", key, content_type, properties.headers, body))
+    def feed(self, key: Key, content_type: bytes | None, headers: FieldTable, body: bytes) -> None:
+        self.told.append(("feed", key, content_type, headers or None, body))
 
     def pong(self, correlation_id: bytes | None, reply_to: bytes | None) -> None:
         self.told.append(("pong", correlation_id, reply_to))
