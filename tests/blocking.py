@@ -51,6 +51,9 @@ class Workshop:
         result: int = self.mq.proxy(service).add(x, y)
         return result
 
+    async def name(self) -> str:
+        return amqproxy.current().service
+
     async def note(self, text: str) -> None:
         say(text)
 

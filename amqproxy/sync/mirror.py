@@ -11,6 +11,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import proxy
+from ..batch import Batch
 from ..blob import Blob
 from ..signature import Streamed, streamed
 from .items import Items, unblocking
@@ -35,6 +36,8 @@ def mirror_of(kind: type) -> type[Mirror] | None:
     offered = [mirror for name, mirror in OFFERS.items() if hasattr(kind, name)]
     if not (function or offered or is_awaited(kind) or _is_ours(kind)):
         return None
+    if issubclass(kind, Batch):
+        return Collecting
     if function or any("__call__" in vars(base) for base in kind.__mro__):
         offered.append(Calling)
     return type(kind.__name__, (*dict.fromkeys(offered), Mirror), {})
@@ -104,13 +107,19 @@ class Calling(Mirror):
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call it in the event loop, and return what it returns there, waited for if it can be awaited."""
         client = self._client
+        args, kwargs = self._inward(args, kwargs)
+        return mirrored(client, client._thread.run(self._target, args, kwargs))
+
+    def _inward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments as the async side wants them."""
+        client = self._client
         if self._streams:
             args, kwargs = self._fed(args, kwargs)
         if args:
             args = tuple([inward(client, value) for value in args])
         if kwargs:
             kwargs = {name: inward(client, value) for name, value in kwargs.items()}
-        return mirrored(client, client._thread.run(self._target, args, kwargs))
+        return args, kwargs
 
     def _fed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, with something for each stream that may take its time over its items."""
@@ -128,6 +137,24 @@ class Calling(Mirror):
             return inspect.signature(self._target)
         except (TypeError, ValueError):
             return None
+
+
+class Posting(Calling):
+    """Can be called, and is not waited for: it returns a `concurrent.futures.Future`."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Let it be called in the event loop, and return what will come of it."""
+        args, kwargs = self._inward(args, kwargs)
+        return self._client._thread.post(self._target, args, kwargs)
+
+
+class Collecting(Posting):
+    """A batch: its calls share messages, and so none of them is waited for when it is made."""
+
+    def __getattr__(self, name: str) -> Any:
+        method = super().__getattr__(name)
+        self.__dict__[name] = posting = Posting(self._client, method._target)
+        return posting
 
 
 def _streams_of(method: Any) -> dict[str, Streamed]:

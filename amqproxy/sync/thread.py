@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextvars
 import logging
 import os
 import selectors
 import sys
 import threading
 from asyncio import _get_running_loop  # without the exception that get_running_loop() costs where there is none
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -19,6 +22,8 @@ from ..errors import Closed
 
 log = logging.getLogger("amqproxy.sync")
 
+POST_SECONDS = 0.001
+"""How long functions that nobody waits for yet may gather, so that they run in one turn of the event loop."""
 CANCEL_SECONDS = 2.0
 """How long tasks that are cancelled at the end may take to end."""
 
@@ -45,6 +50,10 @@ class LoopThread:
         self._reports = False
         """Whether a problem is logged, since nobody waits to be told."""
         self._errands: set[_Errand] = set()
+        self._posts: deque[_Post] = deque()
+        """Errands that were posted and not begun."""
+        self._gathering = False
+        """Whether the event loop knows of them."""
         self._ending = threading.Lock()
         """Taken for good by the first who asks for the end."""
         self._ended = threading.Event()
@@ -88,11 +97,41 @@ class LoopThread:
         if error is None:
             return errand.result
         try:
-            if isinstance(error, asyncio.CancelledError) and self._refusal is not None:
-                raise Closed(self._refusal)  # who was not cancelled shall not hear of it
-            raise error
+            raise self.translated(error)
         finally:
             del error, errand  # of which the error holds this frame
+
+    def translated(self, error: BaseException) -> BaseException:
+        """The error itself; but who did not cancel anything shall not hear of that."""
+        if isinstance(error, asyncio.CancelledError) and self._refusal is not None:
+            return Closed(self._refusal)
+        return error
+
+    def post(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Future[Any]:
+        """The same without waiting for it: what will come of it. What is posted in a row runs in one turn of the loop.
+
+        It is begun ahead of whatever is run later.
+        """
+        post = _Post(self, function, args, kwargs)
+        self._errands.add(post)
+        if self._refusal is not None:
+            self._errands.discard(post)
+            raise Closed(self._refusal)
+        self._posts.append(post)
+        if not self._gathering:  # else it is looked at later, by who will take what has gathered
+            self._gathering = True
+            self._tell(self._gather)
+        return post.promise
+
+    def _gather(self) -> None:
+        self._loop.call_later(POST_SECONDS, self.begin_posts)
+
+    def begin_posts(self) -> None:
+        """Begin what was posted."""
+        self._gathering = False
+        with suppress(IndexError):
+            while True:
+                self._posts.popleft().start()
 
     def drop(self, function: Callable[[], Awaitable[Any]]) -> None:
         """Run this without waiting for it, whatever comes of it; may be called anywhere, by a finalizer too."""
@@ -223,6 +262,8 @@ class _Errand:
 
     def start(self) -> None:
         """Begin, in the context of whoever asked for it."""
+        if self._thread._posts:
+            self._thread.begin_posts()
         self._task = self._thread._loop.create_task(self._run())
 
     async def _run(self) -> None:
@@ -246,6 +287,33 @@ class _Errand:
         if self in self._thread._errands:
             self._thread._errands.discard(self)
             self.done.release()
+
+
+class _Post(_Errand):
+    """One function to be run in the event loop while nobody waits, or not yet."""
+
+    __slots__ = ("_context", "promise")
+
+    def __init__(
+        self, thread: LoopThread, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        super().__init__(thread, function, args, kwargs)
+        self._context = contextvars.copy_context()
+        self.promise: Future[Any] = Future()
+        self.promise.set_running_or_notify_cancel()
+
+    def start(self) -> None:
+        """Begin, in the context of whoever posted it."""
+        self._task = self._thread._loop.create_task(self._run(), context=self._context)
+
+    def settle(self) -> None:
+        """Fulfil the promise."""
+        if self in self._thread._errands:
+            self._thread._errands.discard(self)
+            if self.error is None:
+                self.promise.set_result(self.result)
+            else:
+                self.promise.set_exception(self._thread.translated(self.error))
 
 
 def is_awaited(kind: type) -> bool:

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -311,6 +312,51 @@ async def test_middleware_is_around_blocking_calls_too(amqp_url: str, service: s
 
     await asyncio.to_thread(use)
     assert calls == ["add", "count", "add", "count", "total"]
+
+
+# Many calls in few messages
+
+
+async def test_calls_of_a_batch_are_promises(blocking: Use) -> None:
+    def use(mq: Any, shop: Any) -> None:
+        with mq.batch(Workshop, name=shop.name()) as batch:
+            sums = [batch.add(n, y=n) for n in range(1000)]
+            assert sums[0].result(PATIENCE) == 0  # also ahead of the end
+            bad, wrong = batch.divide(1, 0), batch.add("x")
+        assert all(promise.done() for promise in sums)
+        assert [promise.result() for promise in sums] == [2 * n for n in range(1000)]
+        with pytest.raises(ZeroDivisionError):
+            bad.result()
+        with pytest.raises(amqproxy.ContractError, match="Expected `int`"):
+            wrong.result()
+        with pytest.raises(amqproxy.Closed, match="takes no more calls"):
+            batch.add(1, 2).result(PATIENCE)
+        with mq.batch(shop.name()) as batch:
+            assert batch.add(1, 2).result(PATIENCE) == 3
+
+    await blocking(use)
+
+
+async def test_many_calls_are_gathered(blocking: Use, amqp_url: str) -> None:
+    def use(mq: Any, shop: Any) -> None:
+        by_name = mq.proxy(shop.name())
+        calls = [partial(each.add, n, n) for n in range(100) for each in (shop, by_name)]
+        assert amqproxy.sync.gather(calls) == [2 * n for n in range(100) for _ in range(2)]
+        assert amqproxy.sync.gather(partial(shop.add, n) for n in range(3)) == [0, 1, 2]
+        assert amqproxy.sync.gather([]) == []
+        assert amqproxy.sync.gather([partial(shop.total, iter([1, 2]), scale=2)]) == [6]
+        with pytest.raises(ZeroDivisionError):
+            amqproxy.sync.gather([partial(shop.add, 1), partial(shop.divide, 1, 0)])
+        found = amqproxy.sync.gather([partial(shop.add, 1), partial(shop.divide, 1, 0)], return_exceptions=True)
+        assert found[0] == 1
+        assert isinstance(found[1], ZeroDivisionError)
+        for no_call in (shop.add(1), partial(int), int):
+            with pytest.raises(TypeError, match=r"write functools\.partial\(calc\.add, 1, 2\)"):
+                amqproxy.sync.gather([no_call])
+        with amqproxy.sync.connect(amqp_url) as other, pytest.raises(TypeError, match="of several"):
+            amqproxy.sync.gather([partial(shop.add, 1), partial(other.proxy(Workshop).add, 1)])
+
+    await blocking(use)
 
 
 # Serving

@@ -181,6 +181,63 @@ def test_dropped_work_is_done_and_nobody_waits_for_it(loop: LoopThread) -> None:
     assert done.wait(PATIENCE)
 
 
+def test_what_is_posted_in_a_row_runs_in_one_turn_each_in_its_context(loop: LoopThread) -> None:
+    turns: list[list[str]] = []
+
+    async def note() -> int:
+        if not turns or turns[-1] is closed:
+            turns.append([])
+            asyncio.get_running_loop().call_soon(end_turn)
+        turns[-1].append(WHO.get())
+        return len(turns)
+
+    closed: list[str] = []
+
+    def end_turn() -> None:
+        turns.append(closed)
+
+    def as_who(who: str) -> Future[int]:
+        WHO.set(who)
+        return loop.post(note, (), {})
+
+    promises = [contextvars.copy_context().run(as_who, f"{n}") for n in range(100)]
+    numbers = [promise.result(PATIENCE) for promise in promises]
+    assert numbers == sorted(numbers)
+    assert [who for turn in turns for who in turn] == [f"{n}" for n in range(100)]
+    assert len([turn for turn in turns if turn]) < 10
+
+
+def test_what_is_posted_begins_ahead_of_what_is_run_later(loop: LoopThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POST_SECONDS", PATIENCE)
+    order: list[int] = []
+    promises = [loop.post(order.append, (number,), {}) for number in range(3)]
+    run(loop, asyncio.sleep, 0)
+    assert order == [0, 1, 2]
+    assert [promise.result(PATIENCE) for promise in promises] == [None] * 3
+    monkeypatch.setattr(module, "POST_SECONDS", 0)
+    assert loop.post(int, (), {}).result(PATIENCE) == 0
+
+
+def test_promises_are_kept_or_broken(loop: LoopThread) -> None:
+    error = LookupError("nothing there")
+
+    async def fail() -> None:
+        raise error
+
+    assert loop.post(fail, (), {}).exception(PATIENCE) is error
+    never = Never()
+    broken = loop.post(never, (), {})
+    assert never.entered.wait(PATIENCE)
+    assert not broken.cancel()
+    last = loop.post(never, (), {})
+    loop.end("it is over")
+    for promise in (broken, last):
+        with pytest.raises(Closed, match="it is over"):
+            promise.result(PATIENCE)
+    with pytest.raises(Closed, match="it is over"):
+        loop.post(int, (), {})
+
+
 # Ctrl-C
 
 
