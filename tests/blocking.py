@@ -28,6 +28,7 @@ def say(*words: object) -> None:
 class Workshop:
     def __init__(self) -> None:
         self.mq: amqproxy.sync.Client | None = None
+        self.lock = threading.Lock()
 
     async def add(self, x: int, y: int = 0) -> int:
         """The sum of both."""
@@ -38,6 +39,7 @@ class Workshop:
 
     async def never(self) -> None:
         say("waiting")
+        amqproxy.current().progress(None, note="waiting")
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -46,10 +48,31 @@ class Workshop:
 
     def forward(self, service: str, x: int, y: int) -> int:
         """Call another service, blocking, from the thread of a plain handler."""
-        if self.mq is None:
-            self.mq = amqproxy.sync.connect()
-        result: int = self.mq.proxy(service).add(x, y)
+        result: int = self._connected().proxy(service).add(x, y)
         return result
+
+    def forwarded_time_left(self, service: str) -> float | None:
+        left: float | None = self._connected().proxy(service).time_left()
+        return left
+
+    async def time_left(self) -> float | None:
+        return amqproxy.current().time_left
+
+    def _connected(self) -> amqproxy.sync.Client:
+        with self.lock:
+            if self.mq is None:
+                self.mq = amqproxy.sync.connect()
+            return self.mq
+
+    def train(self, rounds: int) -> str:
+        for number in range(rounds):
+            amqproxy.current().progress(number + 1, rounds, "training")
+        return "trained"
+
+    async def export(self, rows: int) -> AsyncIterator[int]:
+        for number in range(rows):
+            amqproxy.current().progress(number + 1, rows)
+            yield number
 
     async def name(self) -> str:
         return amqproxy.current().service

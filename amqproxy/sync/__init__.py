@@ -6,7 +6,7 @@ async iterator is an iterator, an async context manager a context manager, and a
 the async side hold here, without `async` and `await`.
 """
 
-from .calls import gather
+from .calls import gather, progress, track
 from .client import Client, connect
 
-__all__ = ["Client", "connect", "gather"]
+__all__ = ["Client", "connect", "gather", "progress", "track"]

@@ -91,6 +91,10 @@ class Mirror:
     def __amqproxy_options__(self, **changes: Any) -> Any:
         return mirrored(self._client, proxy.options(self._target, **changes))
 
+    def _handed_over(self) -> Any:
+        """The object, for whoever has the use of it from now on."""
+        return self._target
+
     def _run(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         return self._client._thread.run(function, args, kwargs)
 
@@ -201,6 +205,10 @@ class Iterating(Mirror):
         if hasattr(self._target, "aclose"):
             self._run(self._target.aclose)
 
+    def _handed_over(self) -> Any:
+        self.__dict__["_over"] = True  # who has it closes it
+        return self._target
+
     def __del__(self) -> None:
         known = self.__dict__
         if known.get("_over") is False and hasattr(known["_target"], "aclose"):
@@ -227,7 +235,7 @@ OFFERS: dict[str, type[Mirror]] = {"__aiter__": Iterating, "__anext__": Iteratin
 def inward(client: Client, value: Any) -> Any:
     """An argument as the async side wants it: what a mirror shows, and an iterator as an async one."""
     if isinstance(value, Mirror) and value._client is client:
-        return value._target
+        return value._handed_over()
     if type(value) is Blob:
         return unblocking(value)
     return Items(value) if hasattr(type(value), "__next__") else value

@@ -359,6 +359,62 @@ async def test_many_calls_are_gathered(blocking: Use, amqp_url: str) -> None:
     await blocking(use)
 
 
+# Progress and time
+
+
+async def test_progress_comes_in_a_loop_or_to_a_callback(blocking: Use) -> None:
+    def use(mq: Any, shop: Any) -> None:
+        for each in (shop, mq.proxy(shop.name())):
+            watched = amqproxy.sync.progress(partial(each.train, 3))
+            assert [update.done for update in watched][-1] == 3
+            assert watched.result == "trained"
+            seen: list[amqproxy.Progress] = []
+            assert amqproxy.sync.progress(partial(each.train, 3), seen.append) == "trained"
+            assert seen[-1].done == 3
+            rows = list(amqproxy.sync.progress(partial(each.export, 3), seen.append))
+            assert (rows, seen[-1].done) == ([0, 1, 2], 3)
+            assert amqproxy.sync.track(partial(each.train, 3), "training") == "trained"
+        assert list(amqproxy.sync.progress(shop.export(3), seen.append)) == [0, 1, 2]
+        assert list(amqproxy.sync.track(shop.export(3))) == [0, 1, 2]
+        for use in (amqproxy.sync.progress, amqproxy.sync.track):
+            with pytest.raises(TypeError, match=r"write functools\.partial\(calc\.add, 1, 2\)"):
+                use(shop.train(1))
+
+    await blocking(use)
+
+
+async def test_leaving_the_updates_cancels_the_call(blocking: Use, worker: Running) -> None:
+    def use(mq: Any, shop: Any) -> None:
+        for update in amqproxy.sync.progress(partial(shop.never)):
+            assert update.note == "waiting"
+            break
+
+    await blocking(use)
+    await worker.says("cancelled")
+
+
+async def test_a_deadline_bounds_the_calls_of_its_block(blocking: Use) -> None:
+    def use(mq: Any, shop: Any) -> None:
+        with amqproxy.deadline(0.3) as within:
+            assert 0 < shop.time_left() <= 0.3
+            with pytest.raises(amqproxy.CallTimeout):
+                shop.never()
+            assert within.left == 0
+            with pytest.raises(amqproxy.CallTimeout, match="no time is left"):
+                shop.add(1)
+        assert shop.time_left() > 1
+
+    await blocking(use)
+
+
+async def test_a_plain_handler_hands_its_deadline_on(blocking: Use) -> None:
+    def use(mq: Any, shop: Any) -> None:
+        left = amqproxy.options(shop, timeout=5).forwarded_time_left(shop.name())
+        assert 0 < left <= 5
+
+    await blocking(use)
+
+
 # Serving
 
 

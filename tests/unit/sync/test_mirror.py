@@ -272,6 +272,12 @@ def test_a_mirror_that_goes_in_is_what_it_shows(mq: Any) -> None:
     assert mq.is_made(count, also=count)
 
 
+def test_an_iterator_that_goes_in_is_closed_by_who_has_it(mq: Any, target: Async) -> None:
+    mq.is_made(mq.make(Count, 2))
+    mq.add(1, 2)  # whatever a finalizer had asked for would be done now
+    assert target.made.closings == 0
+
+
 def test_iterators_go_in_as_async_ones(mq: Any) -> None:
     assert mq.total(iter([1, 2])) == 3
     assert mq.total(items=(n for n in range(4))) == 6
