@@ -155,12 +155,12 @@ class LoopThread:
             return
         if wait and _get_running_loop() is not None and not self._ended.is_set():
             _refuse_unless_cell(sys._getframe())
-        first = self._ending.acquire(blocking=False)
+        first = False
         try:
-            if first:
+            if first := self._ending.acquire(blocking=False):
                 self._refusal = self._refusal or reason
                 self._reports = not wait
-                self._tell(self._ask)
+            self._tell(self._ask)  # whoever was first: an interrupt may have kept that one from it
             if not wait:
                 return
             self._ended.wait()
@@ -197,8 +197,8 @@ class LoopThread:
             errand.settle()
         if self._problem is not None and self._reports:
             log.error("%s did not end in order", self._thread.name, exc_info=self._problem)
-        loop.close()
         _running.discard(self)
+        loop.close()
         self._ended.set()
 
     async def _part(self) -> None:
