@@ -44,6 +44,8 @@ class LoopThread:
         self._parting: asyncio.Task[None] | None = None
         """The farewell while it runs."""
         self._hurried = False
+        self._begins = True
+        """Whether what comes is still begun; else it is told that this has ended, when it has."""
         self._refusal: str | None = None
         """Why nothing runs here any more."""
         self._problem: BaseException | None = None
@@ -212,6 +214,7 @@ class LoopThread:
 
     async def _wind_up(self) -> None:
         """Cancel what still runs, and leave behind what does not mind."""
+        self._begins = False
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -262,9 +265,11 @@ class _Errand:
 
     def start(self) -> None:
         """Begin, in the context of whoever asked for it."""
-        if self._thread._posts:
-            self._thread.begin_posts()
-        self._task = self._thread._loop.create_task(self._run())
+        thread = self._thread
+        if thread._posts:
+            thread.begin_posts()
+        if thread._begins:
+            self._task = thread._loop.create_task(self._run())
 
     async def _run(self) -> None:
         try:
@@ -304,7 +309,8 @@ class _Post(_Errand):
 
     def start(self) -> None:
         """Begin, in the context of whoever posted it."""
-        self._task = self._thread._loop.create_task(self._run(), context=self._context)
+        if self._thread._begins:
+            self._task = self._thread._loop.create_task(self._run(), context=self._context)
 
     def settle(self) -> None:
         """Fulfil the promise."""
