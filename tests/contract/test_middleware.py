@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import amqproxy
+import amqproxy.sync
 from amqproxy import Next, OutgoingCall
 from amqproxy.testing import loopback
 from tests.contract.raw import Raw
@@ -394,6 +395,46 @@ async def test_a_broadcast_whose_middleware_fails_asks_nobody(mq: amqproxy.Clien
         await answers
     assert await answers == []
     assert await mq.broadcast(Service, name=service, middleware=[alone]).add(1, 2) == []
+
+
+class Loops:
+    """Can be iterated by code that may block."""
+
+    def __init__(self) -> None:
+        self.threads: set[str] = set()
+
+    def __iter__(self) -> Iterator[int]:
+        for number in range(5):
+            self.threads.add(threading.current_thread().name)
+            yield number
+
+
+def test_blocking_code_has_middleware_too(amqp_url: str, service: str) -> None:
+    class Plain:
+        def add(self, x: int, y: int) -> int:
+            return x + y
+
+        def count(self, to: int) -> Iterator[int]:
+            yield from range(to)
+
+        def total(self, items: Iterator[int]) -> int:
+            return sum(items)
+
+    with (
+        amqproxy.sync.connect(amqp_url, middleware=[writing("a")]) as mq,
+        mq.serve(Plain(), name=service, auto_delete=True),
+    ):
+        proxy = mq.proxy(Plain, name=service)
+        loops = Loops()
+        assert proxy.add(1, 2) == 3
+        assert list(proxy.count(600)) == list(range(600))
+        assert proxy.total(loops) == 10
+        assert [answer.value for answer in mq.broadcast(Plain, name=service).add(1, 2)] == [3]
+        assert mq.sender(Plain, name=service).add(1, 2) is None
+        assert mq.proxy(service).add(1, 2) == 3
+        assert list(mq.proxy(service).count(3)) == [0, 1, 2]
+        assert lines == ["a(", ")a"] * 7
+        assert not any("amqproxy.sync" in name for name in loops.threads)
 
 
 # Around handlers
