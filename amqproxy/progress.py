@@ -243,10 +243,8 @@ def track(call: Any, description: str | None = None) -> Any:
 
     They are counted if the handler tells nothing.
     """
-    if not hasattr(call, "__anext__"):
-        progress(call, print)  # raises what is wrong with it
-        return _tracked(call, description)
-    return _tracked_items(call, description)
+    progress(call, print)  # raises what is wrong with it
+    return _tracked_items(call, description) if hasattr(call, "__anext__") else _tracked(call, description)
 
 
 async def _tracked(call: Awaitable[Result], description: str | None) -> Result:

@@ -18,7 +18,6 @@ from tests.contract.test_deadlines import gate
 from tests.hop import Hop
 from tests.processes import PATIENCE, Running, running
 
-
 TICK = 0.001
 """Time travels in milliseconds."""
 

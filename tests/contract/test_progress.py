@@ -62,9 +62,8 @@ class Told:
                 amqproxy.current().progress(number, count)
                 yield number
                 await asyncio.sleep(0)
-        except asyncio.CancelledError:
+        finally:
             self.cancelled.set()
-            raise
 
     async def total(self, numbers: AsyncIterator[int]) -> int:
         found = 0
@@ -385,10 +384,13 @@ async def test_what_is_no_call_is_refused(proxy: Any, told: Told) -> None:
     begun = proxy.count(1)
     begun.send(None)
     for call in (task, begun):
-        with pytest.raises(TypeError, match="takes a call that has not begun, and no task"):
-            amqproxy.progress(call)
+        for watch in (amqproxy.progress, amqproxy.track):
+            with pytest.raises(TypeError, match="takes a call that has not begun, and no task"):
+                watch(call)
     with pytest.raises(TypeError, match="takes a call that has not begun"):
         amqproxy.progress(stream, print)
+    with pytest.raises(TypeError, match="takes a call that has not begun"):
+        amqproxy.track(stream)
     with pytest.raises(TypeError, match=r"call it: .*\.count\(…\)$"):
         amqproxy.progress(proxy.count)
     with pytest.raises(TypeError, match=r"takes a call, as in .*, and not 3$"):
