@@ -236,8 +236,8 @@ def track(call: Awaitable[Result], description: str | None = None) -> Coroutine[
 def track(call: Any, description: str | None = None) -> Any:
     """A call with a progress bar: `model = await amqproxy.track(calc.train(data), "training")`.
 
-    It is shown on stderr while the call runs, if that is a terminal, or below the cell of a notebook (which needs
-    ipywidgets), and goes when the call ends. Elsewhere nothing is shown. As long as no total is known it just moves.
+    It is shown on stderr while the call runs, if that is a terminal, or below the cell of a notebook, and goes when the
+    call ends. Elsewhere nothing is shown. As long as no total is known it just moves.
 
         async for row in amqproxy.track(calc.export()): ...  # of a stream, the loop gets the items
 
