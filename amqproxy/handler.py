@@ -382,6 +382,14 @@ class Call:
         return None if deadline is None else Deadline(deadline).left(self._clock())
 
     @property
+    def is_over(self) -> bool:
+        """Whether the caller has stopped waiting, as far as it said when it would."""
+        try:
+            return self.time_left == 0
+        except ValueError:
+            return False
+
+    @property
     def deadline(self) -> float | None:
         """The moment, on the clock of the event loop, at which the caller stops waiting; None if it did not say.
 

@@ -19,7 +19,7 @@ from .codecs.items import Separable
 from .codecs.registry import codecs
 from .contract import Contract
 from .control import Abandoned, Desk, Key
-from .errors import AMQProxyError, BrokerUnavailable, Closed, ConnectionLost, Executed, RemoteError
+from .errors import AMQProxyError, BrokerUnavailable, CallTimeout, Closed, ConnectionLost, Executed, RemoteError
 from .fields import FieldTable, Malformed
 from .handler import Call, Handler, HandlerTable, failure_of, instance_of, refusal, too_late
 from .heartbeat import Heartbeat
@@ -403,12 +403,12 @@ class Session:
 
     def _attend(self, handler: Handler, call: Call) -> None:
         """Give a call the signs of life that its request asks for; RemoteError if it is too late to run it."""
+        if call.is_over:
+            raise too_late(handler)
         try:
-            late, interval = call.time_left == 0, heartbeat_of(call.headers)
+            interval = heartbeat_of(call.headers)
         except Malformed:  # which is for the handler to find, if it looks at them
             return
-        if late:
-            raise too_late(handler)
         if interval is not None and call.reply_to:
             interval = min(interval, QUIET_SECONDS) if handler.streams else interval
             call.heartbeat = Heartbeat(self.loop, interval, functools.partial(self._say_alive, call))
@@ -532,6 +532,8 @@ class Session:
         """What a handler raised, as its caller is told."""
         if isinstance(error, RemoteError):
             log.debug("%r failed: %s", call, error)
+        elif isinstance(error, CallTimeout) and call.is_over:  # of a call that had what was left of this one's time
+            log.info("%r ended with its caller's time: %s", call, error)
         else:
             log.warning("%r raised", call, exc_info=error)
         return failure_of(error, debug=self._worker.options.debug)
@@ -635,7 +637,7 @@ class Session:
                 *(worker.contract.name, handler.method.name, worker.name, False),
                 *(header, self.loop.time, correlation_id, reply_to),
             )
-            if is_special(header) and call.time_left == 0:
+            if is_special(header) and call.is_over:
                 raise too_late(handler)
             if header.rfind(_BATCH) >= 0 and not handler.streams:
                 raise refusal("unimplemented", "calls that share a message go to one worker, and not to all")

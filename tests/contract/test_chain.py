@@ -115,6 +115,26 @@ async def test_who_is_cancelled_cancels_all_of_them(chain: Chain, method: str) -
 # In one process
 
 
+async def test_a_handler_whose_call_ends_with_its_own_time_is_no_news(
+    mq: amqproxy.Client, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Outer:
+        async def ask(self, own: float | None) -> None:
+            await (inner if own is None else amqproxy.options(inner, timeout=own)).wait(1)
+
+    async with gate(mq, f"{service}.inner") as (_, inner), mq.serve(Outer(), name=service, auto_delete=True) as worker:
+        outer = mq.proxy(Outer, name=service)
+        with pytest.raises(amqproxy.CallTimeout):
+            await amqproxy.options(outer, timeout=0.1).ask(None)
+        while worker.running:
+            await asyncio.wait(worker.running.values())
+        assert not [record for record in caplog.records if record.name == "amqproxy.server"]
+        with pytest.raises(amqproxy.RemoteError, match=r"CallTimeout: .*wait: no answer within 0\.1 s"):
+            await outer.ask(0.1)
+        [record] = [record for record in caplog.records if record.name == "amqproxy.server"]
+        assert record.getMessage().endswith("raised")
+
+
 async def test_a_call_without_time_fails_at_once_and_is_not_sent(mq: amqproxy.Client, service: str) -> None:
     async with gate(mq, service) as (handler, proxy):
         stream = mq.proxy(service).wait(1).__aiter__()
