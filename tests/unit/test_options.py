@@ -11,6 +11,7 @@ import pytest
 
 from amqproxy.options import (
     MAX_SHORT_STRING,
+    BroadcastOptions,
     CallOptions,
     ConnectOptions,
     SendOptions,
@@ -22,7 +23,7 @@ from amqproxy.options import (
 NAN, INFINITY = float("nan"), float("inf")
 
 
-@pytest.mark.parametrize("kind", [ConnectOptions, CallOptions, SendOptions, ServeOptions])
+@pytest.mark.parametrize("kind", [ConnectOptions, CallOptions, SendOptions, BroadcastOptions, ServeOptions])
 def test_all_options_have_defaults_and_are_frozen(kind: Any) -> None:
     made = kind()
     assert made == kind()
@@ -419,3 +420,25 @@ def test_what_a_worker_is_given_wins_and_providers_are_added_up() -> None:
     assert serving_options(described, {}) == described
     with pytest.raises(TypeError, match="serve has no option 'colour'"):
         serving_options(described, {"colour": "red"})
+
+
+def test_a_broadcast_expects_at_least_one_answer() -> None:
+    assert BroadcastOptions().expect is None
+    assert BroadcastOptions(expect=1).expect == 1
+    with pytest.raises(ValueError, match=r"^expect is more than 0"):
+        BroadcastOptions(expect=0)
+    with pytest.raises(TypeError, match=r"^expect is a whole number"):
+        BroadcastOptions(expect=1.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "given", [{"compress_above": 1}, {"exchange": "x"}, {"idempotent": True}, {"credit": 1}, {"heartbeat": 1}]
+)
+def test_a_broadcast_refuses_what_it_would_not_heed(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^a broadcast has no {next(iter(given))}: "):
+        BroadcastOptions(**given)
+
+
+def test_only_a_broadcast_expects_answers() -> None:
+    with pytest.raises(TypeError, match=r"a proxy has no option 'expect', for one worker answers; mq\.broadcast"):
+        changed(CallOptions(), "a proxy", {"expect": 1})

@@ -18,11 +18,14 @@ from amqproxy.wire import (
     ItemForm,
     OneWayForm,
     Part,
+    Presence,
     ReplyForm,
     RequestForm,
     credit_of,
     decode_failure,
+    decode_presence,
     encode_failure,
+    encode_presence,
     is_special,
     is_true,
     part_of,
@@ -671,3 +674,19 @@ def test_garbage_is_a_credit_or_a_value_error(body: bytes) -> None:
         assert credit_of(body) >= 0
     except ValueError as error:
         assert str(error)
+
+
+def test_presence_comes_back_as_it_was_sent() -> None:
+    presence = Presence(service="calc", running=3, answered=7, busy=True)
+    body = encode_presence(presence)
+    assert json.loads(body) == {"service": "calc", "running": 3, "answered": 7, "busy": True}
+    assert decode_presence(body) == presence
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"busy": 1}', b"\xff", b'"\xff"', b"[" * 100_000])
+def test_presence_that_makes_no_sense_tells_nothing(body: bytes) -> None:
+    assert decode_presence(body) == Presence()
+
+
+def test_presence_of_others_may_tell_more_or_less() -> None:
+    assert decode_presence(b'{"busy": true, "host": "ruby"}') == Presence(busy=True)
