@@ -85,7 +85,9 @@ class Poll:
         return self._tally.missing
 
     async def start(self) -> None:
-        """Count the workers and ask them."""
+        """Count the workers and ask them, unless nobody wants that any more."""
+        if self._ended:
+            return
         method = self._method
         try:
             self._limit = method._inherited(self._loop.time() + method._timeout, scope.get())
