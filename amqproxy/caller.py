@@ -379,7 +379,7 @@ class Caller:
         log.warning("dropped a message from the reply queue: %s", reason)
 
     async def census(self, queue: str, seconds: float = CENSUS_SECONDS) -> tuple[int, int] | None:
-        """Messages and consumers of a queue; None if there is no such queue, or if that is not known so soon.
+        """Messages and consumers of a queue, none of either if it does not exist; None if that is not known so soon.
 
         Who asks for the same at once shares one look.
         """
@@ -391,7 +391,9 @@ class Caller:
         if task is None:
             return None
         await asyncio.wait((task,), timeout=seconds)
-        return task.result() if task.done() and not task.cancelled() and task.exception() is None else None
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        return task.result() or (0, 0)
 
     def _counted(self, queue: str, task: asyncio.Task[tuple[int, int] | None]) -> None:
         del self._census[queue]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import broker, call, demo, generate, serve
+from . import broadcast, broker, call, demo, generate, send, serve
 from .help import prose
 
 HELP = prose("""
@@ -20,6 +20,7 @@ Call an object that lives in another process, over RabbitMQ, as if it were local
   amqproxy broker                          [dim]without RabbitMQ: a broker in memory, for a start[/dim]
   amqproxy serve calculator:Calculator     [dim]start it as often as you like[/dim]
   amqproxy call calculator add 1 2         [dim]from anywhere else[/dim]
+  amqproxy broadcast calculator add 1 2    [dim]ask all of them[/dim]
   amqproxy demo                            [dim]see a worker die and no call lost[/dim]
 
 The broker is --url, else the environment's AMQPROXY_URL, else amqp://guest:guest@localhost/.
@@ -37,13 +38,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.command("serve", help=serve.HELP, epilog=serve.EPILOG, no_args_is_help=True)(serve.command)
-app.command(
-    "call",
-    help=call.HELP,
-    epilog=call.EPILOG,
-    no_args_is_help=True,
-    context_settings={"ignore_unknown_options": True},  # -2 is a number, see arguments.py
-)(call.command)
+for name, module in {"call": call, "send": send, "broadcast": broadcast}.items():
+    app.command(
+        name,
+        help=module.HELP,
+        epilog=module.EPILOG,
+        no_args_is_help=True,
+        context_settings={"ignore_unknown_options": True},  # -2 is a number, see arguments.py
+    )(module.command)
 app.command("broker", help=broker.HELP, epilog=broker.EPILOG)(broker.command)
 app.command("generate", help=generate.HELP, epilog=generate.EPILOG, no_args_is_help=True)(generate.command)
 app.command("demo", help=demo.HELP, epilog=demo.EPILOG)(demo.command)

@@ -1,16 +1,29 @@
-"""What a failure is for the command line: a sentence on stderr and an exit code."""
+"""What a failure is for the command line: a sentence on stderr, or a line of JSON, and an exit code."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
 from ..errors import AccessRefused, AMQProxyError, BrokerUnavailable, ContractError
 
 FAILED, USAGE, NO_BROKER = 1, 2, 3
+
+# gRPC's names for the failures that come about on our side; those of the worker bring their own.
+_CODES = {
+    "CallTimeout": "deadline_exceeded",
+    "Overloaded": "resource_exhausted",
+    "MessageTooLarge": "resource_exhausted",
+    "EncodingFailed": "invalid_argument",
+    "ContractError": "invalid_argument",
+    "UsageError": "invalid_argument",
+    "AccessRefused": "permission_denied",
+    "BadReply": "internal",
+}
+_OTHER_CODE = "unavailable"
 
 
 class UsageError(Exception):
@@ -33,13 +46,37 @@ def fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
+def sentence(error: Exception) -> str:
+    """What went wrong, and whether the handler may have run."""
+    maybe = getattr(error, "executed", "no") == "maybe"
+    return f"{error}{'; whether the handler ran is not known' if maybe else ''}"
+
+
+def described(error: Exception) -> dict[str, Any]:
+    """The same for programs."""
+    kind = type(error).__name__
+    return {
+        "type": getattr(error, "type", kind),
+        "code": getattr(error, "code", _CODES.get(kind, _OTHER_CODE)),
+        "message": getattr(error, "message", str(error)),
+        "executed": getattr(error, "executed", "no"),
+        "retryable": getattr(error, "retryable", False),
+        "details": getattr(error, "details", None),
+    }
+
+
 @contextmanager
-def failures() -> Iterator[None]:
+def failures(*, json: bool = False) -> Iterator[None]:
     """Turn the errors that amqproxy raises on purpose into a sentence and an exit code; others are bugs."""
     try:
         yield
     except (AMQProxyError, UsageError) as error:
-        fail(str(error), exit_code(error))
+        if not json:
+            fail(sentence(error), exit_code(error))
+        import msgspec
+
+        typer.echo(msgspec.json.encode(described(error)).decode(), err=True)
+        raise typer.Exit(exit_code(error)) from None
 
 
 @contextmanager

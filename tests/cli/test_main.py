@@ -15,6 +15,8 @@ def test_help_names_the_commands_and_teaches_by_example(invoke: Invoke) -> None:
         "broker",
         "serve",
         "call",
+        "send",
+        "broadcast",
         "demo",
         "amqproxy serve calculator:Calculator",
         "AMQPROXY_URL",
@@ -23,7 +25,7 @@ def test_help_names_the_commands_and_teaches_by_example(invoke: Invoke) -> None:
         assert text in ended.out
 
 
-@pytest.mark.parametrize("command", ["serve", "call", "broker", "demo", "generate"])
+@pytest.mark.parametrize("command", ["serve", "call", "send", "broadcast", "broker", "demo", "generate"])
 def test_each_command_has_examples_and_exit_codes(invoke: Invoke, command: str) -> None:
     ended = invoke(command, "--help")
     assert ended.code == 0
@@ -33,7 +35,7 @@ def test_each_command_has_examples_and_exit_codes(invoke: Invoke, command: str) 
 
 
 def test_without_arguments_help_is_shown(invoke: Invoke) -> None:
-    for arguments in ((), ("serve",), ("call",)):
+    for arguments in ((), ("serve",), ("call",), ("send",), ("broadcast",)):
         ended = invoke(*arguments)
         assert ended.code == 2
         assert "Usage:" in ended.out + ended.err
@@ -46,9 +48,10 @@ def test_version_is_printed(invoke: Invoke) -> None:
 
 
 async def test_shell_completion_works() -> None:
-    variables = {"_AMQPROXY_COMPLETE": "complete_bash", "COMP_WORDS": "amqproxy s", "COMP_CWORD": "1"}
-    ended = await amqproxy(**variables)
-    assert ended.out.split() == ["serve"]
+    for typed, commands in (("se", ["serve", "send"]), ("bro", ["broadcast", "broker"]), ("ca", ["call"])):
+        variables = {"_AMQPROXY_COMPLETE": "complete_bash", "COMP_WORDS": f"amqproxy {typed}", "COMP_CWORD": "1"}
+        ended = await amqproxy(**variables)
+        assert ended.out.split() == commands
 
 
 async def test_help_is_quick_because_it_imports_little() -> None:

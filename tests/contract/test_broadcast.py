@@ -125,6 +125,24 @@ async def test_when_all_workers_have_gone_it_is_empty_at_once(
         await (await (await mq._live_connection().link())._channel()).queue_delete(service)
 
 
+async def test_when_all_workers_drain_it_is_empty_at_once(mq: amqproxy.Client, service: str, broadcast: Any) -> None:
+    """They could still be reached."""
+    async with pool(mq, service, 1) as [voter]:
+        call = asyncio.create_task(mq.proxy(Voter, name=service).wait([]))
+        await soon(voter.asked)
+        [worker] = mq._workers
+        stop = asyncio.create_task(worker.stop())
+        answers = broadcast.add(1)
+        async with asyncio.timeout(1):
+            while await mq.caller.census(service) == (0, 1):
+                pass
+            assert await answers == []
+        assert answers.workers == 0
+        voter.free.set()
+        assert await call == 0
+        await stop
+
+
 async def test_it_ends_with_the_last_answer_that_is_expected_and_stops_the_others(
     mq: amqproxy.Client, service: str, broadcast: Any
 ) -> None:
@@ -203,37 +221,39 @@ async def leave_by_error(answers: Any) -> None:
             raise LookupError
 
 
-async def leave_by_closing(answers: Any) -> None:
+async def leave_by_closing(answers: Any) -> Any:
     await anext(answers)
     await answers.aclose()
     await answers.aclose()
     assert [answer async for answer in answers] == []
+    return answers
 
 
-async def leave_by_block(answers: Any) -> None:
+async def leave_by_block(answers: Any) -> Any:
     async with answers:
         await anext(answers)
+    return answers
 
 
-async def leave_by_cancelling(answers: Any) -> None:
+async def leave_by_cancelling(answers: Any) -> Any:
     await anext(answers)
     task = asyncio.create_task(all_of(answers))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    return answers
 
 
-async def leave_by_timeout(answers: Any) -> None:
+async def leave_by_timeout(answers: Any) -> Any:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await answers
+    return answers
 
 
 async def leave_by_forgetting(answers: Any) -> None:
     await anext(answers)
-    del answers
-    gc.collect()
 
 
 LEAVING = (
@@ -247,12 +267,13 @@ async def test_whoever_leaves_stops_the_workers_that_still_run(
     mq: amqproxy.Client, service: str, broadcast: Any, leave: Callable[[Any], Any]
 ) -> None:
     async with pool(mq, service, 3) as voters:
-        await leave(amqproxy.options(broadcast, max_in_flight=1).wait([1]))
+        held = await leave(amqproxy.options(broadcast, max_in_flight=1).wait([1]))
         for each in (voters[0], voters[2]):
             await soon(each.stopped)
         await asyncio.sleep(0)
         assert not any(worker.running for worker in mq._workers)
         assert nothing_is_left(mq)
+        del held
 
 
 async def test_who_leaves_before_anybody_is_asked_asks_nobody(
@@ -326,6 +347,7 @@ async def test_a_lost_link_ends_it_behind_what_has_come(amqp_url: str, service: 
 async def test_without_a_link_it_waits_for_one_and_no_longer_than_its_time(
     amqp_url: str, service: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.ERROR, "asyncio")
     async with (
         Relay.to(amqp_url) as relay,
         amqproxy.connect(amqp_url) as near,
