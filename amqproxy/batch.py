@@ -93,10 +93,14 @@ def _limited(method: RemoteMethod, outbox: Outbox) -> Callable[..., asyncio.Futu
 
 def _task(method: Callable[..., Awaitable[Any]], outbox: Outbox) -> Callable[..., asyncio.Future[Any]]:
     """The call runs in a task; what it sends goes through the outbox."""
+    within = Gathering(None, outbox)
 
     def start(*args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+        nonlocal within
         outbox.check_open()
-        token = scope.set(Gathering(scope.get(), outbox))
+        if within.outer is not scope.get():  # calls share a message that have one scope
+            within = Gathering(scope.get(), outbox)
+        token = scope.set(within)
         try:
             return _run(method(*args, **kwargs), outbox)
         finally:

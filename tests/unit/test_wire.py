@@ -690,3 +690,31 @@ def test_presence_that_makes_no_sense_tells_nothing(body: bytes) -> None:
 
 def test_presence_of_others_may_tell_more_or_less() -> None:
     assert decode_presence(b'{"busy": true, "host": "ruby"}') == Presence(busy=True)
+
+
+# Calls that share a message
+
+
+@pytest.mark.parametrize(
+    ("headers", "calls"),
+    [({}, 1), ({"x-batch": 1}, 1), ({"x-batch": 2}, 2), ({"x-batch": 1024}, 1024), ({"x-batch": "17"}, 17)],
+)
+def test_a_request_says_how_many_calls_it_holds(headers: dict[str, Any], calls: int) -> None:
+    assert wire.calls_of(headers) == calls
+
+
+@pytest.mark.parametrize("said", [0, -1, 1025, 2**40, True, 1.5, None, "", "-2", "two", b"2", [2], "9" * 30])
+def test_a_number_of_calls_that_makes_no_sense_is_refused(said: Any) -> None:
+    with pytest.raises(ValueError, match=r"x-batch is a whole number|from 1 to 1024 calls"):
+        wire.calls_of({"x-batch": said})
+
+
+@pytest.mark.parametrize("correlation_id", [None, b"", b"7", b"x" * 255])
+@pytest.mark.parametrize(("first", "count"), [(0, 1), (3, 1), (0, 2), (1000, 24)])
+def test_the_form_of_answers_says_which_calls_they_are_for(correlation_id: bytes | None, first: int, count: int) -> None:
+    form = wire.ItemForm(b"shop.add.Reply", b"json", correlation_id, None)
+    properties = Properties.decode(form.properties(first, count))
+    assert properties.correlation_id == correlation_id
+    assert properties.reply_to is None
+    assert (properties.content_type, properties.content_encoding) == (b"shop.add.Reply", b"json")
+    assert wire.part_of(properties.headers or {}) == wire.Part(first, count, False)
