@@ -711,7 +711,9 @@ def test_a_number_of_calls_that_makes_no_sense_is_refused(said: Any) -> None:
 
 @pytest.mark.parametrize("correlation_id", [None, b"", b"7", b"x" * 255])
 @pytest.mark.parametrize(("first", "count"), [(0, 1), (3, 1), (0, 2), (1000, 24)])
-def test_the_form_of_answers_says_which_calls_they_are_for(correlation_id: bytes | None, first: int, count: int) -> None:
+def test_the_form_of_answers_says_which_calls_they_are_for(
+    correlation_id: bytes | None, first: int, count: int
+) -> None:
     form = wire.ItemForm(b"shop.add.Reply", b"json", correlation_id, None)
     properties = Properties.decode(form.properties(first, count))
     assert properties.correlation_id == correlation_id
