@@ -15,7 +15,7 @@ from .middleware import SurroundedMethod
 from .outbox import Outbox
 from .proxy import _STATE as _PROXY
 from .proxy import Calling, ConversingMethod, LimitedMethod, Proxy, RemoteMethod, UntypedCall, UntypedMethod
-from .scope import Scope, scope
+from .scope import Block, Scope, scope
 
 Result = TypeVar("Result")
 
@@ -93,13 +93,13 @@ def _limited(method: RemoteMethod, outbox: Outbox) -> Callable[..., asyncio.Futu
 
 def _task(method: Callable[..., Awaitable[Any]], outbox: Outbox) -> Callable[..., asyncio.Future[Any]]:
     """The call runs in a task; what it sends goes through the outbox."""
-    within = Gathering(None, outbox)
+    within = _block(None, outbox)
 
     def start(*args: Any, **kwargs: Any) -> asyncio.Future[Any]:
         nonlocal within
         outbox.check_open()
         if within.outer is not scope.get():  # calls share a message that have one scope
-            within = Gathering(scope.get(), outbox)
+            within = _block(scope.get(), outbox)
         token = scope.set(within)
         try:
             return _run(method(*args, **kwargs), outbox)
@@ -145,27 +145,11 @@ async def _collecting(proxy: Proxy) -> AsyncIterator[Any]:
         outbox.cancel()
 
 
-class Gathering:
-    """The scope of coroutines whose calls share messages, those that they make in one turn of the event loop.
-
-    Its other properties are those of the scope around it.
-    """
-
-    __slots__ = ("collector", "outer")
-
-    def __init__(self, outer: Scope | None, collector: Outbox) -> None:
-        self.outer = outer
-        self.collector = collector
-
-    @property
-    def deadline(self) -> float | None:
-        """When the time of all that is within is over."""
-        return None if self.outer is None else self.outer.deadline
-
-    @property
-    def watcher(self) -> Callable[[Any], object] | None:
-        """Who is told of the progress of calls."""
-        return None if self.outer is None else self.outer.watcher
+def _block(outer: Scope | None, collector: Outbox) -> Block:
+    """The scope of coroutines whose calls share messages, those that they make in one turn of the event loop."""
+    if outer is None:
+        return Block(collector=collector)
+    return Block(outer.deadline, outer, outer.watcher, collector)
 
 
 @overload
@@ -192,7 +176,7 @@ async def gather(calls: Iterable[Awaitable[Any]], *, return_exceptions: bool = F
     take = _taken if within is None or within.watcher is None else _run  # progress is told of calls that travel alone
     outbox, futures, rest = Outbox(), list[asyncio.Future[Any]](), iter(calls)
     try:
-        _take_all(rest, take, outbox, Gathering(within, Outbox()), futures, return_exceptions)
+        _take_all(rest, take, outbox, _block(within, Outbox()), futures, return_exceptions)
         await outbox.settled(or_failed=not return_exceptions)
     except BaseException:
         outbox.cancel()
@@ -215,7 +199,7 @@ def _take_all(
     calls: Iterator[Awaitable[Any]],
     take: Take,
     outbox: Outbox,
-    within: Gathering,
+    within: Block,
     futures: list[asyncio.Future[Any]],
     return_exceptions: bool,
 ) -> None:

@@ -295,16 +295,14 @@ class Batch:
 
     def _failed(self, error: BaseException, call: CallInBatch) -> None:
         turns = self._turns
-        if isinstance(error, asyncio.CancelledError):
-            if call.cancelled:
-                self._end(1)
-                return
-            if turns.pool.gives_up:
-                self._give_back()
-                raise error
+        if isinstance(error, asyncio.CancelledError) and turns.pool.gives_up and not call.cancelled:
+            self._give_back()
+            raise error
         failure = turns.host._ended(error, self._way.handler, call, 0)
-        assert failure is not None
-        self._answer((call.place, turns.host.failure(failure), True))
+        if failure is None:  # it was cancelled, and nobody waits for it
+            self._end(1)
+        else:
+            self._answer((call.place, turns.host.failure(failure), True))
 
     def _answer(self, answered: Answered) -> None:
         """Send it with all that are ready in this turn of the loop."""

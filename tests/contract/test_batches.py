@@ -41,7 +41,7 @@ async def test_calls_of_a_block_share_a_message_and_are_answered_one_by_one(shop
 async def test_what_is_awaited_in_the_block_is_sent_at_once(shop: Serving) -> None:
     async with shop.batch() as b:
         assert await b.with_others() == 1
-        assert await asyncio.gather(b.with_others(), b.with_others(), b.with_others()) == [3, 3, 3]
+        assert [*await asyncio.gather(b.with_others(), b.with_others(), b.with_others())] == [3, 3, 3]
 
 
 async def test_an_empty_block_sends_nothing(shop: Serving) -> None:
