@@ -150,16 +150,19 @@ function parse (body) {
   }
 }
 
+async function run (request, headers) {
+  const key = keyOf(request.properties)
+  const call = new Call()
+  calls.set(key, call)
+  await answer(request, call, headers)
+  calls.delete(key)
+}
+
 async function serve (request) {
   const key = keyOf(request.properties)
   const wanted = !(abandoned.get(key) > Date.now())
   abandoned.delete(key)
-  if (wanted) {
-    const call = new Call()
-    calls.set(key, call)
-    await answer(request, call)
-    calls.delete(key)
-  }
+  if (wanted) await run(request)
   channel.ack(request) // only now: the request of a worker that dies is given to another
 }
 
@@ -167,6 +170,7 @@ async function serve (request) {
 function told (message) {
   if (message === null) throw new Error("this worker's own queue was deleted")
   const { contentType, replyTo, correlationId, headers = {} } = message.properties
+  const signed = { 'x-worker': NAME }
   const key = keyOf(message.properties)
   const call = calls.get(key)
   switch (contentType) {
@@ -175,10 +179,12 @@ function told (message) {
     case 'amqproxy.Cancel':
       if (call === undefined) forget(key, Number(headers['x-timeout-ms'] ?? 30_000))
       return call?.stop()
-    case 'amqproxy.Ping':
-      return channel.publish('', replyTo, message.content, { contentType, correlationId, headers: { 'x-worker': NAME } })
+    case 'amqproxy.Ping': {
+      const presence = Buffer.from(JSON.stringify({ running: calls.size, busy: call !== undefined }))
+      return channel.publish('', replyTo, presence, { contentType, correlationId, headers: signed })
+    }
   }
-  if (headers['x-seq'] === undefined) return answer(message, new Call(), { 'x-worker': NAME })
+  if (headers['x-seq'] === undefined) return run(message, signed)
 }
 
 function forget (key, milliseconds) {

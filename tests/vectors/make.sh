@@ -1,7 +1,7 @@
 #!/bin/sh
 # Make the golden vectors again: sh tests/vectors/make.sh [DIRECTORY]
 #
-# It writes vectors.json and bodies/ into this directory, or into another one, to be compared with what is here. It
+# It writes vectors.json, streams.json and bodies/ into this directory, or into another one, to be compared with what is here. It
 # needs Debian's default-jdk-headless, maven, protobuf-compiler, thrift-compiler, zstd, gzip and lz4. Java's libraries
 # are pinned, so what they write is the same each time; what the three command line tools write may change with them.
 set -eu
@@ -23,5 +23,5 @@ for idl in calculator person; do
     thrift --gen java:generated_annotations=suppress -out "$built/src" "../../thrift/$idl.thrift"
 done
 find "$built/src" -name '*.java' -exec javac -encoding UTF-8 -nowarn -Xlint:-options -classpath "$lib/*" \
-    -d "$built/classes" java/MakeVectors.java {} + 2>"$built/errors" || { cat "$built/errors" >&2; exit 1; }
+    -d "$built/classes" java/*.java {} + 2>"$built/errors" || { cat "$built/errors" >&2; exit 1; }
 java -Dfile.encoding=UTF-8 -classpath "$built/classes:$lib/*" MakeVectors "$target"

@@ -13,6 +13,7 @@ import msgspec
 
 import amqproxy
 from amqproxy.messages import form_of
+from amqproxy.properties import Properties
 from tests.idl.person_pb2 import Person as ProtobufPerson
 from tests.idl.person_thrift.ttypes import Person as ThriftPerson
 
@@ -39,6 +40,10 @@ class Vector:
     """The vector of the reply, for requests that get one."""
     code: str | None = None
     """The code of the failure, for requests that are refused."""
+    sender: str = ""
+    """Who sends it, "caller" or "worker", where the kind does not say that."""
+    exchange: str = ""
+    """Where it is published."""
 
     @property
     def encoding(self) -> str:
@@ -57,13 +62,34 @@ def _vector(told: dict[str, Any]) -> Vector:
     body = (HERE / told["file"]).read_bytes()
     assert body == base64.b64decode(told["body"])
     assert len(body) == told["size"]
+    fields = ("name", "kind", "properties", "value", "exact", "answer", "code", "exchange")
+    known = {name: told[name] for name in fields if name in told}
+    return Vector(header=bytes.fromhex(told["header"]), body=body, sender=told.get("from", ""), **known)
+
+
+def properties_of(vector: Vector) -> dict[str, Any]:
+    """The properties as we read them, in the form of the manifest."""
+    properties = Properties.decode(vector.header)
     known = {
-        name: told[name] for name in ("name", "kind", "properties", "value", "exact", "answer", "code") if name in told
+        "content-type": properties.content_type,
+        "content-encoding": properties.content_encoding,
+        "headers": properties.headers,
+        "delivery-mode": properties.delivery_mode,
+        "priority": properties.priority,
+        "correlation-id": properties.correlation_id,
+        "reply-to": properties.reply_to,
+        "expiration": properties.expiration,
+        "message-id": properties.message_id,
+        "timestamp": properties.timestamp,
+        "app-id": properties.app_id,
     }
-    return Vector(header=bytes.fromhex(told["header"]), body=body, **known)
+    told = {name: value.decode() if isinstance(value, bytes) else value for name, value in known.items()}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 VECTORS = {vector.name: vector for manifest in ("vectors.json", "recorded.json") for vector in load(manifest)}
+STREAMS = {vector.name: vector for vector in load("streams.json")}
+"""The messages of calls that are more than a request and a reply."""
 
 
 @amqproxy.message("com.github.sstone.amqp.proxy.Demo$AddRequest")

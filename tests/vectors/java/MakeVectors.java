@@ -2,24 +2,17 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 
 import com.fasterxml.jackson.annotation.JsonInclude;
 import com.fasterxml.jackson.annotation.JsonPropertyOrder;
-import com.fasterxml.jackson.core.util.DefaultIndenter;
-import com.fasterxml.jackson.core.util.DefaultPrettyPrinter;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.github.luben.zstd.Zstd;
 import com.github.sstone.amqp.proxy.calculator.Calculator;
 import com.github.sstone.amqp.proxy.gpbtest.Gpbtest;
 import com.google.protobuf.MessageLite;
 import com.rabbitmq.client.AMQP.BasicProperties;
-import com.rabbitmq.client.impl.AMQContentHeader;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.Base64;
 import java.util.Date;
-import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -53,96 +46,21 @@ public final class MakeVectors {
     private static final String LONG_EMAIL = "long.".repeat(80) + "address@example.org";
 
     private final ObjectMapper json = new ObjectMapper();
-    private final Path directory;
-    private final List<Map<String, Object>> vectors = new ArrayList<>();
+    private final Manifest manifest;
 
-    private MakeVectors(Path directory) {
-        this.directory = directory;
+    private MakeVectors(Path directory) throws IOException {
+        manifest = new Manifest(directory, "vectors.json");
     }
 
     public static void main(String[] args) throws Exception {
         MakeVectors maker = new MakeVectors(Path.of(args[0]));
-        Files.createDirectories(maker.directory.resolve("bodies"));
         maker.properties();
         maker.plainParameters();
         maker.messages();
         maker.failures();
         maker.refusals();
-        maker.save();
-    }
-
-    // What is written
-
-    /** One message, as the manifest tells it. */
-    private final class Vector {
-        private final Map<String, Object> told = new LinkedHashMap<>();
-        private final BasicProperties properties;
-        private final byte[] body;
-
-        Vector(String name, String kind, String origin, BasicProperties properties, byte[] body) {
-            this.properties = properties;
-            this.body = body;
-            told.put("name", name);
-            told.put("kind", kind);
-            told.put("origin", origin);
-        }
-
-        /** What the body means, and whether an encoder that keeps to the rules can only write these bytes. */
-        Vector means(Object value, boolean exact) {
-            told.put("value", value);
-            told.put("exact", exact);
-            return this;
-        }
-
-        Vector with(String key, Object value) {
-            told.put(key, value);
-            return this;
-        }
-
-        void add() throws IOException {
-            String file = "bodies/" + told.get("name") + ".bin";
-            Files.write(directory.resolve(file), body);
-            told.put("properties", asMap(properties));
-            told.put("header", HexFormat.of().formatHex(encoded(properties)));
-            told.put("file", file);
-            told.put("size", body.length);
-            told.put("body", Base64.getEncoder().encodeToString(body));
-            vectors.add(told);
-        }
-    }
-
-    /** The properties under their names in the AMQP specification. */
-    private static Map<String, Object> asMap(BasicProperties properties) {
-        Map<String, Object> map = new LinkedHashMap<>();
-        map.put("content-type", properties.getContentType());
-        map.put("content-encoding", properties.getContentEncoding());
-        map.put("headers", properties.getHeaders());
-        map.put("delivery-mode", properties.getDeliveryMode());
-        map.put("priority", properties.getPriority());
-        map.put("correlation-id", properties.getCorrelationId());
-        map.put("reply-to", properties.getReplyTo());
-        map.put("expiration", properties.getExpiration());
-        map.put("message-id", properties.getMessageId());
-        map.put("timestamp", properties.getTimestamp() == null ? null : properties.getTimestamp().getTime() / 1000);
-        map.put("type", properties.getType());
-        map.put("user-id", properties.getUserId());
-        map.put("app-id", properties.getAppId());
-        map.values().removeIf(value -> value == null);
-        return map;
-    }
-
-    /** The property flags and list, as they stand in a content header frame behind the body's size. */
-    private static byte[] encoded(BasicProperties properties) throws IOException {
-        byte[] payload = ((AMQContentHeader) properties).toFrame(1, 0).getPayload();
-        return Arrays.copyOfRange(payload, 12, payload.length);
-    }
-
-    private void save() throws IOException {
-        DefaultPrettyPrinter printer = new DefaultPrettyPrinter()
-                .withObjectIndenter(new DefaultIndenter("  ", "\n"))
-                .withArrayIndenter(new DefaultIndenter("  ", "\n"));
-        byte[] manifest = json.writer(printer).writeValueAsBytes(Map.of("vectors", vectors));
-        Files.writeString(directory.resolve("vectors.json"), new String(manifest, UTF_8) + "\n");
+        maker.manifest.save();
+        new MakeStreams(Path.of(args[0])).make();
     }
 
     private static BasicProperties.Builder request(String type, String encoding) {
@@ -156,9 +74,9 @@ public final class MakeVectors {
     }
 
     private void call(String name, String origin, String encoding, Content request, Content reply) throws Exception {
-        new Vector(name + "-request", "request", origin, request(request.type, encoding).build(), request.body)
+        manifest.vector(name + "-request", "request", origin, request(request.type, encoding).build(), request.body)
                 .means(request.value, request.exact).with("answer", name + "-reply").add();
-        new Vector(name + "-reply", "reply", origin, reply(reply.type, encoding), reply.body)
+        manifest.vector(name + "-reply", "reply", origin, reply(reply.type, encoding), reply.body)
                 .means(reply.value, reply.exact).add();
     }
 
@@ -195,18 +113,18 @@ public final class MakeVectors {
         cases.put("with-empty-encoding", request("calculator.add", "").build());
         cases.put("with-message-id-alone", request("calculator.add", "json").correlationId(null).messageId(ID).build());
         for (Map.Entry<String, BasicProperties> each : cases.entrySet()) {
-            new Vector("properties-" + each.getKey(), "request", JACKSON, each.getValue(), body)
+            manifest.vector("properties-" + each.getKey(), "request", JACKSON, each.getValue(), body)
                     .means(new Pair(1, 2), true).with("answer", "json-add-reply").add();
         }
         BasicProperties text = request("calculator.add", "json").correlationId("n° 1 – €").build();
-        new Vector("properties-with-text-as-id", "request", JACKSON, text, body)
+        manifest.vector("properties-with-text-as-id", "request", JACKSON, text, body)
                 .means(new Pair(1, 2), true).with("answer", "properties-with-text-as-id-reply").add();
         BasicProperties answer = new BasicProperties.Builder().contentType("calculator.add.Reply")
                 .contentEncoding("json").deliveryMode(1).correlationId("n° 1 – €").build();
-        new Vector("properties-with-text-as-id-reply", "reply", JACKSON, answer, "3".getBytes(UTF_8))
+        manifest.vector("properties-with-text-as-id-reply", "reply", JACKSON, answer, "3".getBytes(UTF_8))
                 .means(3, true).add();
         BasicProperties silent = request("calculator.add", "json").correlationId(null).replyTo(null).deliveryMode(2).build();
-        new Vector("properties-one-way", "request", JACKSON, silent, body).means(new Pair(1, 2), true).add();
+        manifest.vector("properties-one-way", "request", JACKSON, silent, body).means(new Pair(1, 2), true).add();
     }
 
     // Methods with plain parameters
@@ -384,16 +302,16 @@ public final class MakeVectors {
     private void failures() throws Exception {
         DetailedFailure ours = new DetailedFailure("division by zero", "ZeroDivisionError: division by zero",
                 new Detail("unknown", "ZeroDivisionError", false, null, null, "yes"));
-        new Vector("failure", "failure", JACKSON, reply(FAILURE, "json"), json.writeValueAsBytes(ours))
+        manifest.vector("failure", "failure", JACKSON, reply(FAILURE, "json"), json.writeValueAsBytes(ours))
                 .means(ours, true).add();
         ServerFailure original = new ServerFailure("/ by zero", "java.lang.ArithmeticException: / by zero");
-        new Vector("failure-of-the-original", "failure", JACKSON, reply(FAILURE, "json"), json.writeValueAsBytes(original))
+        manifest.vector("failure-of-the-original", "failure", JACKSON, reply(FAILURE, "json"), json.writeValueAsBytes(original))
                 .means(original, false).add();
         ServerFailure mute = new ServerFailure(null, "java.lang.NullPointerException");
-        new Vector("failure-without-text", "failure", JACKSON, reply(FAILURE, "json"), json.writeValueAsBytes(mute))
+        manifest.vector("failure-without-text", "failure", JACKSON, reply(FAILURE, "json"), json.writeValueAsBytes(mute))
                 .means(mute, false).add();
         ServerFailure odd = new ServerFailure("“¿qué?”\n\u0001 🧮", "java.lang.Error: “¿qué?”\n\u0001 🧮");
-        new Vector("failure-with-odd-text", "failure", JACKSON, reply(FAILURE, "json"), json.writeValueAsBytes(odd))
+        manifest.vector("failure-with-odd-text", "failure", JACKSON, reply(FAILURE, "json"), json.writeValueAsBytes(odd))
                 .means(odd, false).add();
         Pair pair = new Pair(1, 0);
         String type = "calculator.divide";
@@ -415,7 +333,7 @@ public final class MakeVectors {
     }
 
     private void fails(String encoding, String origin, Object value, Content request) throws Exception {
-        new Vector(encoding + "-divide-by-zero-request", "request", origin, request(request.type, encoding).build(),
+        manifest.vector(encoding + "-divide-by-zero-request", "request", origin, request(request.type, encoding).build(),
                 request.body).means(value, request.exact).with("answer", "failure").add();
     }
 
@@ -455,6 +373,6 @@ public final class MakeVectors {
     }
 
     private void refused(String name, String code, BasicProperties.Builder properties, byte[] body) throws IOException {
-        new Vector("refused-" + name, "request", "by hand", properties.build(), body).with("code", code).add();
+        manifest.vector("refused-" + name, "request", "by hand", properties.build(), body).with("code", code).add();
     }
 }
