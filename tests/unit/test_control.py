@@ -134,7 +134,7 @@ class Recorder:
         self.told.append(("cancel", key, seconds))
 
     def feed(self, key: Key, content_type: bytes | None, headers: FieldTable, body: bytes) -> None:
-        self.told.append(("feed", key, content_type, headers or None, body))
+        self.told.append(("feed", key, content_type, dict(headers), body))
 
     def pong(self, correlation_id: bytes | None, reply_to: bytes | None) -> None:
         self.told.append(("pong", correlation_id, reply_to))
@@ -181,7 +181,7 @@ def test_a_cancel_that_names_no_call_is_dropped(caplog: pytest.LogCaptureFixture
 )
 def test_credit_and_parts_of_streams_are_for_calls_that_run(kind: bytes | None, headers: Any) -> None:
     found = told(b"5", content_type=kind, correlation_id=b"1", reply_to=ADA, headers=headers)
-    assert found == [("feed", (ADA, b"1"), kind, headers, b"5")]
+    assert found == [("feed", (ADA, b"1"), kind, headers or {}, b"5")]
 
 
 def test_a_ping_is_answered_and_all_else_is_a_request_for_all() -> None:

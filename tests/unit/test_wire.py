@@ -592,7 +592,7 @@ def test_an_item_form_makes_what_encoding_all_properties_makes(
         assert part_of(found.headers or {}) == part
         rest = Properties(
             content_type=content_type,
-            content_encoding=encoding or None,  # as of bytes, which are in none
+            content_encoding=encoding or None,  # chunks of a Blob have none
             headers=found.headers,
             delivery_mode=1,
             correlation_id=correlation_id,
