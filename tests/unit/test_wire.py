@@ -168,6 +168,10 @@ def test_a_one_way_message_is_persistent_and_says_nothing_of_replies_or_time() -
     )
 
 
+def test_how_long_its_sender_waits_is_not_told() -> None:
+    assert one_way().within(0.5).properties(b"m001", b"m001") == one_way().properties(b"m001", b"m001")
+
+
 def test_one_that_is_sent_again_keeps_its_message_id_and_has_an_id_of_its_own() -> None:
     again = Properties.decode(one_way().properties(b"c002", b"m001"))
     assert (again.correlation_id, again.message_id) == (b"c002", b"m001")
