@@ -17,6 +17,7 @@ MODULES = {
         for name in (
             "acks",
             "alive",
+            "blob",
             "calls",
             "confirms",
             "contract",
@@ -29,6 +30,7 @@ MODULES = {
             "options",
             "properties",
             "provided",
+            "scope",
             "signature",
             "tally",
             "topology",
@@ -40,7 +42,7 @@ MODULES = {
     },
     **{
         f"amqproxy/codecs/{name}.py": f"tests/unit/test_{name}.py"
-        for name in ("compression", "defaults", "json", "protobuf", "registry", "thrift")
+        for name in ("compression", "defaults", "items", "json", "protobuf", "registry", "thrift")
     },
     **{f"amqproxy/codecs/{name}.py": "tests/unit/test_registry.py" for name in ("__init__", "guarded")},
     "amqproxy/codecs/protobuf_flaws.py": "tests/unit/test_protobuf.py",
