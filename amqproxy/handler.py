@@ -221,6 +221,15 @@ def _runs_in_the_loop(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(inspect.unwrap(function))
 
 
+class Refused(Exception):
+    """Raised in the task of a call whose handler is not run; what handlers raise themselves is not taken for it."""
+
+    def __init__(self, failure: RemoteError) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        """What the caller is told."""
+
+
 def refusal(code: str, message: str, *, type: str = "ContractError", retryable: bool = False) -> RemoteError:
     """A failure of the worker's own, for a request that reaches no handler."""
     return RemoteError(message, code=code, type=type, retryable=retryable, executed="no")

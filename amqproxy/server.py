@@ -21,7 +21,7 @@ from .contract import Contract
 from .control import Abandoned, Desk, Key
 from .errors import AMQProxyError, BrokerUnavailable, CallTimeout, Closed, ConnectionLost, Executed, RemoteError
 from .fields import FieldTable, Malformed
-from .handler import Call, Handler, HandlerTable, failure_of, instance_of, refusal, too_late
+from .handler import Call, Handler, HandlerTable, Refused, failure_of, instance_of, refusal, too_late
 from .heartbeat import Heartbeat
 from .options import ServeOptions
 from .properties import Properties, routing
@@ -479,7 +479,7 @@ class Session:
         worker = self._worker
         if len(worker.running) > ROOM * worker.options.concurrency:
             text = f"{len(worker.running)} calls run in this worker, and none more can be begun"
-            raise refusal("resource_exhausted", text, type="Overloaded", retryable=True)
+            raise Refused(refusal("resource_exhausted", text, type="Overloaded", retryable=True))
 
     async def _run_for_all(self, handler: Handler, call: Call, body: bytes) -> None:
         """Run a call that all workers of the pool are asked, and answer it; there is no delivery to settle."""
@@ -514,6 +514,8 @@ class Session:
                 log.info("%r raised when it was cancelled", call, exc_info=error)
             self._forget(tag)
             return None
+        if isinstance(error, Refused):
+            return error.failure
         if isinstance(error, HoldsTooMuch):
             return refusal("resource_exhausted", f"{handler.method.title}: {error}", type="MessageTooLarge")
         if isinstance(error, DecodingFailed):
@@ -641,8 +643,9 @@ class Session:
                 raise too_late(handler)
             if header.rfind(_BATCH) >= 0 and not handler.streams:
                 raise refusal("unimplemented", "calls that share a message go to one worker, and not to all")
-        except RemoteError as error:
-            failure = _failure(error, details=worker.options.failure_details)
+        except (RemoteError, Refused) as error:
+            refused = error.failure if isinstance(error, Refused) else error
+            failure = _failure(refused, details=worker.options.failure_details)
             self._answer_for_all(FAILURE_FORM, failure, correlation_id, reply_to)
             return
         worker.running[call] = asyncio.Task(self._run_for_all(handler, call, body), loop=self.loop)

@@ -12,7 +12,7 @@ from .codecs.items import Chunks, Items
 from .errors import EncodingFailed, MessageTooLarge, RemoteError
 from .fields import FieldTable
 from .flow import Outflow
-from .handler import Call, Handler, refusal
+from .handler import Call, Handler, Refused, refusal
 from .properties import Properties
 from .stream import Inlet, Outlet, close
 from .wire import (
@@ -115,7 +115,7 @@ class Streaming:
             window = Outflow(whole_number(headers[CREDIT_HEADER], CREDIT_HEADER))
             batch = min(max(1, whole_number(headers.get(BATCH_HEADER, 1), BATCH_HEADER)), MAX_BATCH)
         except ValueError as error:
-            raise refusal("invalid_argument", f"{title}: {error}") from error
+            raise Refused(refusal("invalid_argument", f"{title}: {error}")) from error
         if not window.credit:  # where more can be asked for is something the caller does not know yet
             self._post(self._control(ALIVE_CLASS))
         return Outlet(
@@ -168,7 +168,7 @@ class Streaming:
         if not self._call.reply_to or not is_true(self._call.headers.get(FEED_HEADER)):
             title = self._handler.method.title
             text = f"{title} is fed a stream, which a caller announces with the header {FEED_HEADER} and a reply-to"
-            raise refusal("invalid_argument", text)
+            raise Refused(refusal("invalid_argument", text))
         chunks = feed.stream.kind == "chunks"
         window = CHUNK_CREDIT if chunks else FEED_CREDIT
         self._inlet = Inlet(self._loop, window, self._handler.feed, self._grant)
