@@ -10,11 +10,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import CoroutineType
 from typing import Any, Literal, TypeVar, overload
 
+from .conversing import ConversingMethod, UntypedCall, UntypedMethod
 from .errors import ContractError, Overloaded
 from .middleware import SurroundedMethod
 from .outbox import Outbox
 from .proxy import _STATE as _PROXY
-from .proxy import Calling, ConversingMethod, LimitedMethod, Proxy, RemoteMethod, UntypedCall, UntypedMethod
+from .proxy import Calling, Proxy
+from .remote import LimitedMethod, RemoteMethod
 from .scope import Block, Scope, scope
 
 Result = TypeVar("Result")

@@ -12,7 +12,8 @@ from .errors import CallError, CallTimeout, Unroutable
 from .middleware import Middleware, OutgoingCall, SurroundedMethod, chain, iterator
 from .options import BroadcastOptions, CallOptions
 from .poll import Poll, WorkerAnswer
-from .proxy import _STATE, Calling, Proxy, RemoteMethod, Target, named
+from .proxy import _STATE, Calling, Proxy, named
+from .remote import RemoteMethod, Target
 
 Value = TypeVar("Value")
 

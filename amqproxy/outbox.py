@@ -17,7 +17,7 @@ from .deadline import Deadline
 from .errors import AMQProxyError, BadReply, CallError, Closed, ConnectionLost
 from .fields import Malformed
 from .properties import Properties
-from .proxy import RETRY_SECONDS, RemoteMethod
+from .remote import RETRY_SECONDS, RemoteMethod
 from .scope import Scope, scope
 from .wire import FAILURE_CONTENT_TYPE, MAX_BATCH, part_of
 

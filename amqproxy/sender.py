@@ -15,8 +15,10 @@ from .answer import Reply
 from .caller import Caller, Expired, Line, Returned
 from .errors import CallTimeout, Overloaded, Unroutable
 from .options import CallOptions, SendOptions
-from .proxy import _STATE, LimitedMethod, Payload, Proxy, RemoteMethod, Target, named
+from .payload import Payload
+from .proxy import _STATE, Proxy, named
 from .publisher import LONGEST_CONFIRM_SECONDS, Publishers, Refused
+from .remote import LimitedMethod, RemoteMethod, Target
 from .topology import delay_queue, rounded_delay
 from .wire import OneWayForm, RequestForm, pool_exchange
 

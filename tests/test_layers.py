@@ -42,9 +42,10 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
     (
         "what users call",
         {
-            *("answer", "bars", "batch", "batching", "broadcast", "caller", "control", "conversation", "handler"),
-            *("heartbeat", "lines", "middleware", "outbox", "poll", "progress", "providers", "proxy"),
-            *("publisher", "sender", "server", "stream", "streaming", "surrounding", "threads", "timebox", "tracing"),
+            *("answer", "bars", "batch", "batching", "broadcast", "caller", "control", "conversation"),
+            *("conversing", "handler", "heartbeat", "lines", "middleware", "outbox", "payload", "poll"),
+            *("progress", "providers", "proxy", "publisher", "remote", "sender", "server", "session", "stream"),
+            *("streaming", "surrounding", "threads", "timebox", "tracing"),
         },
     ),
     ("what connect() returns", {"client", "embedded", "sync"}),
@@ -64,14 +65,14 @@ KNOWN = LAYER_OF.keys() | {ISLAND}
 # Two halves that meet in the wire format only.
 CALLING = frozenset(
     {
-        *("answer", "batch", "broadcast", "caller", "conversation", "lines", "outbox", "progress", "proxy"),
-        *("poll", "publisher", "sender"),
+        *("answer", "batch", "broadcast", "caller", "conversation", "conversing", "lines", "outbox", "payload"),
+        *("poll", "progress", "proxy", "publisher", "remote", "sender"),
     }
 )
 SERVING = frozenset(
     {
-        *("batching", "control", "handler", "heartbeat", "providers", "server", "streaming", "surrounding"),
-        *("threads",),
+        *("batching", "control", "handler", "heartbeat", "providers", "server", "session", "streaming"),
+        *("surrounding", "threads"),
     }
 )
 

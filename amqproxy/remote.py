@@ -1,0 +1,429 @@
+"""The methods of a proxy that answer once: calling one sends a request, and returns what the worker answers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
+
+from .answer import Reply
+from .caller import Caller, Expired, Line, Returned
+from .codecs import Codec, DecodingFailed, listing
+from .codecs.compression import COMPRESSIONS
+from .codecs.guarded import Guarded
+from .codecs.items import Joined
+from .codecs.registry import codecs, missing_extra
+from .contract import Contract, MethodOptions
+from .conversation import Conversation, Plan
+from .deadline import Deadline
+from .errors import (
+    AMQProxyError,
+    BadReply,
+    CallError,
+    CallTimeout,
+    ConnectionLost,
+    MessageTooLarge,
+    Overloaded,
+    Unroutable,
+    WorkerLost,
+)
+from .middleware import Middleware, SurroundedMethod
+from .options import CallOptions, changed
+from .payload import Payload, Squeezed, Written
+from .scope import Scope, scope
+from .wire import BATCH_HEADER, FAILURE_CONTENT_TYPE, RequestForm, decode_failure
+
+RETRY_SECONDS = 0.1
+"""Between the tries of an idempotent call whose links keep breaking."""
+
+
+DEFAULT_COMPRESSION = "snappy"
+"""The one that takes least of the processor, and that the Akka AMQP proxies know."""
+
+
+@dataclass(slots=True)
+class Gauge:
+    """Calls of one proxy that are in flight; only counted where they are limited."""
+
+    calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a proxy stands for: a service, known by its contract or only by its name, and how to call it."""
+
+    caller: Caller
+    service: str
+    contract: Contract | None
+    overrides: Mapping[str, Any]
+    gauge: Gauge = field(default_factory=Gauge)
+    messages: dict[str, RemoteMethod | SurroundedMethod] = field(default_factory=dict)
+    """The methods for message classes, of a service of which only the name is known."""
+
+    view: ClassVar[str] = "proxy"
+    """What users call it."""
+    defaults: ClassVar[CallOptions] = CallOptions()
+    streams: ClassVar[bool] = True
+    """Whether its methods may stream."""
+    of_methods: ClassVar[tuple[str, ...]] = ("timeout", "idempotent", "heartbeat")
+    """The options that a method of the contract may set."""
+
+    def options(self, method: MethodOptions | None = None) -> CallOptions:
+        """What was set for the proxy, else for the method, else the defaults."""
+        of_method = {
+            name: value
+            for name in self.of_methods
+            if method is not None and (value := getattr(method, name)) is not None
+        }
+        return replace(self.defaults, **{**of_method, **self.overrides})
+
+    @property
+    def queue(self) -> str:
+        """The queue that the service's workers share."""
+        return (self.contract.options.queue if self.contract else None) or self.service
+
+    def kind(self, options: CallOptions) -> type[RemoteMethod]:
+        """The class of those of its methods that do not stream: one that does what the options say, and no more."""
+        if options.heartbeat is None:
+            return RemoteMethod if options.max_in_flight is None else LimitedMethod
+        return AttendedMethod if options.max_in_flight is None else LimitedAttendedMethod
+
+    def checked(self) -> Target:
+        """This, if its options are right: TypeError or ValueError name the one that is wrong."""
+        check_options(changed(self.defaults, f"a {self.view}", self.overrides))
+        return self
+
+    def codec(self, encoding: str | Codec) -> Codec:
+        """The codec of a content encoding, or the one that was given itself."""
+        limit = self.caller.connection.options.max_decompressed_bytes
+        return codecs(limit)[encoding] if isinstance(encoding, str) else Guarded(encoding)
+
+
+def check_options(options: CallOptions) -> None:
+    """ValueError if there is no such encoding, or if it and other options contradict each other."""
+    encoding = options.encoding
+    if isinstance(encoding, str):
+        known = codecs(0)
+        if encoding not in known:
+            raise ValueError(f"there is no encoding {encoding!r}; there are {listing(known)}")
+        if problem := missing_extra(encoding):
+            raise ValueError(problem)
+        if options.compress_above is not None and encoding.partition("-")[0] in COMPRESSIONS:
+            raise ValueError(f"{encoding} is compressed already: compress_above is for encodings that are not")
+
+
+class RemoteMethod:
+    """One method of a proxy; calling it calls the worker."""
+
+    _answers: ClassVar[bool] = True
+    """Whether a worker is heard of at all."""
+    _limited = False
+    """Whether a timeout was asked for, which then bounds a stream."""
+
+    def __init__(self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> None:
+        self._caller = target.caller
+        self._service = target.service
+        self._content_type = content_type
+        self._options = options
+        self._payload = payload
+        self._gauge = target.gauge
+        self._errors = target.contract.errors if target.contract else ()
+        self._timeout = options.timeout
+        self._headers = options.headers
+        self._encoding = payload.encoding.encode()
+        self._exchange = options.exchange
+        self._routing_key = options.routing_key or target.queue
+        self._pool = (options.routing_key if not options.exchange else None) or target.queue
+        self._limits = target.caller.connection.limits
+        # The line of the last call with what is made once for it; a method that was never called has none.
+        self._line: Line | None = None
+        self._form: RequestForm = None  # type: ignore[assignment]
+        self._joined: Joined | None = None
+        self._forms: dict[int, RequestForm] = {}
+        self._destination = b""
+        self.__name__ = name
+        self.__qualname__ = f"{target.service}.{name}"
+
+    def __repr__(self) -> str:
+        return f"<method {self.__qualname__} of {self._caller.connection.url}>"
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the worker; every error of `amqproxy.errors` says whether the handler ran."""
+        within = scope.get()
+        if within is not None and within.collector is not None and within.watcher is None and self._answers:
+            return await within.collector.call(self, args, kwargs)
+        body = self._payload.encode(args, kwargs)
+        if len(body) > self._limits.body_bytes:
+            raise self._too_large(body)
+        line, form = self._line, self._form
+        deadline = self._caller.connection.loop.time() + self._timeout
+        if within is not None and within.watcher is not None and self._answers:
+            return await self._attended(body, deadline)
+        if line is None or not line.ready or within is not None:
+            deadline = self._inherited(deadline, within)
+            line, form = await self._prepare(deadline)
+        id, answer = line.send(self._destination, form, body, deadline)
+        try:
+            reply = await answer
+        except BaseException as error:
+            line.calls.cancelled(id)
+            reply = await self._recover(error, line, id, body, deadline)
+        if reply[0] == FAILURE_CONTENT_TYPE:
+            raise self._failure(reply[2])
+        return self._decode(reply)
+
+    def claim(self) -> None:
+        """One more call of the proxy is in flight; Overloaded if it may not be."""
+        limit = self._options.max_in_flight
+        if limit is not None:
+            if self._gauge.calls >= limit:
+                raise Overloaded(
+                    f"{self.__qualname__}: {limit} calls are in flight, which is the proxy's max_in_flight"
+                )
+            self._gauge.calls += 1
+
+    def release(self) -> None:
+        """A call that was claimed has ended."""
+        if self._options.max_in_flight is not None:
+            self._gauge.calls -= 1
+
+    def _inherited(self, deadline: float, within: Scope | None) -> float:
+        """The deadline of a call that is made within another or within a block: what is left of that is its limit."""
+        if within is None or within.deadline is None or within.deadline > deadline:
+            return deadline
+        if within.deadline <= self._caller.connection.loop.time():
+            raise CallTimeout(f"{self.__qualname__}: no time is left in which it could be called", executed="no")
+        return within.deadline
+
+    def _time_limit(self, limited: bool) -> tuple[float | None, Callable[[Any], object] | None]:
+        """The moment at which a call with a stream must be over, if there is one, and who watches it.
+
+        Only a timeout that was asked for bounds a stream: nobody knows how long one usually takes.
+        """
+        limit = self._caller.connection.loop.time() + self._timeout if limited else None
+        within = scope.get()
+        if within is None:
+            return limit, None
+        if within.deadline is not None:
+            limit = self._inherited(math.inf if limit is None else limit, within)
+        return limit, within.watcher
+
+    async def _call_attended(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        body = self._payload.encode(args, kwargs)
+        if len(body) > self._limits.body_bytes:
+            raise self._too_large(body)
+        return await self._attended(body, self._caller.connection.loop.time() + self._timeout)
+
+    async def _attended(self, body: bytes, deadline: float) -> Any:
+        """Call a worker that gives signs of life, and tell the watcher of the scope, if there is one, how far it is."""
+        limit = self._inherited(deadline, scope.get())
+        plan = Plan(heartbeat=self._options.heartbeat)
+        lost: CallError | None = None
+        id: bytes | None = None
+        while True:
+            conversation = Conversation(self, plan, body, limit=limit, message_id=id, counted=True)
+            try:
+                return await conversation.result()
+            except (ConnectionLost, WorkerLost) as error:
+                if not self._options.idempotent:
+                    raise
+                lost, id = error, conversation.message_id
+            except CallError as error:
+                if lost is not None and error.executed == "no":
+                    error.executed = "maybe"  # see `_recover`
+                raise
+            except AMQProxyError as error:  # there will be no other link
+                raise lost or error from None
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _decode(self, reply: Reply) -> Any:
+        if reply[1] != self._encoding and reply[1]:
+            raise BadReply(f"{self.__qualname__}: the reply is encoded as {reply[1]!r}, not {self._encoding!r}")
+        try:
+            return self._payload.decode(reply[2])
+        except DecodingFailed as error:
+            raise BadReply(f"{self.__qualname__}: the reply does not fit: {error}") from error
+
+    def _too_large(self, body: bytes) -> MessageTooLarge:
+        limit = self._limits.body_bytes
+        return MessageTooLarge(f"{self.__qualname__}: the request has {len(body)} bytes, max_body_bytes is {limit}")
+
+    def _failure(self, body: bytes) -> Exception:
+        try:
+            return decode_failure(body, self._errors)
+        except ValueError as error:
+            return BadReply(f"{self.__qualname__}: {error}")
+
+    async def _prepare(self, deadline: float) -> tuple[Line, RequestForm]:
+        """Get a line that can send, and the form of a request that says how much time is left by then."""
+        line = await self._open(deadline)
+        if line is not self._line:
+            self._destination = line.lane.destination(self._exchange.encode(), self._routing_key.encode())
+            self._form = self._request_form(line)  # what does not change from request to request
+            self._line, self._forms = line, {}
+        return line, self._form.within(Deadline(deadline).left(self._caller.connection.loop.time()))
+
+    async def _open(self, deadline: float) -> Line:
+        return await self._caller.line(self._exchange, deadline)
+
+    @property
+    def joined(self) -> Joined:
+        """How its calls share messages."""
+        if self._joined is None:
+            self._joined = self._payload.joined()
+        return self._joined
+
+    def _request_form(self, line: Line) -> RequestForm:
+        return RequestForm(
+            content_type=self._content_type,
+            encoding=self._payload.encoding,
+            reply_to=line.reply_to,
+            timeout=self._timeout,
+            id_length=line.id_length,
+            message_id_length=line.message_id_length,
+            priority=self._options.priority,
+            headers=self._headers,
+        )
+
+    def form_of(self, line: Line, calls: int, left: float) -> RequestForm:
+        """The form of a request with so many calls, for which so many seconds are left; on the line of the last one."""
+        form = self._form if calls == 1 else self._forms.get(calls)
+        if form is None:
+            together = self.varied({**self._headers, BATCH_HEADER: calls}, self._timeout)
+            form = self._forms[calls] = together._request_form(line)
+        return form.within(left)
+
+    def varied(self, headers: Mapping[str, Any], timeout: float) -> Self:
+        """The same method with other headers and another timeout, for one call."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._headers, other._line, other._forms = headers, None, {}
+        if timeout != self._timeout:
+            other._timeout, other._limited = timeout, True
+        return other
+
+    def surrounded(self, middleware: Sequence[Middleware]) -> SurroundedMethod:
+        """The same method with middleware around its calls."""
+        return SurroundedMethod(self, middleware)
+
+    async def _recover(self, error: BaseException, line: Line, id: bytes, body: bytes, deadline: float) -> Reply:
+        """What became of a call that got no answer: the error to raise, or the answer to another try."""
+        self._abandon(error, line, id)
+        if not (isinstance(error, ConnectionLost) and self._options.idempotent):
+            raise await self._explain(error) from None
+        try:
+            return await self._send_again(body, line.unique + id, deadline)
+        except CallError as final:
+            if final.executed == "no":
+                final.executed = "maybe"  # that is so of this try; the one before it may have run
+            raise
+        except AMQProxyError:  # there will be no other link
+            raise await self._explain(error) from None
+
+    def _abandon(self, error: BaseException, line: Line, id: bytes) -> None:
+        """Let the workers know of a call that nobody waits for any more."""
+        if isinstance(error, (asyncio.CancelledError, Expired)):
+            self._caller.cancel(line, id, self._pool, self._timeout)
+
+    async def _send_again(self, body: bytes, message_id: bytes, deadline: float) -> Reply:
+        """The answer to the same call, sent until a link holds."""
+        while True:
+            line, form = await self._prepare(deadline)
+            if len(body) > self._limits.body_bytes:  # which may be known since the try before
+                raise self._too_large(body)
+            id, answer = line.send(self._destination, form, body, deadline, message_id)
+            try:
+                reply = await answer
+            except ConnectionLost:
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            except BaseException as error:
+                line.calls.cancelled(id)
+                self._abandon(error, line, id)
+                raise await self._explain(error) from None
+            if reply[0] == FAILURE_CONTENT_TYPE:
+                raise self._failure(reply[2])
+            return reply
+
+    async def _explain(self, error: BaseException) -> BaseException:
+        match error:
+            case Returned():
+                where = f"exchange {self._exchange!r}" if self._exchange else "the default exchange"
+                return Unroutable(
+                    f"{self.__qualname__}: no queue at {self._caller.connection.url.address} takes "
+                    f"{self._routing_key!r} on {where} ({error}); is a worker serving {self._service!r}?"
+                )
+            case Expired():
+                return CallTimeout(f"{self.__qualname__}: no answer within {self._time()}; {await self._how_far()}")
+            case ConnectionLost() | BadReply():
+                return type(error)(f"{self.__qualname__}: {error}")
+        return error
+
+    def _time(self) -> str:
+        within = scope.get()
+        if within is None or within.deadline is None or within.deadline > self._caller.connection.loop.time():
+            return f"{self._timeout:g} s"
+        return "the time that was left to it"
+
+    async def _how_far(self) -> str:
+        if self._exchange:
+            return "it was sent"
+        counts = await self._caller.census(self._routing_key)
+        if counts is None:
+            return "it was sent"
+        waiting, consumers = counts
+        if not consumers:
+            return f"nobody serves the queue {self._routing_key!r} now"
+        return f"it was sent to the queue {self._routing_key!r} (workers: {consumers}, calls that wait: {waiting})"
+
+
+class AttendedMethod(RemoteMethod):
+    """A method of a proxy that wants signs of life while a call runs."""
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the worker, or fail with WorkerLost when it falls silent."""
+        return await self._call_attended(args, kwargs)
+
+
+class LimitedMethod(RemoteMethod):
+    """A method of a proxy that bounds its calls in flight."""
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the worker, or fail with Overloaded if too many calls are out."""
+        self.claim()
+        try:
+            return await super().__call__(*args, **kwargs)
+        finally:
+            self.release()
+
+
+class LimitedAttendedMethod(LimitedMethod, AttendedMethod):
+    """A method of a proxy that does both."""
+
+
+class CompressingMethod(RemoteMethod):
+    """A method of a proxy whose large requests are compressed: it decides, and leaves the calls to two others."""
+
+    def __init__(self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> None:
+        super().__init__(target, name, content_type, options, payload)
+        kind = target.kind(options)
+        self._limit = target.caller.connection.options.max_decompressed_bytes
+        squeezed = Squeezed(payload, COMPRESSIONS[options.compression or DEFAULT_COMPRESSION], self._limit)
+        self._above = options.compress_above or 0
+        self._as_it_is = kind(target, name, content_type, options, Written(payload))
+        self._compressed = kind(target, name, content_type, options, squeezed)
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the worker."""
+        body = self._payload.encode(args, kwargs)
+        # What nobody would decompress travels as it is: then the limit for bodies decides.
+        return await (self._compressed if self._above < len(body) <= self._limit else self._as_it_is)(body)
+
+    def varied(self, headers: Mapping[str, Any], timeout: float) -> Self:
+        """The same method, whose two others have other headers and another timeout."""
+        other = super().varied(headers, timeout)
+        other._as_it_is = self._as_it_is.varied(headers, timeout)
+        other._compressed = self._compressed.varied(headers, timeout)
+        return other

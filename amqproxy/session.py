@@ -1,0 +1,549 @@
+"""One channel of a worker: requests are taken, handlers run, answers sent and deliveries settled."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from .alive import heartbeat_of
+from .batching import Turns
+from .codecs import DecodingFailed, HoldsTooMuch
+from .codecs.items import Separable
+from .contract import Contract
+from .control import Abandoned, Desk, Key
+from .errors import AMQProxyError, CallTimeout, Executed, RemoteError
+from .fields import FieldTable, Malformed
+from .handler import Call, Handler, HandlerTable, Refused, failure_of, refusal, too_late
+from .heartbeat import Heartbeat
+from .options import ServeOptions
+from .properties import Properties, routing
+from .streaming import QUIET_SECONDS, Streaming
+from .topology import PoolTopology
+from .wire import (
+    ALIVE_CLASS,
+    BATCH_HEADER,
+    FAILURE_FORM,
+    JSON,
+    PING_CLASS,
+    TRANSIENT,
+    WORKER_HEADER,
+    Presence,
+    ReplyForm,
+    encode_failure,
+    encode_presence,
+    is_special,
+)
+
+if TYPE_CHECKING:
+    from .connection import Link, OpenLane
+    from .lane import Lane
+
+log = logging.getLogger("amqproxy.server")
+
+MAX_DESTINATIONS = 1024
+"""Reply queues whose encoded address is kept; a caller has one, so this is many callers."""
+ROOM = 2
+"""Streams that go on for long and calls to all workers are not bounded by the prefetch. Together with the calls that
+are, a worker runs so many times its concurrency."""
+
+_BATCH = BATCH_HEADER.encode()
+
+
+class Staff(Protocol):
+    """The worker that a session works for, as far as the session knows it."""
+
+    contract: Contract
+    options: ServeOptions
+    topology: PoolTopology
+    name: str
+    answered: int
+    running: dict[Call, asyncio.Task[None]]
+    abandoned: Abandoned
+    stopping: bool
+
+    @property
+    def gives_up(self) -> bool:
+        """True if handlers are cancelled from outside."""
+
+    @property
+    def session(self) -> Session | None:
+        """The channel that it has now."""
+
+    def remember(self, key: Key, seconds: float) -> None:
+        """A call was cancelled that did not come yet."""
+
+
+class Session:
+    """One channel's worth of serving: takes deliveries, starts handlers, answers, until the channel is gone."""
+
+    def __init__(self, worker: Staff, handlers: HandlerTable, link: Link) -> None:
+        self.ended: asyncio.Future[Exception] = link.loop.create_future()
+        """Done when no more requests come, with the reason."""
+        self._worker = worker
+        self._handlers = handlers
+        self._link = link
+        self.loop = link.loop
+        self.limits = link.limits
+        self.desk = Desk(self, link)
+        self.streams: dict[Key, Streaming] = {}
+        """The calls that run whose result or whose parameter is a stream."""
+        self.turns = Turns(self, worker)
+        self._destinations: dict[bytes, bytes] = {}
+        self._signed: dict[ReplyForm, ReplyForm] = {}
+        self._opened: OpenLane = None  # type: ignore[assignment]  # both are set before the first delivery
+        self._lane: Lane = None  # type: ignore[assignment]
+
+    @classmethod
+    async def open(cls, worker: Staff, handlers: HandlerTable, link: Link) -> Session:
+        """A session that consumes."""
+        session = cls(worker, handlers, link)
+        session._opened = await link.open_lane(session, session._lost, prefetch=worker.options.concurrency)
+        session._lane = session._opened.lane
+        try:
+            await session.desk.open(worker.topology.exchange)
+            await session.consume()
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    @property
+    def alive(self) -> bool:
+        """True while its channel is open."""
+        return self._lane.open
+
+    async def consume(self) -> None:
+        """Declare the pool's topology and let its requests come."""
+        self.ended = self.loop.create_future()
+        topology = self._worker.topology
+        await self._link.declare_pool(topology)
+        deleted = AMQProxyError(f"the queue {topology.queue.name} was deleted")
+        await self._opened.consume(topology.queue.name, lambda: self._end(deleted), no_ack=False)
+
+    @property
+    def address(self) -> bytes:
+        """Where callers can reach this worker, and no other."""
+        return self.desk.address
+
+    def _lost(self, reason: Exception) -> None:
+        self.unreachable()
+        self.turns.lost()
+        self._end(reason)
+
+    def unreachable(self) -> None:
+        """The channel or the own queue is gone: those who take streams from here cannot be heard any more."""
+        for streaming in list(self.streams.values()):
+            streaming.break_off(refusal("unavailable", "the worker lost its queue", type="WorkerLost", retryable=True))
+
+    def _end(self, reason: Exception) -> None:
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    async def stop_consuming(self) -> None:
+        """Let no further request come; the channel stays, for the answers to those that run."""
+        await self._opened.cancel()
+
+    async def close(self) -> None:
+        """Give everything that is not answered back to the queue."""
+        await self._opened.close()
+        await self.desk.close()
+
+    # What the lane tells (frames.ContentSink)
+
+    def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
+        """A request came."""
+        worker = self._worker
+        self._lane.hold(tag)
+        try:
+            content_type, encoding, correlation_id, reply_to = routing(header)
+        except Malformed as error:
+            log.error("rejected a request whose properties do not decode: %s", error)
+            self._lane.nack(tag, requeue=False)
+            return
+        if worker.stopping:
+            self._lane.nack(tag, requeue=True)
+            return
+        if correlation_id is None:
+            correlation_id = _message_id(header)
+        if worker.abandoned.until and worker.abandoned.take((reply_to, correlation_id), self.loop.time()):
+            self._lane.ack(tag)
+            return
+        try:
+            handler = self._handlers.get(content_type, encoding) or self._handlers.find(content_type, encoding)
+            call = Call(
+                *(worker.contract.name, handler.method.name, worker.name, bool(redelivered)),
+                *(header, self.loop.time, correlation_id, reply_to),
+            )
+            special = is_special(header)
+            if special is not None:
+                self._attend(handler, call)
+        except RemoteError as error:
+            self._fail(tag, bool(redelivered), error, correlation_id, reply_to)
+            return
+        if self.turns.waiting or (special is not None and _BATCH in header):
+            self.turns.delivered(handler, call, tag, body)
+            return
+        # Not loop.create_task: with an eager task factory the call would run, and end, before it is noted here.
+        running = self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
+        worker.running[call] = asyncio.Task(running, loop=self.loop)
+
+    def _attend(self, handler: Handler, call: Call) -> None:
+        """Give a call the signs of life that its request asks for; RemoteError if it is too late to run it."""
+        if call.is_over:
+            raise too_late(handler)
+        try:
+            interval = heartbeat_of(call.headers)
+        except Malformed:  # which is for the handler to find, if it looks at them
+            return
+        if interval is not None and call.reply_to:
+            interval = min(interval, QUIET_SECONDS) if handler.streams else interval
+            call.heartbeat = Heartbeat(self.loop, interval, functools.partial(self._say_alive, call))
+            call.heartbeat.begin()
+
+    def _say_alive(self, call: Call, progress: bytes) -> None:
+        alive = Properties(
+            content_type=ALIVE_CLASS,
+            delivery_mode=TRANSIENT,
+            correlation_id=call.correlation_id,
+            reply_to=self.address,
+        )
+        self.post(call, alive.encode(), progress)
+
+    def begin(self, handler: Handler, call: Call, tag: int, body: bytes) -> asyncio.Task[None]:
+        """Run a call that had to wait for its turn."""
+        running = self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
+        task = self._worker.running[call] = asyncio.Task(running, loop=self.loop)
+        return task
+
+    def joined(self, handler: Handler) -> tuple[Separable, Separable]:
+        """How requests of a handler share messages, and how its results do."""
+        return self._handlers.joined(handler)
+
+    async def _run(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
+        """Run one call and answer it; whatever happens, the delivery is settled exactly once."""
+        call.enter()
+        try:
+            running = handler.start(handler.decode(body))
+            reply = handler.encode(await (running if call.heartbeat is None else call.heartbeat.around(running)))
+        except BaseException as error:
+            failure = self._ended(error, handler, call, tag)
+            if failure is not None:
+                self._fail(tag, call.redelivered, failure, call.correlation_id, call.reply_to)
+        else:
+            del self._worker.running[call]
+            self._answer(tag, handler.reply_form, reply, call.correlation_id, call.reply_to)
+
+    async def _run_stream(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
+        """The same for a call with a stream."""
+        call.enter()
+        streaming = Streaming(self, handler, call, tag)
+        key = call.reply_to, call.correlation_id
+        try:
+            self._check_room()
+            self.streams[key] = streaming
+            running = streaming.run(body)
+            reply = await (running if call.heartbeat is None else call.heartbeat.around(running))
+        except BaseException as error:
+            again = not streaming.begun
+            failure = self._ended(streaming.failure or error, handler, call, streaming.tag, again=again)
+            if failure is not None:
+                tried = call.redelivered or not again
+                self._fail(streaming.tag, tried, failure, call.correlation_id, call.reply_to)
+        else:
+            del self._worker.running[call]
+            if reply is None:
+                self._worker.answered += 1
+            else:
+                self._answer(streaming.tag, streaming.reply_form, reply, call.correlation_id, call.reply_to)
+        finally:
+            streaming.close()
+            if self.streams.get(key) is streaming:
+                del self.streams[key]
+
+    def _check_room(self) -> None:
+        """Refuse what the prefetch does not bound: long streams, and calls to all workers."""
+        worker = self._worker
+        if len(worker.running) > ROOM * worker.options.concurrency:
+            text = f"{len(worker.running)} calls run in this worker, and none more can be begun"
+            raise Refused(refusal("resource_exhausted", text, type="Overloaded", retryable=True))
+
+    async def _run_for_all(self, handler: Handler, call: Call, body: bytes) -> None:
+        """Run a call that all workers of the pool are asked, and answer it; there is no delivery to settle."""
+        call.enter()
+        form = handler.reply_form
+        try:
+            if handler.streams:
+                streaming = Streaming(self, handler, call, 0)
+                form, reply = streaming.reply_form, await streaming.run_collected(body)
+            else:
+                reply = handler.encode(await handler.start(handler.decode(body)))
+        except BaseException as error:
+            failure = self._ended(error, handler, call, 0)
+            if failure is None:
+                return
+            form, reply = FAILURE_FORM, _failure(failure, details=self._worker.options.failure_details)
+        else:
+            del self._worker.running[call]
+        self._answer_for_all(form, reply, call.correlation_id, call.reply_to)
+
+    def _ended(
+        self, error: BaseException, handler: Handler, call: Call, tag: int, *, again: bool = True
+    ) -> RemoteError | None:
+        """A call ended without a result: what its caller is told; None if nobody is, and its delivery is settled.
+
+        `again` is whether another worker could run it instead.
+        """
+        worker = self._worker
+        worker.running.pop(call, None)
+        if call.cancelled and isinstance(error, Exception | asyncio.CancelledError):
+            if isinstance(error, Exception):
+                log.info("%r raised when it was cancelled", call, exc_info=error)
+            self._forget(tag)
+            return None
+        if isinstance(error, Refused):
+            return error.failure
+        if isinstance(error, HoldsTooMuch):
+            return refusal("resource_exhausted", f"{handler.method.title}: {error}", type="MessageTooLarge")
+        if isinstance(error, DecodingFailed):
+            return refusal("invalid_argument", f"{handler.method.title}: {error}")
+        if isinstance(error, asyncio.CancelledError):
+            if worker.gives_up:
+                if not (tag and again):  # nobody else will answer
+                    return RemoteError("the worker stopped", code="unavailable", type="WorkerStopped", retryable=True)
+                self._give_back(tag)
+                raise error
+        elif isinstance(error, KeyboardInterrupt) or not self.loop.is_running():
+            raise error  # the program is torn down; the broker gives the call to another worker
+        return self._failure(error, call)  # also of a handler that cancelled itself, or raised this
+
+    def _failure(self, error: BaseException, call: Call) -> RemoteError:
+        """What a handler raised, as its caller is told."""
+        if isinstance(error, RemoteError):
+            log.debug("%r failed: %s", call, error)
+        elif isinstance(error, CallTimeout) and call.is_over:  # of a call that had what was left of this one's time
+            log.info("%r ended with its caller's time: %s", call, error)
+        else:
+            log.warning("%r raised", call, exc_info=error)
+        return failure_of(error, debug=self._worker.options.debug)
+
+    def _fail(
+        self, tag: int, redelivered: bool, failure: RemoteError, correlation_id: bytes | None, reply_to: bytes | None
+    ) -> None:
+        """Tell a failure, or let another worker try first."""
+        options = self._worker.options
+        if options.requeue_once and not redelivered and tag:
+            self._give_back(tag)
+            return
+        body = _failure(failure, details=options.failure_details)
+        self._answer(tag, FAILURE_FORM, body, correlation_id, reply_to)
+
+    def _answer(
+        self, tag: int, form: ReplyForm, body: bytes, correlation_id: bytes | None, reply_to: bytes | None
+    ) -> None:
+        """Reply first, then acknowledge: who dies in between is asked again, and nobody waits for nothing."""
+        lane = self._lane
+        if not lane.open:
+            log.info("the channel closed before an answer could be sent; the broker gives the call to another worker")
+            return
+        if reply_to:
+            if len(body) > self.limits.body_bytes:
+                form, body = FAILURE_FORM, self._too_large(len(body), "the reply has", executed="yes")
+            destination = self._destinations.get(reply_to) or self._destination(reply_to)
+            if tag:
+                lane.reply(tag, destination, form.properties(correlation_id), body, alone=not self._worker.running)
+            else:  # of a stream that has begun, or of a broadcast: there is no delivery to settle
+                lane.publish(destination, form.properties(correlation_id), body)
+        else:
+            self._forget(tag)
+            if form is FAILURE_FORM:
+                log.warning("a one-way request failed: %s", body.decode())
+        self._worker.answered += 1
+
+    def _destination(self, reply_to: bytes) -> bytes:
+        if len(self._destinations) >= MAX_DESTINATIONS:
+            self._destinations.clear()
+        destination = self._destinations[reply_to] = self._lane.destination(b"", reply_to)
+        return destination
+
+    def _too_large(self, size: int, what: str, *, executed: Executed) -> bytes:
+        text = f"{what} {size} bytes, the worker's max_body_bytes is {self.limits.body_bytes}"
+        error = RemoteError(text, code="resource_exhausted", type="MessageTooLarge", executed=executed)
+        return _failure(error, details=self._worker.options.failure_details)
+
+    def _give_back(self, tag: int) -> None:
+        if tag and self._lane.open:
+            self._lane.nack(tag, requeue=True)
+
+    def _forget(self, tag: int) -> None:
+        """Settle a delivery that nobody wants an answer to."""
+        if tag and self._lane.open:
+            self._lane.ack(tag)
+
+    # What a stream sends (streaming.Streaming)
+
+    def post(self, call: Call, properties: bytes, body: bytes) -> None:
+        """Send something to the caller that is not the answer."""
+        if call.reply_to:
+            self._post(call.reply_to, properties, body)
+
+    def _post(self, reply_to: bytes, properties: bytes, body: bytes) -> None:
+        if self._lane.open:
+            destination = self._destinations.get(reply_to) or self._destination(reply_to)
+            self._lane.publish(destination, properties, body)
+
+    def settle(self, tag: int) -> None:
+        """Acknowledge a delivery behind what was sent."""
+        self._forget(tag)
+
+    def failure(self, error: RemoteError) -> bytes:
+        """The body that tells of it."""
+        return _failure(error, details=self._worker.options.failure_details)
+
+    # What comes to the worker's own queue (control.Desk)
+
+    def asked(
+        self,
+        content_type: bytes | None,
+        encoding: bytes | None,
+        correlation_id: bytes | None,
+        reply_to: bytes | None,
+        header: bytes,
+        body: bytes,
+    ) -> None:
+        """A request for all workers of the pool; one that is about to end is not among them."""
+        worker = self._worker
+        if worker.stopping:
+            return
+        if correlation_id is None:
+            correlation_id = _message_id(header)
+        try:
+            self._check_room()
+            handler = self._handlers.get(content_type, encoding) or self._handlers.find(content_type, encoding)
+            if handler.feed is not None:
+                raise refusal("unimplemented", f"{handler.method.title} takes a stream, which cannot be fed to all")
+            call = Call(
+                *(worker.contract.name, handler.method.name, worker.name, False),
+                *(header, self.loop.time, correlation_id, reply_to),
+            )
+            if is_special(header) and call.is_over:
+                raise too_late(handler)
+            if header.rfind(_BATCH) >= 0 and not handler.streams:
+                raise refusal("unimplemented", "calls that share a message go to one worker, and not to all")
+        except (RemoteError, Refused) as error:
+            refused = error.failure if isinstance(error, Refused) else error
+            failure = _failure(refused, details=worker.options.failure_details)
+            self._answer_for_all(FAILURE_FORM, failure, correlation_id, reply_to)
+            return
+        worker.running[call] = asyncio.Task(self._run_for_all(handler, call, body), loop=self.loop)
+
+    def too_much(self, correlation_id: bytes | None, reply_to: bytes | None, size: int) -> None:
+        """A request for all workers of the pool has more bytes than we take; its body was not stored."""
+        if not self._worker.stopping:
+            refused = self._too_large(size, "the request has", executed="no")
+            self._answer_for_all(FAILURE_FORM, refused, correlation_id, reply_to)
+
+    def _answer_for_all(
+        self, form: ReplyForm, body: bytes, correlation_id: bytes | None, reply_to: bytes | None
+    ) -> None:
+        self._worker.answered += 1
+        if not reply_to:
+            if form is FAILURE_FORM:
+                log.warning("a one-way request to all workers failed: %s", body.decode())
+            return
+        if len(body) > self.limits.body_bytes:
+            form, body = FAILURE_FORM, self._too_large(len(body), "the reply has", executed="yes")
+        signed = self._signed.get(form)
+        if signed is None:
+            content_type, encoding = form.content_type.decode(), form.encoding.decode()
+            signed = self._signed[form] = ReplyForm(content_type, encoding, {WORKER_HEADER: self._worker.name})
+        session = self if self.alive else self._worker.session or self  # it may have a channel again
+        session._post(reply_to, signed.properties(correlation_id), body)
+
+    def pong(self, correlation_id: bytes | None, reply_to: bytes | None) -> None:
+        """Somebody wants to know who is here, and who is at work on a call."""
+        worker = self._worker
+        form = ReplyForm(PING_CLASS.decode(), JSON, {WORKER_HEADER: worker.name})
+        key = reply_to, correlation_id
+        presence = Presence(
+            service=worker.contract.name,
+            running=len(worker.running),
+            answered=worker.answered,
+            busy=any((call.reply_to, call.correlation_id) == key for call in worker.running),
+        )
+        if reply_to:
+            self._post(reply_to, form.properties(correlation_id), encode_presence(presence))
+
+    def cancel(self, key: Key, seconds: float) -> None:
+        """Nobody waits for this call any more; one that has not come is remembered for so many seconds."""
+        worker = self._worker
+        found = [call for call in worker.running if call.correlation_id == key[1] and key[0] in (None, call.reply_to)]
+        for call in found:
+            self._abandon(call)
+        if not self.turns.cancel(key) and not found:
+            worker.remember(key, seconds)
+
+    def _abandon(self, call: Call) -> None:
+        """Stop a call that nobody waits for; once, for again would cut short what its handler does to clean up."""
+        if not call.cancelled:
+            call.cancelled = True
+            self.loop.call_soon(self._interrupt, call)  # a task that has not begun must, or it would settle nothing
+
+    def _interrupt(self, call: Call) -> None:
+        task, streaming = self._worker.running.get(call), self.streams.get((call.reply_to, call.correlation_id))
+        if streaming is not None:
+            streaming.stop()
+        elif task is not None and not call.in_thread:  # a thread cannot be interrupted, and holds its place to its end
+            task.cancel()
+
+    def feed(self, key: Key, content_type: bytes | None, headers: FieldTable, body: bytes) -> None:
+        """A message for one of the streams that run here; those that are over are passed over."""
+        streaming = self.streams.get(key)
+        if streaming is None and key[0] is None:  # from a caller that does not say who it is
+            found = [one for (_, id), one in self.streams.items() if id == key[1]]
+            streaming = found[0] if len(found) == 1 else None
+        if streaming is not None:
+            streaming.heard(content_type, headers, body)
+
+    def too_large(self, tag: int, header: bytes, size: int) -> None:
+        """A request is larger than we take; its body was not stored."""
+        self._lane.hold(tag)
+        try:
+            _, _, correlation_id, reply_to = routing(header)
+        except Malformed:
+            self._lane.nack(tag, requeue=False)
+            return
+        self._answer(
+            tag, FAILURE_FORM, self._too_large(size, "the request has", executed="no"), correlation_id, reply_to
+        )
+
+    def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
+        """Something came back that was sent to a caller: it is gone, and with it the queue."""
+        log.info("dropped a reply to a caller that is gone")
+        id = routing(header)[2]
+        for streaming in [one for (_, other), one in self.streams.items() if other == id]:
+            streaming.break_off()
+        attended = [call for call in self._worker.running if call.heartbeat is not None and call.correlation_id == id]
+        if len(attended) == 1:  # of several, whose caller is gone is not known
+            self._abandon(attended[0])
+
+    def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
+        """Replies are not confirmed: an acknowledged request whose reply is lost times out at its caller."""
+
+
+def _failure(error: RemoteError, *, details: bool) -> bytes:
+    try:
+        return encode_failure(error, details=details)
+    except Exception:  # the details are of the user's making, and so is what reading them may raise
+        log.warning("the details of a failure cannot be written as JSON: a %s", type(error.details).__qualname__)
+        error.details = None
+        return encode_failure(error, details=details)
+
+
+def _message_id(header: bytes) -> bytes | None:
+    """What stands in for a correlation id that is not there."""
+    try:
+        return Properties.decode(header).message_id
+    except Malformed:
+        return None
