@@ -18,7 +18,6 @@ from .codecs import DecodingFailed, HoldsTooMuch
 from .codecs.items import Separable
 from .control import Key
 from .errors import MessageTooLarge, RemoteError
-from .fields import Malformed
 from .handler import Call, Handler, refusal
 from .options import ServeOptions
 from .wire import BATCH_HEADER, CREDIT_HEADER, FAILURE_CONTENT_TYPE, JSON, ItemForm, ReplyForm, calls_of
@@ -118,7 +117,7 @@ class Turns:
             if BATCH_HEADER not in headers or CREDIT_HEADER in headers:
                 return 1
             calls = calls_of(headers)
-        except (Malformed, ValueError) as error:
+        except ValueError as error:  # as Malformed is
             raise refusal("invalid_argument", f"{title}: {error}") from error
         if calls > 1 and handler.streams:
             raise refusal("unimplemented", f"{title} streams, and its calls cannot share a message")

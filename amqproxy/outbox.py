@@ -15,7 +15,6 @@ from .caller import Expired, Line
 from .codecs import DecodingFailed
 from .deadline import Deadline
 from .errors import AMQProxyError, BadReply, CallError, Closed, ConnectionLost
-from .fields import Malformed
 from .properties import Properties
 from .remote import RETRY_SECONDS, RemoteMethod
 from .scope import Scope, scope
@@ -267,7 +266,7 @@ class Parcel:
                 raise ValueError("one answer to many calls came; the worker does not know them (x-batch)")
             else:
                 self._answered(first, count, encoding, body)
-        except (Malformed, ValueError) as error:  # as DecodingFailed is
+        except ValueError as error:  # as Malformed and DecodingFailed are
             self._fail(BadReply(f"{self._method.__qualname__}: {error}"))
         if not self._open:
             self._end()
