@@ -6,7 +6,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from .errors import CallError, CallTimeout, Unroutable
 from .middleware import Middleware, OutgoingCall, SurroundedMethod, chain, iterator
@@ -40,6 +40,13 @@ class Broadcast(Proxy):
 
     def __init__(self, mq: Calling, service: Any, /, *, name: str | None = None, **options: Any) -> None:
         self.__dict__[_STATE] = BroadcastTarget(mq.caller, *named(service, name), options).checked()
+
+    if TYPE_CHECKING:  # what its methods give is not what those of a proxy do
+
+        def __getattr__(self, name: str) -> Callable[..., Answers[Any]]: ...
+
+        def __call__(self, /, *args: Any, **kwargs: Any) -> Answers[Any]:
+            """Ask all workers with a message."""
 
 
 class BroadcastMethod(RemoteMethod):

@@ -183,7 +183,7 @@ class Client:
         """
         return Sender(self, service, name=name, everyone=everyone, **options)
 
-    def broadcast(self, service: Any, /, *, name: str | None = None, **options: Any) -> Any:
+    def broadcast(self, service: Any, /, *, name: str | None = None, **options: Any) -> Broadcast:
         """All workers of a service: `async for answer in mq.broadcast(Calculator).add(1, 2)`.
 
         Each worker that runs answers once: `answer.worker` and `answer.value` or `answer.error`. Awaited, a call gives

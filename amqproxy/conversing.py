@@ -6,7 +6,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, 
 from dataclasses import replace
 from typing import Any
 
-from .answer import Reply
 from .blob import Blob
 from .codecs import Codec
 from .codecs.items import Chunks, items_of, streams_of
@@ -92,9 +91,6 @@ class UntypedMethod(RemoteMethod):
             heartbeat=options.heartbeat,
             untyped=True,
         )
-
-    def _decode(self, reply: Reply) -> Any:
-        return reply[2] if reply[0] == CHUNK_CLASS else super()._decode(reply)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """The call: await it for one value, or iterate over it with `async for`."""

@@ -99,12 +99,13 @@ class Watched(Generic[Result]):
         """The result; who is cancelled while waiting for it cancels the call."""
         return (yield from self._started().__await__())  # not just its iterator: who awaits shall hold this object
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[Progress]:
         """The updates; with a callback, which gets these, the items of the stream that the call turns out to be."""
         if self._callback is None:
             return self
         with watching(self._callback):
-            return WatchedItems(aiter(self._call), self._callback)  # type: ignore[arg-type]  # or it raises TypeError
+            items: Any = WatchedItems(aiter(self._call), self._callback)  # type: ignore[arg-type]  # or a TypeError
+            return items  # type: ignore[no-any-return]  # with a callback it is these that are iterated
 
     async def __anext__(self) -> Progress:
         task = self._started()

@@ -43,7 +43,7 @@ class Proxy:
     def __init__(self, mq: Calling, service: Any, /, *, name: str | None = None, **options: Any) -> None:
         self.__dict__[_STATE] = Target(mq.caller, *named(service, name), options).checked()
 
-    def __getattr__(self, name: str) -> RemoteMethod | SurroundedMethod:
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{name} cannot be a method of a service: its name starts with _")
         method = self.__dict__[name] = remote_method(self.__dict__[_STATE], name)

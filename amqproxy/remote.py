@@ -33,7 +33,7 @@ from .middleware import Middleware, SurroundedMethod
 from .options import CallOptions, changed
 from .payload import Payload, Squeezed, Written
 from .scope import Scope, scope
-from .wire import BATCH_HEADER, FAILURE_CONTENT_TYPE, RequestForm, decode_failure
+from .wire import BATCH_HEADER, CHUNK_CLASS, FAILURE_CONTENT_TYPE, RequestForm, decode_failure
 
 RETRY_SECONDS = 0.1
 """Between the tries of an idempotent call whose links keep breaking."""
@@ -128,6 +128,7 @@ class RemoteMethod:
         self._content_type = content_type
         self._options = options
         self._payload = payload
+        self._untyped = target.contract is None
         self._gauge = target.gauge
         self._errors = target.contract.errors if target.contract else ()
         self._timeout = options.timeout
@@ -239,6 +240,8 @@ class RemoteMethod:
             await asyncio.sleep(RETRY_SECONDS)
 
     def _decode(self, reply: Reply) -> Any:
+        if reply[0] == CHUNK_CLASS and self._untyped:  # the bytes of a Blob, which are in no encoding
+            return reply[2]
         if reply[1] != self._encoding and reply[1]:
             raise BadReply(f"{self.__qualname__}: the reply is encoded as {reply[1]!r}, not {self._encoding!r}")
         try:

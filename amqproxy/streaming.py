@@ -93,6 +93,8 @@ class Streaming:
     async def run(self, body: bytes) -> bytes | None:
         """Run the handler: its reply, or None if the stream has told its end itself."""
         handler, call = self._handler, self._call
+        if handler.feed is not None:
+            self._check_feeder()
         request = handler.decode(body)
         feed = self._open_feed() if handler.feed is not None else None
         if call.heartbeat is None:
@@ -161,14 +163,20 @@ class Streaming:
             await close(source)
         return results.pack_all(bodies)
 
+    def _check_feeder(self) -> None:
+        """Refuse a caller that does not say that it will feed the stream."""
+        if not self._call.reply_to or not is_true(self._call.headers.get(FEED_HEADER)):
+            title = self._handler.method.title
+            text = (
+                f"{title} is fed a stream: call it through a proxy made from the class, since one made from a name "
+                f"cannot; on the wire, the header {FEED_HEADER} and a reply-to announce it"
+            )
+            raise Refused(refusal("invalid_argument", text))
+
     def _open_feed(self) -> Any:
         """What the handler reads the caller's stream from; the caller is told that it may begin."""
         feed = self._handler.method.feed
         assert feed is not None and self._handler.feed is not None
-        if not self._call.reply_to or not is_true(self._call.headers.get(FEED_HEADER)):
-            title = self._handler.method.title
-            text = f"{title} is fed a stream, which a caller announces with the header {FEED_HEADER} and a reply-to"
-            raise Refused(refusal("invalid_argument", text))
         chunks = feed.stream.kind == "chunks"
         window = CHUNK_CREDIT if chunks else FEED_CREDIT
         self._inlet = Inlet(self._loop, window, self._handler.feed, self._grant)

@@ -30,7 +30,7 @@ async def main() -> None:
         caches = mq.broadcast(Cache)
 
         async for answer in caches.find("tea"):  # as they come: each has a worker, and a value or an error
-            print(answer.value if answer.error is None else answer.error.message)
+            print(answer.value if answer.error is None else answer.error)
 
         answers = await caches.size()  # or all of them, when all workers have answered
         print(sum(answer.result() for answer in answers), "entries in", len(answers), "caches")

@@ -344,7 +344,7 @@ async def test_broadcasts_go_through_middleware(mq: amqproxy.Client, service: st
         answers = everyone.headers()
         assert repr(answers) == f"<Answers of all workers to {service}.headers>"
         assert (answers.workers, lines) == (None, [])
-        assert [answer.value["x-user"] async for answer in answers] == ["ann", "ann"]
+        assert [answer.result()["x-user"] async for answer in answers] == ["ann", "ann"]
         assert (answers.workers, answers.missing) == (2, 0)
         assert sorted(lines) == sorted(["c(", ")c", "w(", ")w", "w(", ")w"])
         assert await everyone.add(1, 2).first() == 3
