@@ -163,8 +163,8 @@ class Parcel:
     """Calls of one method that share a message; told by its line what comes for them (caller.Listener)."""
 
     __slots__ = (
-        *("_body", "_id", "_line", "_loop", "_message_id", "_method", "_open", "_outbox", "_sent", "_task", "_timer"),
-        *("bodies", "calls", "deadline", "limit", "most", "size", "within"),
+        *("_again", "_body", "_id", "_line", "_loop", "_message_id", "_method", "_open", "_outbox", "_sent", "_task"),
+        *("_timer", "bodies", "calls", "deadline", "limit", "most", "size", "within"),
     )
 
     def __init__(self, outbox: Outbox, method: RemoteMethod, within: Scope | None, deadline: float) -> None:
@@ -185,6 +185,7 @@ class Parcel:
         self._body = b""
         self._line: Line | None = None
         self._id = self._message_id = b""
+        self._again = False
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -243,8 +244,6 @@ class Parcel:
             if self._open:
                 self._publish(line)
         except CallError as error:
-            if error.executed == "no":
-                error.executed = "maybe"  # that is so of this try; the one before it may have run
             self._fail(error)
         except AMQProxyError:  # there will be no other link
             self._fail(await self._explained(lost))
@@ -297,6 +296,7 @@ class Parcel:
         """The message came back, or the link is gone, or an answer is too large."""
         self._forget()
         if isinstance(error, ConnectionLost) and self._method._options.idempotent:
+            self._again = True
             self._task = self._loop.create_task(self._send_again(error))
         else:
             self._task = self._loop.create_task(self._explain(error))
@@ -320,6 +320,8 @@ class Parcel:
 
     def _fail(self, error: AMQProxyError) -> None:
         """All calls fail that are open still, each with an error of its own."""
+        if self._again and isinstance(error, CallError) and error.executed == "no":
+            error.executed = "maybe"  # that is so of this try; the one before it may have run
         for call in self._open.values():
             call.set_exception(copy(error))
         self._open.clear()
