@@ -185,6 +185,8 @@ class Session:
         if self.turns.waiting or (special is not None and _BATCH in header):
             self.turns.delivered(handler, call, tag, body)
             return
+        if special is not None and call.heartbeat is not None:
+            call.heartbeat.begin()
         # Not loop.create_task: with an eager task factory the call would run, and end, before it is noted here.
         running = self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
         worker.running[call] = asyncio.Task(running, loop=self.loop)
@@ -200,7 +202,6 @@ class Session:
         if interval is not None and call.reply_to:
             interval = min(interval, QUIET_SECONDS) if handler.streams else interval
             call.heartbeat = Heartbeat(self.loop, interval, functools.partial(self._say_alive, call))
-            call.heartbeat.begin()
 
     def _say_alive(self, call: Call, progress: bytes) -> None:
         alive = Properties(
@@ -213,6 +214,8 @@ class Session:
 
     def begin(self, handler: Handler, call: Call, tag: int, body: bytes) -> asyncio.Task[None]:
         """Run a call that had to wait for its turn."""
+        if call.heartbeat is not None:
+            call.heartbeat.begin()
         running = self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
         task = self._worker.running[call] = asyncio.Task(running, loop=self.loop)
         return task

@@ -16,7 +16,7 @@ from amqproxy import Progress
 from amqproxy.properties import Properties
 from amqproxy.topology import Queue
 from tests.contract.raw import Raw
-from tests.contract.test_deadlines import gate, nothing_is_left
+from tests.contract.test_deadlines import Gate, gate, nothing_is_left
 from tests.processes import PATIENCE, Running, running
 from tests.toiling import Toiler
 
@@ -228,10 +228,26 @@ async def test_signs_of_life_go_with_every_other_option(mq: amqproxy.Client, ser
         handler.open.set()
         assert await first == 1
         assert await both.wait(3) == 3
+        one = amqproxy.options(proxy, max_in_flight=1)  # nor does watching count a call twice
+        assert await amqproxy.progress(one.wait(3), print) == 3
+        assert await amqproxy.progress(amqproxy.options(mq.proxy(service), max_in_flight=1).wait(3), print) == 3
         untyped = mq.proxy(service, heartbeat=CALM)
         assert await untyped.wait(4) == 4
         assert await amqproxy.options(untyped, max_in_flight=1).wait(5) == 5
         assert await amqproxy.options(untyped, exchange="amq.direct").wait(6) == 6
+
+
+async def test_a_call_that_waits_behind_a_batch_is_not_lost(mq: amqproxy.Client, service: str) -> None:
+    async with gate(mq, service, concurrency=2) as (handler, proxy), mq.batch(Gate, name=service) as batch:
+        batched = [batch.wait(number) for number in range(4)]
+        for _ in range(2):
+            await handler.entered.acquire()
+        call = asyncio.ensure_future(amqproxy.options(proxy, heartbeat=0.05).wait(7))
+        done, _ = await asyncio.wait((call,), timeout=8 * 0.05)
+        assert not done
+        handler.open.set()
+        assert await call == 7
+        assert [await each for each in batched] == [0, 1, 2, 3]
 
 
 async def test_a_method_says_itself_how_often_it_gives_signs_of_life(mq: amqproxy.Client, service: str) -> None:
