@@ -46,14 +46,8 @@ def fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def sentence(error: Exception) -> str:
-    """What went wrong, and whether the handler may have run."""
-    maybe = getattr(error, "executed", "no") == "maybe"
-    return f"{error}{'; whether the handler ran is not known' if maybe else ''}"
-
-
 def described(error: Exception) -> dict[str, Any]:
-    """The same for programs."""
+    """What went wrong, for programs."""
     kind = type(error).__name__
     return {
         "type": getattr(error, "type", kind),
@@ -66,13 +60,23 @@ def described(error: Exception) -> dict[str, Any]:
 
 
 @contextmanager
-def failures(*, json: bool = False) -> Iterator[None]:
+def failures() -> Iterator[None]:
     """Turn the errors that amqproxy raises on purpose into a sentence and an exit code; others are bugs."""
     try:
         yield
     except (AMQProxyError, UsageError) as error:
+        fail(str(error), exit_code(error))
+
+
+@contextmanager
+def call_failures(*, json: bool) -> Iterator[None]:
+    """The same where calls are made: told with what became of the call, and with `json` to programs."""
+    try:
+        yield
+    except (AMQProxyError, UsageError) as error:
         if not json:
-            fail(sentence(error), exit_code(error))
+            maybe = getattr(error, "executed", "no") == "maybe"
+            fail(f"{error}{'; whether the handler ran is not known' if maybe else ''}", exit_code(error))
         import msgspec
 
         typer.echo(msgspec.json.encode(described(error)).decode(), err=True)

@@ -13,6 +13,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import UnsupportedOperation
 from typing import Any
 
 import msgspec
@@ -24,10 +25,13 @@ class Output:
     """Stdout of a command whose event loop runs."""
 
     def __init__(self, *, one_line: bool) -> None:
-        """With `one_line`, values are not spread over lines in a terminal either."""
+        """With `one_line`, values are not spread over lines in a terminal either. UsageError if there is no stdout."""
+        if sys.stdout is None:
+            raise UsageError("stdout is closed: there is nowhere to write the result to")
         self._one_line = one_line
         self._terminal = sys.stdout.isatty()
-        self._pipe = _pipe()
+        self._file = None if self._terminal else _file()
+        self._pipe = self._file is not None and stat.S_ISFIFO(os.fstat(self._file).st_mode)
 
     async def value(self, value: Any) -> None:
         """The one result of a call."""
@@ -41,41 +45,41 @@ class Output:
     async def item(self, item: Any) -> None:
         """A line of JSON, or bytes as they are; they are out when this returns."""
         data = item if isinstance(item, bytes) else _json(item) + b"\n"
-        if self._terminal and data is item:
+        if self._file is not None:
+            await self._write(self._file, data)
+        elif data is item:
             raise UsageError("the result is bytes, and no text for a terminal: give them to a file, with > FILE")
-        if self._pipe is not None:
-            await self._write(self._pipe, data)
-        elif self._terminal:  # where a progress bar may have to make room
+        else:  # by way of Python's own, which a progress bar replaces for a while
             sys.stdout.write(data.decode())
             sys.stdout.flush()
-        else:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
 
-    async def _write(self, pipe: int, data: bytes) -> None:
-        """Write to a pipe as much as it takes, again and again; nobody shall wait for it in a system call."""
+    async def _write(self, file: int, data: bytes) -> None:
+        """Write, to a pipe as much as it takes, again and again: nobody shall wait for it in a system call."""
         view = memoryview(data)
+        most = select.PIPE_BUF if self._pipe else len(view)
         try:
             while view:
-                if not select.select((), (pipe,), (), 0)[1]:
-                    await _writable(pipe)
-                view = view[os.write(pipe, view[: select.PIPE_BUF]) :]
+                if self._pipe and not select.select((), (file,), (), 0)[1]:
+                    await _writable(file)
+                view = view[os.write(file, view[:most]) :]
         except BrokenPipeError:
             raise asyncio.CancelledError from None
+        except OSError as error:
+            raise UsageError(f"cannot write to stdout: {error.strerror}") from error
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """A block that is cancelled when nobody reads the pipe any more."""
         task = asyncio.current_task()
-        if self._pipe is None or task is None:
+        if self._file is None or not self._pipe or task is None:
             yield
             return
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._pipe, _cancel, loop, self._pipe, task)  # there is nothing to read, but an end
+        loop.add_reader(self._file, _cancel, loop, self._file, task)  # there is nothing to read, but an end
         try:
             yield
         finally:
-            loop.remove_reader(self._pipe)
+            loop.remove_reader(self._file)
 
 
 def _cancel(loop: asyncio.AbstractEventLoop, pipe: int, task: asyncio.Task[Any]) -> None:
@@ -98,12 +102,10 @@ async def _writable(pipe: int) -> None:
         loop.remove_writer(pipe)
 
 
-def _pipe() -> int | None:
-    """Stdout, if that is a pipe."""
-    with suppress(OSError, ValueError):  # it may be closed, or be no file at all
-        number = sys.stdout.fileno()
-        if stat.S_ISFIFO(os.fstat(number).st_mode):
-            return number
+def _file() -> int | None:
+    """The number of stdout; None for what only looks like a file."""
+    with suppress(UnsupportedOperation):
+        return sys.stdout.fileno()
     return None
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from .failure import failures, usage_of
+from .failure import call_failures, usage_of
 from .url import reachable
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def command(*, json: bool) -> Iterator[None]:
 
     logs.configure(verbose=False)
     logs.hide_progress()
-    with failures(json=json), interruptible():
+    with call_failures(json=json), interruptible():
         yield
 
 
