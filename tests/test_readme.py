@@ -6,9 +6,13 @@ import asyncio
 import os
 import re
 import sys
+import textwrap
 from pathlib import Path
+from socket import gethostname
 
 import pytest
+
+from tests.processes import running
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -55,6 +59,44 @@ async def test_the_first_minute_is_as_the_readme_says(amqp_url: str) -> None:
         worker.terminate()
         _, log = await worker.communicate()
     assert worker.returncode == 0, log.decode()
+
+
+async def test_what_is_more_than_a_call_works_as_it_is_shown(amqp_url: str, tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(shown("model.py"))
+    callers = re.search(r"```python\n(model = mq\.proxy\(Model\)\n.*?)```", README, re.DOTALL)
+    assert callers
+    (tmp_path / "caller.py").write_text(CALLER.format(textwrap.indent(callers[1], "        ")))
+    environment = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(tmp_path)))}
+    async with (
+        running("-m", "amqproxy", "serve", "model:Model", AMQPROXY_URL=amqp_url, **environment) as first,
+        running("-m", "amqproxy", "serve", "model:Model", AMQPROXY_URL=amqp_url, **environment) as second,
+    ):
+        await first.says("serving model")
+        await second.says("serving model")
+        async with running(str(tmp_path / "caller.py"), AMQPROXY_URL=amqp_url, **environment) as caller:
+            said = (await caller.falls_silent()).splitlines()
+            assert await caller.ends() == 0
+    workers = {f"reloaded: {gethostname()}.{worker.pid}.1" for worker in (first, second)}
+    assert said[0] == "10"
+    assert set(said[1:3]) == workers
+    assert said[-3:] == ["trained", "['trained', 'trained', 'trained']", "trained"]
+    assert said[-4] == "2 of 3"
+    assert set(said[3:-3]) <= {f"{done} of 3" for done in range(3)}
+
+
+CALLER = """\
+import asyncio
+
+import amqproxy
+from model import Model
+
+
+async def main():
+    async with amqproxy.connect() as mq:
+{}
+
+asyncio.run(main())
+"""
 
 
 async def test_the_example_of_shared_messages_runs(amqp_url: str) -> None:
