@@ -151,6 +151,8 @@ class Desk:
                 self._session.asked(content_type, encoding, correlation_id, reply_to, header, body)
         except (Malformed, ValueError) as error:
             log.warning("dropped a message for this worker: %s", error)
+        except Exception:  # which would cost the whole connection, with all that is on it
+            log.exception("dropped a message for this worker")
 
     def _cancel(self, key: Key, properties: Properties) -> None:
         if key[1] is None:

@@ -238,7 +238,7 @@ class Conversation:
             self._understand(content_type, encoding, header, body)
         except BadReply as error:
             self.end(error)
-        except ValueError as error:  # as Malformed, DecodingFailed and FlowError are
+        except Exception as error:  # of whatever kind: what got out of here would cost the whole connection
             self.cancel(BadReply(f"{self._method.__qualname__}: {error}"))
 
     def _understand(self, content_type: bytes | None, encoding: bytes | None, header: bytes, body: bytes) -> None:

@@ -265,7 +265,7 @@ class Parcel:
                 raise ValueError("one answer to many calls came; the worker does not know them (x-batch)")
             else:
                 self._answered(first, count, encoding, body)
-        except ValueError as error:  # as Malformed and DecodingFailed are
+        except Exception as error:  # of whatever kind: what got out of here would cost the whole connection
             self._fail(BadReply(f"{self._method.__qualname__}: {error}"))
         if not self._open:
             self._end()

@@ -248,6 +248,9 @@ class RemoteMethod:
             return self._payload.decode(reply[2])
         except DecodingFailed as error:
             raise BadReply(f"{self.__qualname__}: the reply does not fit: {error}") from error
+        except Exception as error:  # of a type of the user's
+            text = f"{self.__qualname__}: reading the reply raised {type(error).__name__}: {error}"
+            raise BadReply(text) from error
 
     def _too_large(self, body: bytes) -> MessageTooLarge:
         limit = self._limits.body_bytes

@@ -93,6 +93,24 @@ def streams_of(codec: Codec, method: Method) -> tuple[Items | None, Items | None
     return out, Chunks() if feed.stream.kind == "chunks" else results(codec, item)
 
 
+def _reading(shape: Shape) -> Callable[[bytes], Any]:
+    """The shape's decoding. What a type of the user's raises is told as DecodingFailed.
+
+    Items are read in the callback of a socket, where nothing else may come out.
+    """
+    decode = shape.decode
+
+    def read(body: bytes) -> Any:
+        try:
+            return decode(body)
+        except DecodingFailed:
+            raise
+        except Exception as error:
+            raise DecodingFailed(f"reading it raised {type(error).__name__}: {error}") from error
+
+    return read
+
+
 class _Array:
     """Items in JSON."""
 
@@ -100,11 +118,11 @@ class _Array:
 
     def __init__(self, shape: Shape, title: str) -> None:
         self.encode = shape.encode
-        self._decode = shape.decode
+        self._decode = _reading(shape)
         self._decode_all: Callable[[bytes], list[Any]] = self._decode_one_by_one
         self._each_at_once: Callable[[bytes], list[Any]] = self._decode_one_by_one
         if isinstance(shape, JSONShape):
-            self._each_at_once = JSONShape(list[shape.kind], title).decode  # type: ignore[name-defined]  # msgspec's
+            self._each_at_once = _reading(JSONShape(list[shape.kind], title))  # type: ignore[name-defined]  # msgspec's
             if type(shape) is JSONShape:  # and not one that reads what a list of its kind does not
                 self._decode_all = self._each_at_once
 
@@ -146,7 +164,7 @@ class _Lengths:
 
     def __init__(self, shape: Shape) -> None:
         self.encode = shape.encode
-        self._decode = shape.decode
+        self._decode = _reading(shape)
 
     def pack(self, bodies: Sequence[bytes]) -> bytes:
         return bodies[0] if len(bodies) == 1 else self.pack_all(bodies)
