@@ -311,6 +311,11 @@ class Session:
             return refusal("resource_exhausted", f"{handler.method.title}: {error}", type="MessageTooLarge")
         if isinstance(error, DecodingFailed):
             return refusal("invalid_argument", f"{handler.method.title}: {error}")
+        if isinstance(error, CallTimeout) and call.is_over:
+            # Of a call that had what was left of this one's time: its caller is about to find out by its own clock.
+            log.info("%r ended with its caller's time: %s", call, error)
+            self._forget(tag)
+            return None
         if isinstance(error, asyncio.CancelledError):
             if worker.gives_up:
                 if not (tag and again):  # nobody else will answer
@@ -325,8 +330,6 @@ class Session:
         """What a handler raised, as its caller is told."""
         if isinstance(error, RemoteError):
             log.debug("%r failed: %s", call, error)
-        elif isinstance(error, CallTimeout) and call.is_over:  # of a call that had what was left of this one's time
-            log.info("%r ended with its caller's time: %s", call, error)
         else:
             log.warning("%r raised", call, exc_info=error)
         return failure_of(error, debug=self._worker.options.debug)

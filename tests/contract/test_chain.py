@@ -115,6 +115,35 @@ async def test_who_is_cancelled_cancels_all_of_them(chain: Chain, method: str) -
 # In one process
 
 
+async def test_a_caller_whose_time_is_over_is_not_told_that_the_time_of_others_is(
+    mq: amqproxy.Client, raw: Raw, service: str
+) -> None:
+    """All calls of a chain end at one moment, and each caller shall find that out by its own clock."""
+
+    class Outer:
+        async def ask(self) -> None:
+            begun.set()
+            await inner.wait(1)
+
+        async def ping(self) -> str:
+            return "pong"
+
+    begun = asyncio.Event()
+    async with gate(mq, f"{service}.inner") as (_, inner), mq.serve(Outer(), name=service, auto_delete=True) as worker:
+        raw.publish(
+            service,
+            b"{}",
+            content_type=f"{service}.ask".encode(),
+            correlation_id=b"1",
+            reply_to=raw.reply_to,
+            headers={"x-timeout-ms": 100},
+        )
+        await begun.wait()
+        await asyncio.wait(worker.running.values())
+        answer = await raw.ask(service, b"{}", content_type=f"{service}.ping".encode(), correlation_id=b"2")
+        assert (answer.properties.correlation_id, answer.body) == (b"2", b'"pong"')
+
+
 async def test_a_handler_whose_call_ends_with_its_own_time_is_no_news(
     mq: amqproxy.Client, service: str, caplog: pytest.LogCaptureFixture
 ) -> None:
