@@ -162,7 +162,7 @@ async def gather(calls: Iterable[Awaitable[Result]], *, return_exceptions: Liter
 async def gather(calls: Iterable[Awaitable[Result]], *, return_exceptions: bool) -> list[Result | BaseException]: ...
 
 
-async def gather(calls: Iterable[Awaitable[Any]], *, return_exceptions: bool = False) -> list[Any]:
+async def gather(calls: Iterable[Awaitable[Any]], *further: Any, return_exceptions: bool = False) -> list[Any]:
     """Await many calls at once, in as few messages as they fit in: their results, in order.
 
         sums = await amqproxy.gather(calc.add(n, n) for n in range(1000))
@@ -174,6 +174,10 @@ async def gather(calls: Iterable[Awaitable[Any]], *, return_exceptions: bool = F
     errors stand among the results; if this is cancelled, so are they all. A call whose arguments do not fit is told of
     before the others are awaited: those are cancelled then.
     """
+    if further or not isinstance(calls, Iterable):
+        given: tuple[Any, ...] = (calls, *further)
+        _close(iter(given))
+        raise TypeError("amqproxy.gather takes one iterable of calls: gather([calc.add(1, 2), calc.add(3, 4)])")
     within = scope.get()
     take = _taken if within is None or within.watcher is None else _run  # progress is told of calls that travel alone
     outbox, futures, rest = Outbox(), list[asyncio.Future[Any]](), iter(calls)

@@ -33,10 +33,20 @@ class Blob:
         ):
             raise TypeError(f"a Blob is made of bytes, a path, a file or an iterator of bytes, not {source!r}")
         self._source = source
+        self._once = hasattr(source, "__anext__") or hasattr(source, "__next__")
+        self._begun = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """The chunks, in order."""
+        """The chunks, in order; RuntimeError if they were read before, and are nowhere to be read again."""
+        self._begin()
         return chunks(self._source)
+
+    def _begin(self) -> None:
+        if self._once and self._begun:
+            raise RuntimeError(
+                f"{self!r} was read already, and its bytes are gone: keep what read() returned, or save()"
+            )
+        self._begun = True
 
     async def read(self, limit: int = 64 * 1024 * 1024) -> bytes:
         """All bytes at once; MessageTooLarge if they are more than `limit`."""

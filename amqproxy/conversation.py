@@ -350,6 +350,7 @@ class Conversation:
                 send=send,
                 end=end,
                 misfit=self._misfit,
+                socket=self._line.lane,
             )
             feeding = self._run_feed(self._outlet, self._source)
             self._feeding = self.loop.create_task(feeding, context=self._context)
@@ -526,6 +527,7 @@ class ReceivedBlob(Blob):
         super().__init__(stream)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
+        self._begin()
         return self._stream
 
     def __repr__(self) -> str:

@@ -99,17 +99,16 @@ class UntypedMethod(RemoteMethod):
     def value(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
         """The call of a method that answers once."""
         attended = self._options.heartbeat is not None
-        call = self._call_attended(args, kwargs) if attended else super().__call__(*args, **kwargs)
-        return call if self._options.max_in_flight is None else self._claimed(call)
+        if self._options.max_in_flight is not None:
+            return self._claimed(args, kwargs)
+        return self._call_attended(args, kwargs) if attended else super().__call__(*args, **kwargs)
 
-    async def _claimed(self, call: Coroutine[Any, Any, Any]) -> Any:
+    async def _claimed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        self.claim()
         try:
-            self.claim()
-        except BaseException:
-            call.close()
-            raise
-        try:
-            return await call
+            if self._options.heartbeat is not None:
+                return await self._call_attended(args, kwargs)
+            return await super().__call__(*args, **kwargs)
         finally:
             self.release()
 

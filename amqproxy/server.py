@@ -205,8 +205,11 @@ class Worker:
     def remember(self, key: Key, seconds: float) -> None:
         """A call was cancelled that did not come yet; it is not to be run if it comes within so many seconds."""
         self.abandoned.add(key, self._loop.time(), seconds)
-        if self._forgetting is None:
-            self._forgetting = self._loop.call_later(max(seconds, FORGET_SECONDS), self._forget)
+        at = self._loop.time() + max(seconds, FORGET_SECONDS)
+        if self._forgetting is None or at < self._forgetting.when():
+            if self._forgetting is not None:
+                self._forgetting.cancel()
+            self._forgetting = self._loop.call_at(at, self._forget)
 
     def _forget(self) -> None:
         self._forgetting, now = None, self._loop.time()

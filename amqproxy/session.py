@@ -123,6 +123,11 @@ class Session:
         await self._opened.consume(topology.queue.name, lambda: self._end(deleted), no_ack=False)
 
     @property
+    def lane(self) -> Lane:
+        """What answers go out through."""
+        return self._lane
+
+    @property
     def address(self) -> bytes:
         """Where callers can reach this worker, and no other."""
         return self.desk.address

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from .codecs import Mismatch
 from .codecs.items import Items
@@ -118,12 +118,23 @@ class Inlet:
                 self._waiter = None
 
 
+class Socket(Protocol):
+    """What a stream goes out through, which is a lane."""
+
+    @property
+    def writable(self) -> bool:
+        """False while it is full."""
+
+    async def wait_writable(self) -> None:
+        """Return when it takes more, or is gone."""
+
+
 class Outlet:
     """The sending end: sends what an iterator yields, as far as the credit goes, small items together."""
 
     __slots__ = (
         *("_batch", "_bytes", "_credit", "_end", "_items", "_loop", "_messages", "_misfit", "_most", "_send"),
-        *("_waiting", "flow"),
+        *("_socket", "_waiting", "flow"),
     )
 
     def __init__(
@@ -137,12 +148,16 @@ class Outlet:
         send: Callable[[int, int, bytes], None],
         end: Callable[[int], None],
         misfit: Callable[[Exception], Exception],
+        socket: Socket | None = None,
     ) -> None:
         """Send through `send`, which takes the number of the first item, how many there are, and the body.
 
         `end` is told once, unless the stream fails, with the number of items. `batch` is how many may share a message
         of at most `body_bytes`. `misfit` makes the error to raise of what an item that cannot be written raised.
+        While `socket` is full, no further item is asked for: credit bounds what is between both ends, and not how
+        much of it waits here.
         """
+        self._socket = socket
         self.flow = flow
         self._loop = loop
         self._items = items
@@ -199,7 +214,9 @@ class Outlet:
     async def _room(self) -> None:
         """Return when the next item may be sent; others get a turn in any case."""
         self._messages = 0
-        if self.flow.credit:
+        if self._socket is not None and not self._socket.writable:
+            await self._socket.wait_writable()
+        elif self.flow.credit:
             await asyncio.sleep(0)
         while not self.flow.credit:
             self._credit = self._loop.create_future()
@@ -227,6 +244,8 @@ class Outlet:
             self._bytes = 0
             self._messages += 1
             self._send(self.flow.sent(len(waiting)), len(waiting), self._items.pack(waiting))
+            if self._socket is not None and not self._socket.writable:
+                self._messages = YIELD_MESSAGES  # which lets the next item wait
 
 
 async def close(iterator: Any) -> None:

@@ -32,6 +32,7 @@ from .wire import (
 
 if TYPE_CHECKING:
     from .connection import Limits
+    from .lane import Lane
 
 QUIET_SECONDS = 0.5
 """A stream that has sent nothing for so long gives a sign of life, which comes back if the caller is gone."""
@@ -57,6 +58,10 @@ class Carrier(Protocol):
     @property
     def address(self) -> bytes:
         """The worker's own queue."""
+
+    @property
+    def lane(self) -> Lane:
+        """What answers go out through."""
 
     def post(self, call: Call, properties: bytes, body: bytes) -> None:
         """Send something to the caller."""
@@ -127,6 +132,7 @@ class Streaming:
             send=self._send,
             end=self._end,
             misfit=self._handler.misfit,
+            socket=self._session.lane,
         )
 
     async def _run_unheard(self, source: AsyncIterator[Any]) -> None:
