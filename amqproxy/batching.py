@@ -138,7 +138,7 @@ class Turns:
                 waiting.append(message)
         if waiting and not self._watched and len(running) > self.own:
             for call, task in running.items():
-                if type(call) is Call:
+                if not (isinstance(call, CallInBatch) and call.turns is self):
                     self._watched += 1
                     task.add_done_callback(self._ended_elsewhere)
 
@@ -223,15 +223,16 @@ class Single:
 class CallInBatch(Call):
     """One of many calls that came in one message, while its handler runs."""
 
-    __slots__ = ("place",)
+    __slots__ = ("place", "turns")
 
-    def __init__(self, message: Call, place: int) -> None:
+    def __init__(self, message: Call, place: int, turns: Turns) -> None:
         super().__init__(
             *(message.service, message.method, message.worker, message.redelivered),
             *(message._header, message._clock, message.correlation_id, message.reply_to),
         )
         self._received, self._deadline, self._properties = message._received, message._deadline, message._properties
         self.place = place
+        self.turns = turns
 
     @property
     def message_id(self) -> str | None:
@@ -271,7 +272,7 @@ class Batch:
             self.drop()
             return False
         self._next = place + 1
-        call, request = CallInBatch(self.call, place), self._requests[place]
+        call, request = CallInBatch(self.call, place, turns), self._requests[place]
         # As for a call that comes alone, not loop.create_task.
         turns.pool.running[call] = asyncio.Task(self._run(call, request), loop=turns.host.loop)
         turns.own += 1

@@ -266,6 +266,7 @@ class Parcel:
             else:
                 self._answered(first, count, encoding, body)
         except Exception as error:  # of whatever kind: what got out of here would cost the whole connection
+            self._abandon()  # those that did not begin need not
             self._fail(BadReply(f"{self._method.__qualname__}: {error}"))
         if not self._open:
             self._end()

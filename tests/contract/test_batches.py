@@ -188,6 +188,9 @@ async def test_options_of_a_batch_are_checked(mq: amqproxy.Client) -> None:
         mq.batch(Shop, timeout=0)
     with pytest.raises(TypeError, match="no option 'size'"):
         mq.batch(Shop, size=1)
+    for timeout in range(1, 200):
+        mq.batch(Shop, timeout=timeout)
+    assert len(mq._batches._proxies) < 100
     async with mq.batch(Shop, headers={"a": 1}) as b:
         with pytest.raises(TypeError, match="takes a proxy, not a Batch"):
             amqproxy.options(b, timeout=1)
@@ -271,6 +274,11 @@ async def test_middleware_is_around_each_call(shop: Serving) -> None:
             b.count(3)
     assert [await call for call in calls] == [105] * 5, "and they share a message all the same"
     assert seen == [(n,) for n in range(5)]
+    async with shop.batch(middleware=[watch]) as b:
+        calls = [b.with_others(n) for n in range(2)]
+        with amqproxy.deadline(5):
+            calls += [b.with_others(n) for n in range(3)]
+    assert [await call for call in calls] == [102] * 2 + [103] * 3, "but not with calls that have another deadline"
     with pytest.raises(amqproxy.Closed):
         b.with_others(1)
 

@@ -18,6 +18,7 @@ from amqproxy import control, wire
 from amqproxy.codecs.registry import codecs
 from tests.contract.raw import Message, Raw
 from tests.contract.shop import Serving, Shop, left_in_worker, serving
+from tests.contract.test_links import cut
 from tests.idl import kinds_pb2 as kinds
 
 FAILURE = b"com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
@@ -272,6 +273,14 @@ async def test_bodies_in_other_encodings(shop: Serving, raw: Raw) -> None:
     assert (await refused(raw))[0] == "invalid_argument"
 
 
+async def test_no_more_of_a_body_is_decompressed_than_the_worker_allows(amqp_url: str, service: str, raw: Raw) -> None:
+    async with amqproxy.connect(amqp_url, max_decompressed_bytes=1000) as mq, counting(mq, service) as _:
+        send(raw, service, "echo", SNAPPY.encode([["x" * 600]] * 2), calls=2, content_encoding=b"snappy-json")
+        code, text = await refused(raw)
+        assert code == "resource_exhausted"
+        assert "1000 bytes, which is max_decompressed_bytes" in text
+
+
 async def test_large_answers_share_no_message_and_too_large_ones_fail(amqp_url: str, service: str, raw: Raw) -> None:
     async with (
         amqproxy.connect(amqp_url, max_body_bytes=100_000) as mq,
@@ -403,6 +412,24 @@ async def test_a_worker_that_is_full_of_single_calls_still_begins_batches(mq: am
         assert handler.most == 3
 
 
+async def test_streams_wait_for_their_turn_too(mq: amqproxy.Client, service: str) -> None:
+    async with counting(mq, service, concurrency=2) as (handler, worker):
+        proxy = mq.proxy(Shop, name=service)
+        by_name = mq.proxy(service)
+        batch = asyncio.create_task(amqproxy.gather(by_name.work(n) for n in range(5)))
+        for _ in range(2):
+            await handler.entered.acquire()
+        stream = asyncio.create_task(collect(proxy.count(3)))
+        await waiting(worker, 2)
+        handler.open.set()
+        assert await stream == [0, 1, 2]
+        assert await batch == list(range(5))
+
+
+async def collect(items: AsyncIterator[int]) -> list[int]:
+    return [item async for item in items]
+
+
 # Cancelling and stopping
 
 
@@ -503,6 +530,30 @@ async def test_what_a_worker_does_not_finish_in_its_grace_another_runs(mq: amqpr
         assert await batch == list(range(6))
         assert {*second.calls} == set(range(6)), "all of it runs again, and the first answers count"
         assert other.answered == 6
+        await (await (await mq._live_connection().link())._channel()).queue_delete(service)
+
+
+async def test_a_worker_whose_link_breaks_runs_all_of_a_batch_again(amqp_url: str, service: str) -> None:
+    handler = Counting()
+    async with (
+        amqproxy.connect(amqp_url) as mq,
+        amqproxy.connect(amqp_url) as server,
+        server.serve(handler, name=service, concurrency=3) as worker,
+    ):
+        proxy = mq.proxy(service)
+        before = worker._session
+        batch = asyncio.create_task(amqproxy.gather(proxy.work(n) for n in range(5)))
+        for _ in range(3):
+            await handler.entered.acquire()
+        cut(server)
+        await handler.entered.acquire()  # one more: those of the lost link run still, and nobody can answer them
+        assert before is not None
+        assert not before.turns.waiting
+        handler.open.set()
+        assert await batch == list(range(5))
+        assert sorted(handler.calls) == [0, 0, 1, 1, 2, 2, 3, 4]
+        assert handler.most == 4
+        assert not before.turns._batches
         await (await (await mq._live_connection().link())._channel()).queue_delete(service)
 
 
