@@ -32,7 +32,7 @@ from .errors import (
 from .middleware import Middleware, SurroundedMethod
 from .options import CallOptions, changed
 from .payload import Payload, Squeezed, Written
-from .scope import Scope, scope
+from .scope import Collector, Scope, scope
 from .wire import BATCH_HEADER, CHUNK_CLASS, FAILURE_CONTENT_TYPE, RequestForm, decode_failure
 
 RETRY_SECONDS = 0.1
@@ -153,8 +153,8 @@ class RemoteMethod:
     async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the worker; every error of `amqproxy.errors` says whether the handler ran."""
         within = scope.get()
-        if within is not None and within.collector is not None and within.watcher is None and self._answers:
-            return await within.collector.call(self, args, kwargs)
+        if within is not None and (collector := self._collector(within)) is not None:
+            return await collector.call(self, args, kwargs)
         body = self._payload.encode(args, kwargs)
         if len(body) > self._limits.body_bytes:
             raise self._too_large(body)
@@ -174,6 +174,13 @@ class RemoteMethod:
         if reply[0] == FAILURE_CONTENT_TYPE:
             raise self._failure(reply[2])
         return self._decode(reply)
+
+    def _collector(self, within: Scope) -> Collector | None:
+        """Who sends this call together with others, if anybody does: calls whose progress is watched travel alone."""
+        collector = within.collector
+        if collector is None or collector.closed or within.watcher is not None or not self._answers:
+            return None
+        return collector
 
     def claim(self) -> None:
         """One more call of the proxy is in flight; Overloaded if it may not be."""

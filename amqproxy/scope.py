@@ -14,6 +14,9 @@ from typing import Any, Protocol
 class Collector(Protocol):
     """Who takes calls and sends those together that can share a message."""
 
+    closed: bool
+    """Whether it takes no more calls. Tasks that outlive its block inherit it; their calls travel alone."""
+
     def call(self, method: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Awaitable[Any]:
         """A call of a proxy's method, to be awaited; ContractError if the arguments do not fit."""
 

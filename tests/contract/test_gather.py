@@ -192,3 +192,26 @@ async def test_calls_that_are_cancelled_at_any_moment_leave_nothing_behind(shop:
     async with asyncio.timeout(5):
         while asyncio.all_tasks() - tasks:
             await calc.nothing()
+
+
+async def test_a_task_that_outlives_its_gather_calls_alone(shop: Serving) -> None:
+    calc, over, tasks = shop.proxy(), asyncio.Event(), list[asyncio.Task[int]]()
+
+    async def later() -> int:
+        await over.wait()
+        return await calc.add(1, 2)
+
+    async def starts_one() -> int:
+        tasks.append(asyncio.create_task(later()))
+        return await calc.add(3, 4)
+
+    assert await amqproxy.gather([starts_one(), starts_one()]) == [7, 7]
+    over.set()
+    assert await asyncio.gather(*tasks) == [3, 3]
+
+
+async def test_what_is_no_iterable_of_calls_is_told_how_it_is_called(shop: Serving) -> None:
+    calc = shop.proxy()
+    for wrong in ((calc.add(1, 2), calc.add(3, 4)), (calc.add(1, 2),)):
+        with pytest.raises(TypeError, match=r"one iterable of calls: gather\(\["):
+            await amqproxy.gather(*wrong)
