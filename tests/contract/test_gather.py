@@ -195,13 +195,13 @@ async def test_calls_that_are_cancelled_at_any_moment_leave_nothing_behind(shop:
 
 
 async def test_a_task_that_outlives_its_gather_calls_alone(shop: Serving) -> None:
-    calc, over, tasks = shop.proxy(), asyncio.Event(), list[asyncio.Task[int]]()
+    calc, over, tasks = shop.proxy(), asyncio.Event(), list[asyncio.Task[Any]]()
 
-    async def later() -> int:
+    async def later() -> Any:
         await over.wait()
         return await calc.add(1, 2)
 
-    async def starts_one() -> int:
+    async def starts_one() -> Any:
         tasks.append(asyncio.create_task(later()))
         return await calc.add(3, 4)
 
