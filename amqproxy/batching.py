@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .codecs import DecodingFailed, HoldsTooMuch
 from .codecs.items import Separable
 from .control import Key
-from .errors import MessageTooLarge, RemoteError
+from .errors import ContractError, MessageTooLarge, RemoteError
 from .handler import Call, Handler, refusal
 from .options import ServeOptions
 from .wire import BATCH_HEADER, CREDIT_HEADER, FAILURE_CONTENT_TYPE, JSON, ItemForm, ReplyForm, calls_of
@@ -126,7 +126,10 @@ class Turns:
     def _way(self, handler: Handler) -> Way:
         way = self._ways.get(handler.reply_form)
         if way is None:
-            way = self._ways[handler.reply_form] = Way(handler, *self.host.joined(handler))
+            try:
+                way = self._ways[handler.reply_form] = Way(handler, *self.host.joined(handler))
+            except ContractError as error:  # of a type that travels alone, and not in a list
+                raise refusal("unimplemented", str(error)) from error
         return way
 
     def _begin(self) -> None:

@@ -9,6 +9,7 @@ import logging
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -25,6 +26,15 @@ FAILURE = b"com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
 SNAPPY = codecs(1 << 20)["snappy-json"].anything()
 
 seen: contextvars.ContextVar[int] = contextvars.ContextVar("seen", default=0)
+
+
+@dataclass
+class Even:
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number % 2:
+            raise KeyError("odd")
 
 
 class Counting(Shop):
@@ -60,6 +70,9 @@ class Counting(Shop):
         time_left = amqproxy.current().time_left
         assert time_left is not None
         return time_left
+
+    async def even(self, number: Even) -> int:
+        return number.number
 
     async def large(self, size: int) -> str:
         return "x" * size
@@ -216,6 +229,15 @@ async def test_what_is_no_batch_though_its_properties_look_like_one(shop: Servin
     assert message.body == b"3"
     message = await raw.ask(shop.name, b"[1,2]", **properties, headers={"x-batches": 5}, app_id=b"x-batch")
     assert message.body == b"3"
+
+
+async def test_a_type_that_cannot_be_read_fails_its_call_alone(mq: amqproxy.Client, service: str, raw: Raw) -> None:
+    async with counting(mq, service) as _:
+        send(raw, service, "even", b'[[{"number":1}],[{"number":2}],[{"number":4}]]', calls=3)
+        found = await answers(raw, 3)
+        assert found[0][0] == "invalid_argument"
+        assert "KeyError: 'odd'" in found[0][1]
+        assert (found[1], found[2]) == (2, 4)
 
 
 async def test_a_request_without_reply_to_runs_and_is_answered_by_nothing(
