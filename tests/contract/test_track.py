@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import re
 import sys
 from dataclasses import dataclass
 
@@ -63,8 +64,9 @@ async def test_a_bar_is_shown_in_a_terminal_while_the_call_runs(amqp_url: str, s
     seen = await shown(amqp_url, service, "one")
     assert seen.out == "model is trained\n"  # and nothing of the bar, nor the other way round
     assert "model is trained" not in seen.screen
-    for text in ("training [1/2]", " 20%", " 60%", "[bold]model[/]  [2J3"):
-        assert text in seen.screen
+    assert "training [1/2]" in seen.screen
+    assert len(set(re.findall(r" (20|40|60|80)%", seen.screen))) >= 2  # a busy machine leaves some out
+    assert re.search(r"\[bold\]model\[/\]  \[2J\d", seen.screen)  # as it was told, but for what moves the cursor
     assert seen.screen.rindex(SHOW_CURSOR) > seen.screen.rindex(HIDE_CURSOR)
     assert seen.screen.rindex(ERASE_LINE) > seen.screen.rindex("training")
 
