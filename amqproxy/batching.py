@@ -1,26 +1,21 @@
-"""Calls that come many in one message: each runs as if it had come alone, and is answered for itself.
-
-The prefetch counts such a message once, whatever is in it. So a worker begins no more of its calls than it has room
-for, and while calls wait, every message that comes takes its turn: one call of each in a circle, so that a single call
-waits for the next free place and not for the end of a batch.
-"""
+"""Calls that come many in one message: each runs as if it had come alone, and is answered for itself."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .codecs import DecodingFailed, HoldsTooMuch
 from .codecs.items import Separable
-from .control import Key
-from .errors import ContractError, MessageTooLarge, RemoteError
+from .errors import MessageTooLarge, RemoteError
 from .handler import Call, Handler, refusal
 from .options import ServeOptions
-from .wire import BATCH_HEADER, CREDIT_HEADER, FAILURE_CONTENT_TYPE, JSON, ItemForm, ReplyForm, calls_of
+from .series import in_series
+from .wire import FAILURE_CONTENT_TYPE, JSON, ItemForm
 
 if TYPE_CHECKING:
     from .connection import Limits
@@ -30,7 +25,8 @@ log = logging.getLogger("amqproxy.server")
 ANSWER_BYTES = 64 * 1024
 """Answers that are ready together share messages of this size."""
 
-_BATCH = BATCH_HEADER.encode()
+MOST_IN_SERIES = 64
+"""So many calls run in one turn of the event loop, though none waits: what comes from the network waits meanwhile."""
 
 
 class Pool(Protocol):
@@ -78,105 +74,22 @@ class Host(Protocol):
     def _give_back(self, tag: int) -> None: ...
 
 
-class Turns:
-    """Whose turn it is in one session."""
+class Circle(Protocol):
+    """The messages of which some calls have not begun, which take turns."""
 
-    def __init__(self, host: Host, pool: Pool) -> None:
-        self.waiting: deque[Batch | Single] = deque()
-        """Messages with calls that have not begun."""
-        self.own = 0
-        """Calls that run and were begun here."""
-        self.host = host
-        self.pool = pool
-        self._batches: dict[int, Batch] = {}
-        self._ways: dict[ReplyForm, Way] = {}
-        self._watched = 0
+    host: Host
+    pool: Pool
+    own: int
+    waiting: deque[Any]
 
-    def delivered(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
-        """A message came that holds several calls, or while others wait."""
-        try:
-            calls = self._calls(handler, call)
-            requests = self._way(handler).read(body, calls) if calls > 1 else ()
-        except RemoteError as error:
-            self.host._fail(tag, call.redelivered, error, call.correlation_id, call.reply_to)
-            return
-        if calls > 1:
-            batch = self._batches[tag] = Batch(self, self._way(handler), call, tag, requests)
-            self.waiting.append(batch)
-        else:
-            self.waiting.append(Single(self, handler, call, tag, body))
-        self._begin()
-
-    def _calls(self, handler: Handler, call: Call) -> int:
-        """How many calls a message holds; raises what the caller is told of one that makes no sense."""
-        if call._header.rfind(_BATCH) < 0:
-            return 1
-        title = handler.method.title
-        try:
-            headers = call.headers
-            if BATCH_HEADER not in headers or CREDIT_HEADER in headers:
-                return 1
-            calls = calls_of(headers)
-        except ValueError as error:  # as Malformed is
-            raise refusal("invalid_argument", f"{title}: {error}") from error
-        if calls > 1 and handler.streams:
-            raise refusal("unimplemented", f"{title} streams, and its calls cannot share a message")
-        return calls
-
-    def _way(self, handler: Handler) -> Way:
-        way = self._ways.get(handler.reply_form)
-        if way is None:
-            try:
-                way = self._ways[handler.reply_form] = Way(handler, *self.host.joined(handler))
-            except ContractError as error:  # of a type that travels alone, and not in a list
-                raise refusal("unimplemented", str(error)) from error
-        return way
-
-    def _begin(self) -> None:
-        """Begin as many calls as there is room for, at least one."""
-        waiting, running, room = self.waiting, self.pool.running, self.pool.options.concurrency
-        while waiting and (len(running) < room or not self.own) and not self.pool.gives_up:
-            message = waiting.popleft()
-            if message.begin():
-                waiting.append(message)
-        if waiting and not self._watched and len(running) > self.own:
-            for call, task in running.items():
-                if not (isinstance(call, CallInBatch) and call.turns is self):
-                    self._watched += 1
-                    task.add_done_callback(self._ended_elsewhere)
+    def begin(self) -> None:
+        """Begin as many calls as there is room for."""
 
     def ended(self) -> None:
         """A call that was begun here has ended."""
-        self.own -= 1
-        if self.waiting:
-            self._begin()
-
-    def _ended_elsewhere(self, task: asyncio.Task[None]) -> None:
-        self._watched -= 1
-        self._begin()
 
     def settled(self, tag: int) -> None:
         """A batch is over."""
-        self._batches.pop(tag, None)
-
-    def cancel(self, key: Key) -> bool:
-        """Begin no more of a message, if it is here."""
-        found = [message for message in {*self.waiting, *self._batches.values()} if _matches(key, message.call)]
-        for message in found:
-            if message in self.waiting:
-                self.waiting.remove(message)
-            message.drop()
-        return bool(found)
-
-    def lost(self) -> None:
-        """The channel is gone: the broker gives what is not acknowledged to another worker."""
-        self.waiting.clear()
-        for batch in list(self._batches.values()):
-            batch.drop()
-
-
-def _matches(key: Key, call: Call) -> bool:
-    return call.correlation_id == key[1] and key[0] in (None, call.reply_to)
 
 
 class Way:
@@ -187,6 +100,8 @@ class Way:
         self.results = results
         self.encode: Callable[[Any], bytes] = replace(handler, _result=results).encode  # as it is, to be packed
         self._requests = requests
+        self.waits = False
+        """Whether the last call did not run through at once: then each has a task from the beginning."""
 
     def read(self, body: bytes, calls: int) -> Sequence[Any]:
         """The requests in a body, with a DecodingFailed for each that does not decode."""
@@ -199,36 +114,12 @@ class Way:
             raise refusal("invalid_argument", f"{title}: {error}") from error
 
 
-class Single:
-    """A call that came alone, and waits."""
-
-    __slots__ = ("_body", "_handler", "_tag", "_turns", "call")
-
-    def __init__(self, turns: Turns, handler: Handler, call: Call, tag: int, body: bytes) -> None:
-        self.call = call
-        self._turns = turns
-        self._handler = handler
-        self._tag = tag
-        self._body = body
-
-    def begin(self) -> bool:
-        """Begin it; there are no more."""
-        turns = self._turns
-        turns.own += 1
-        turns.host.begin(self._handler, self.call, self._tag, self._body).add_done_callback(lambda _: turns.ended())
-        return False
-
-    def drop(self) -> None:
-        """Nobody waits for it any more."""
-        self._turns.host.settle(self._tag)
-
-
 class CallInBatch(Call):
     """One of many calls that came in one message, while its handler runs."""
 
     __slots__ = ("place", "turns")
 
-    def __init__(self, message: Call, place: int, turns: Turns) -> None:
+    def __init__(self, message: Call, place: int, turns: Circle) -> None:
         super().__init__(
             *(message.service, message.method, message.worker, message.redelivered),
             *(message._header, message._clock, message.correlation_id, message.reply_to),
@@ -248,11 +139,11 @@ class Batch:
     """The calls of one message."""
 
     __slots__ = (
-        *("_failures", "_flushing", "_form", "_next", "_open", "_ready", "_requests", "_tag", "_turns", "_way"),
-        *("_wanted", "call"),
+        *("_carrying", "_failures", "_flushing", "_form", "_next", "_open", "_ready", "_requests", "_tag", "_task"),
+        *("_turns", "_wanted", "_way", "call"),
     )
 
-    def __init__(self, turns: Turns, way: Way, call: Call, tag: int, requests: Sequence[Any]) -> None:
+    def __init__(self, turns: Circle, way: Way, call: Call, tag: int, requests: Sequence[Any]) -> None:
         form = way.handler.reply_form
         self.call = call
         """The message."""
@@ -261,6 +152,8 @@ class Batch:
         self._tag = tag
         self._requests = requests
         self._next = 0
+        self._carrying = 0  # how many calls the task may go on with
+        self._task: asyncio.Task[None] = None  # type: ignore[assignment]  # set before it is looked at
         self._open = len(requests)
         self._ready: list[Answered] = []
         self._flushing = False
@@ -269,21 +162,67 @@ class Batch:
         self._failures = ItemForm(FAILURE_CONTENT_TYPE, JSON.encode(), call.correlation_id, None)
 
     def begin(self) -> bool:
-        """Begin the next call; whether there are more behind it."""
-        turns, place, deadline = self._turns, self._next, self.call.deadline
-        if deadline is not None and turns.host.loop.time() >= deadline:  # as the broker drops calls that wait too long
-            self.drop()
+        """Begin the next call, in a task that goes on with others unless it waits; whether to begin more besides."""
+        if self._is_late():
             return False
-        self._next = place + 1
-        call, request = CallInBatch(self.call, place, turns), self._requests[place]
+        turns, waits = self._turns, self._way.waits
+        call = self._call()
         # As for a call that comes alone, not loop.create_task.
-        turns.pool.running[call] = asyncio.Task(self._run(call, request), loop=turns.host.loop)
+        self._task = turns.pool.running[call] = asyncio.Task(self._run(call), loop=turns.host.loop)
         turns.own += 1
-        return self._next < len(self._requests)
+        more = self._next < len(self._requests)
+        self._carrying = MOST_IN_SERIES if more and not waits else 0
+        return more and waits
 
-    async def _run(self, call: CallInBatch, request: Any) -> None:
+    def _is_late(self) -> bool:
+        """Whether the time of all is over: then no more begin, as the broker drops calls that wait too long."""
+        deadline = self.call.deadline
+        if deadline is None or self._turns.host.loop.time() < deadline:
+            return False
+        self.drop()
+        return True
+
+    def _call(self) -> CallInBatch:
+        """The next one."""
+        call = CallInBatch(self.call, self._next, self._turns)
+        self._next += 1
+        return call
+
+    async def _run(self, call: CallInBatch) -> None:
+        await in_series(self._run_one(call), self._following, self._waiting)
+        self._turns.ended()
+
+    def _following(self) -> Coroutine[Any, Any, None] | None:
+        """What a task goes on with whose call has ended without waiting."""
+        self._way.waits = False
+        if not self._carrying:
+            return None
+        self._carrying -= 1
+        if self._next == len(self._requests) or self._is_late():
+            self._carrying = 0
+        elif not self._carrying or self._turns.waiting or self._turns.pool.gives_up:
+            self._put_down()
+        else:
+            call = self._call()
+            self._turns.pool.running[call] = self._task
+            return self._run_one(call)
+        return None
+
+    def _waiting(self) -> None:
+        """A call waits for something, and keeps its task: the others go on beside it."""
+        self._way.waits = True
+        if self._carrying:
+            self._put_down()
+            self._turns.begin()
+
+    def _put_down(self) -> None:
+        self._carrying = 0
+        if self._next < len(self._requests):
+            self._turns.waiting.append(self)
+
+    async def _run_one(self, call: CallInBatch) -> None:
         call.enter()
-        way, running = self._way, self._turns.pool.running
+        way, running, request = self._way, self._turns.pool.running, self._requests[call.place]
         try:
             if isinstance(request, DecodingFailed):
                 raise request
@@ -294,7 +233,6 @@ class Batch:
         else:
             del running[call]
             self._answer((call.place, reply, False))
-        self._turns.ended()
 
     def _failed(self, error: BaseException, call: CallInBatch) -> None:
         turns = self._turns

@@ -8,7 +8,6 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from .alive import heartbeat_of
-from .batching import Turns
 from .codecs import DecodingFailed, HoldsTooMuch
 from .codecs.items import Separable
 from .contract import Contract
@@ -21,6 +20,7 @@ from .options import ServeOptions
 from .properties import Properties, routing
 from .streaming import QUIET_SECONDS, Streaming
 from .topology import PoolTopology
+from .turns import Turns
 from .wire import (
     ALIVE_CLASS,
     BATCH_HEADER,

@@ -31,6 +31,7 @@ MODULES = {
             "properties",
             "provided",
             "scope",
+            "series",
             "signature",
             "tally",
             "topology",

@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "wire",
         },
     ),
-    ("pure machines", {"acks", "calls", "confirms", "flow", "frames", "scaling", "tally", "vigil"}),
+    ("pure machines", {"acks", "calls", "confirms", "flow", "frames", "scaling", "series", "tally", "vigil"}),
     ("the link", {"connection", "lane"}),
     (
         "what users call",
@@ -45,7 +45,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             *("answer", "bars", "batch", "batching", "broadcast", "caller", "control", "conversation"),
             *("conversing", "handler", "heartbeat", "lines", "middleware", "outbox", "payload", "poll"),
             *("progress", "providers", "proxy", "publisher", "remote", "sender", "server", "session", "stream"),
-            *("streaming", "surrounding", "threads", "timebox", "tracing"),
+            *("streaming", "surrounding", "threads", "timebox", "tracing", "turns"),
         },
     ),
     ("what connect() returns", {"client", "embedded", "sync"}),
@@ -72,7 +72,7 @@ CALLING = frozenset(
 SERVING = frozenset(
     {
         *("batching", "control", "handler", "heartbeat", "providers", "server", "session", "streaming"),
-        *("surrounding", "threads"),
+        *("surrounding", "threads", "turns"),
     }
 )
 

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import json
 import logging
+import random
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -385,6 +386,37 @@ async def test_no_more_calls_run_at_once_than_may(mq: amqproxy.Client, service: 
         assert [*found[0], *found[1], *found[2], *found[3], *found[4:]] == list(range(220))
         assert handler.most == concurrency
         assert sorted(handler.calls) == list(range(220))
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 100])
+async def test_calls_that_wait_and_calls_that_do_not_side_by_side(
+    mq: amqproxy.Client, service: str, concurrency: int
+) -> None:
+    class Mixed(Counting):
+        async def step(self, number: int, waits: int) -> list[Any]:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            before = seen.get()
+            seen.set(number)
+            task = asyncio.current_task()
+            try:
+                async with asyncio.timeout(10):
+                    for _ in range(waits):
+                        await asyncio.sleep(0)
+            finally:
+                self.running -= 1
+            return [before, seen.get(), task is asyncio.current_task(), amqproxy.current().message_id is not None]
+
+    handler = Mixed()
+    async with mq.serve(handler, name=service, concurrency=concurrency, auto_delete=True) as worker:
+        proxy = mq.proxy(service, batch=200)
+        for seed in range(5):
+            waits = random.Random(seed)
+            calls = [proxy.step(n, waits.choice([0, 0, 0, 1, 3])) for n in range(300)]
+            found = await asyncio.gather(amqproxy.gather(calls), *(proxy.step(n, 1) for n in range(300, 310)))
+            assert [*found[0], *found[1:]] == [[0, n, True, True] for n in range(310)]
+        assert 1 <= handler.most <= concurrency
+        assert left_in_worker(worker) == []
 
 
 async def test_a_single_call_waits_for_the_next_free_place_and_not_for_a_batch(

@@ -1,0 +1,144 @@
+"""Who is next in a worker that has more calls to run than it has room for.
+
+The prefetch counts a message once, whatever is in it. So a worker begins no more calls of a batch than it has room for,
+and while calls wait, every message that comes takes its turn: one call of each in a circle, so that a single call waits
+for the next free place and not for the end of a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from .batching import Batch, CallInBatch, Host, Pool, Way
+from .control import Key
+from .errors import ContractError, RemoteError
+from .handler import Call, Handler, refusal
+from .wire import BATCH_HEADER, CREDIT_HEADER, ReplyForm, calls_of
+
+_BATCH = BATCH_HEADER.encode()
+
+
+class Turns:
+    """Whose turn it is in one session."""
+
+    def __init__(self, host: Host, pool: Pool) -> None:
+        self.waiting: deque[Batch | Single] = deque()
+        """Messages with calls that have not begun."""
+        self.own = 0
+        """Calls that run and were begun here."""
+        self.host = host
+        self.pool = pool
+        self._batches: dict[int, Batch] = {}
+        self._ways: dict[ReplyForm, Way] = {}
+        self._watched = 0
+
+    def delivered(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
+        """A message came that holds several calls, or while others wait."""
+        try:
+            calls = self._calls(handler, call)
+            requests = self._way(handler).read(body, calls) if calls > 1 else ()
+        except RemoteError as error:
+            self.host._fail(tag, call.redelivered, error, call.correlation_id, call.reply_to)
+            return
+        if calls > 1:
+            batch = self._batches[tag] = Batch(self, self._way(handler), call, tag, requests)
+            self.waiting.append(batch)
+        else:
+            self.waiting.append(Single(self, handler, call, tag, body))
+        self.begin()
+
+    def _calls(self, handler: Handler, call: Call) -> int:
+        """How many calls a message holds; raises what the caller is told of one that makes no sense."""
+        if call._header.rfind(_BATCH) < 0:
+            return 1
+        title = handler.method.title
+        try:
+            headers = call.headers
+            if BATCH_HEADER not in headers or CREDIT_HEADER in headers:
+                return 1
+            calls = calls_of(headers)
+        except ValueError as error:  # as Malformed is
+            raise refusal("invalid_argument", f"{title}: {error}") from error
+        if calls > 1 and handler.streams:
+            raise refusal("unimplemented", f"{title} streams, and its calls cannot share a message")
+        return calls
+
+    def _way(self, handler: Handler) -> Way:
+        way = self._ways.get(handler.reply_form)
+        if way is None:
+            try:
+                way = self._ways[handler.reply_form] = Way(handler, *self.host.joined(handler))
+            except ContractError as error:  # of a type that travels alone, and not in a list
+                raise refusal("unimplemented", str(error)) from error
+        return way
+
+    def begin(self) -> None:
+        """Begin as many calls as there is room for, at least one."""
+        waiting, running, room = self.waiting, self.pool.running, self.pool.options.concurrency
+        while waiting and (len(running) < room or not self.own) and not self.pool.gives_up:
+            message = waiting.popleft()
+            if message.begin():
+                waiting.append(message)
+        if waiting and not self._watched and len(running) > self.own:
+            for call, task in running.items():
+                if not (isinstance(call, CallInBatch) and call.turns is self):
+                    self._watched += 1
+                    task.add_done_callback(self._ended_elsewhere)
+
+    def ended(self) -> None:
+        """A call that was begun here has ended."""
+        self.own -= 1
+        if self.waiting:
+            self.begin()
+
+    def _ended_elsewhere(self, task: asyncio.Task[None]) -> None:
+        self._watched -= 1
+        self.begin()
+
+    def settled(self, tag: int) -> None:
+        """A batch is over."""
+        self._batches.pop(tag, None)
+
+    def cancel(self, key: Key) -> bool:
+        """Begin no more of a message, if it is here."""
+        found = [message for message in {*self.waiting, *self._batches.values()} if _matches(key, message.call)]
+        for message in found:
+            if message in self.waiting:
+                self.waiting.remove(message)
+            message.drop()
+        return bool(found)
+
+    def lost(self) -> None:
+        """The channel is gone: the broker gives what is not acknowledged to another worker."""
+        self.waiting.clear()
+        for batch in list(self._batches.values()):
+            batch.drop()
+
+
+def _matches(key: Key, call: Call) -> bool:
+    return call.correlation_id == key[1] and key[0] in (None, call.reply_to)
+
+
+class Single:
+    """A call that came alone, and waits."""
+
+    __slots__ = ("_body", "_handler", "_tag", "_turns", "call")
+
+    def __init__(self, turns: Turns, handler: Handler, call: Call, tag: int, body: bytes) -> None:
+        self.call = call
+        self._turns = turns
+        self._handler = handler
+        self._tag = tag
+        self._body = body
+
+    def begin(self) -> bool:
+        """Begin it; there are no more."""
+        turns = self._turns
+        turns.own += 1
+        turns.host.begin(self._handler, self.call, self._tag, self._body).add_done_callback(lambda _: turns.ended())
+        return False
+
+    def drop(self) -> None:
+        """Nobody waits for it any more."""
+        self._turns.host.settle(self._tag)
