@@ -189,7 +189,11 @@ class Batch:
         return call
 
     async def _run(self, call: CallInBatch) -> None:
-        await in_series(self._run_one(call), self._following, self._waiting)
+        try:
+            await in_series(self._run_one(call), self._following, self._waiting)
+        except BaseException:  # the worker gives up, or the program is torn down
+            self._turns.own -= 1
+            raise
         self._turns.ended()
 
     def _following(self) -> Coroutine[Any, Any, None] | None:

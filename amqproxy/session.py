@@ -187,7 +187,7 @@ class Session:
         except RemoteError as error:
             self._fail(tag, bool(redelivered), error, correlation_id, reply_to)
             return
-        if self.turns.waiting or (special is not None and _BATCH in header):
+        if self.turns.own or (special is not None and _BATCH in header):
             self.turns.delivered(handler, call, tag, body)
             return
         if special is not None and call.heartbeat is not None:

@@ -1,8 +1,8 @@
 """Who is next in a worker that has more calls to run than it has room for.
 
 The prefetch counts a message once, whatever is in it. So a worker begins no more calls of a batch than it has room for,
-and while calls wait, every message that comes takes its turn: one call of each in a circle, so that a single call waits
-for the next free place and not for the end of a batch.
+and while any of them run, every message that comes takes its turn: one call of each in a circle, so that a single call
+waits for the next free place and not for the end of a batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Turns:
         self.waiting: deque[Batch | Single] = deque()
         """Messages with calls that have not begun."""
         self.own = 0
-        """Calls that run and were begun here."""
+        """Tasks that were begun here and have not ended; none waits without one."""
         self.host = host
         self.pool = pool
         self._batches: dict[int, Batch] = {}
@@ -34,7 +34,7 @@ class Turns:
         self._watched = 0
 
     def delivered(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
-        """A message came that holds several calls, or while others wait."""
+        """A message came that holds several calls, or while calls of such a one run."""
         try:
             calls = self._calls(handler, call)
             requests = self._way(handler).read(body, calls) if calls > 1 else ()
