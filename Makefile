@@ -9,7 +9,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format cover bench oneway traffic soak conformance fuzz clean rabbitmq clients interop codecs generated
+.PHONY: help demo test lint format cover bench batches oneway traffic soak conformance fuzz clean rabbitmq clients interop codecs generated
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,9 @@ conformance: $(BIN)/.dev rabbitmq  ## the embedded broker against RabbitMQ, at l
 oneway: $(BIN)/.dev rabbitmq  ## one-way messages per second, beside a publisher in C
 	@sh tests/apt-install.sh gcc libc6-dev librabbitmq-dev || true  # without them, it leaves C out
 	$(BIN)/python -m tests.bench.oneway $(ARGS)
+
+batches: $(BIN)/.dev rabbitmq  ## calls that share messages, beside the same calls one by one
+	$(BIN)/python -m tests.bench.batches $(ARGS)
 
 traffic: $(BIN)/.dev rabbitmq  ## plain messages per second, the embedded broker beside RabbitMQ
 	$(BIN)/python -m tests.bench.traffic $(ARGS)

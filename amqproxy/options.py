@@ -83,7 +83,7 @@ class CallOptions:
     """How many items of a stream may be between worker and caller, sent and not taken; default: 256, or of the chunks
     of a Blob 32 (8 MiB)."""
     batch: int = 64
-    """How many small items may share a message; with 1, each travels alone."""
+    """How many small items of a stream, or calls of a batch, may share a message; with 1, each travels alone."""
     heartbeat: float | None = None
     """Seconds between two signs of life that the worker gives while a call runs, at least 0.05; three are missed, and
     the call fails with WorkerLost. Default: none, but for calls whose progress is watched, where it is 1."""

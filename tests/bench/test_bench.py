@@ -10,6 +10,8 @@ from amqproxy.frames import encode_ack, encode_nack, encode_publish
 
 from .broker_soak import Reading, growth
 from .contenders import AMQPROXY, C_PAIR, CONTENDERS
+from .contenders.batch_peer import check, check_texts
+from .contenders.batch_peer import drive as drive_blocks
 from .contenders.oneway_peer import drive as send
 from .control import WrongAnswerError
 from .load import drive, filler_for, numbered
@@ -273,3 +275,24 @@ def test_every_delivery_gets_its_acknowledgement() -> None:
 def test_growth_is_a_line_through_all_readings() -> None:
     noisy = [Reading(number * 100_000, (30 << 20) + number * 1000 + (-1) ** number * 50) for number in range(10)]
     assert growth(noisy) == pytest.approx(10_000 / (1 << 20), rel=0.05)
+
+
+def test_blocks_of_calls_have_the_size_of_the_window_and_come_one_after_the_other() -> None:
+    seen: list[range] = []
+
+    async def block(run: Run, numbers: range) -> None:
+        await asyncio.sleep(0)
+        seen.append(numbers)
+
+    assert asyncio.run(drive_blocks(block, Run(SMALL, window=8, count=20))) > 0
+    assert seen == [range(0, 8), range(8, 16), range(16, 20)]
+
+
+def test_wrong_answers_to_a_block_are_noticed() -> None:
+    check([2, 3, 4], range(3))
+    check_texts([numbered(n, "abc") for n in range(3)], range(3), "abc")
+    for found in ([2, 3], [2, 4, 3], [2, 3, 5]):
+        with pytest.raises(WrongAnswerError, match="wrong sums"):
+            check(found, range(3))
+    with pytest.raises(WrongAnswerError, match="wrong texts"):
+        check_texts([numbered(n, "abc") for n in (0, 2, 1)], range(3), "abc")
