@@ -283,6 +283,15 @@ async def test_middleware_is_around_each_call(shop: Serving) -> None:
         b.with_others(1)
 
 
+async def test_calls_that_give_signs_of_life_or_are_watched_travel_alone(shop: Serving) -> None:
+    async with shop.batch(heartbeat=1) as b:
+        calls = [b.with_others(n) for n in range(3)]
+    assert [await call for call in calls] == [1, 1, 1]
+    calc = shop.proxy()
+    watched = amqproxy.progress(amqproxy.gather(calc.with_others(n) for n in range(3)))
+    assert await watched == [1, 1, 1]
+
+
 # Time and links
 
 
