@@ -9,7 +9,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format cover bench batches oneway traffic soak conformance fuzz clean rabbitmq clients interop codecs generated
+.PHONY: help demo test lint format cover bench batches oneway traffic soak conformance fuzz clean rabbitmq clients interop codecs generated cancels
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ clients:
 
 streams: $(BIN)/.dev rabbitmq  ## items and bytes per second of streams, and the memory that they take
 	$(BIN)/python -m tests.bench.streams $(ARGS)
+
+cancels: $(BIN)/.dev rabbitmq  ## what 10,000 calls leave behind that are cancelled at random moments
+	$(BIN)/python -m tests.bench.cancels $(ARGS)
 
 conformance: $(BIN)/.dev rabbitmq  ## the embedded broker against RabbitMQ, at length; writes docs/conformance.md
 	$(BIN)/python -m tests.differential --sequences 2000 --write docs/conformance.md $(ARGS)

@@ -2,7 +2,8 @@
 
 ``python -m tests.bench`` (``make bench``) starts a caller process and a worker process for each contender
 and measures them in turn. ``python -m tests.bench.traffic`` does so for plain messages, on both brokers.
-``python -m tests.bench.soak`` looks for what a million calls leave behind, and ``python -m tests.bench.broker_soak``
+``python -m tests.bench.soak`` looks for what a million calls leave behind, ``python -m tests.bench.cancels`` for what
+10,000 leave that are cancelled, and ``python -m tests.bench.broker_soak``
 for what messages and clients cost the embedded broker.
 
 How to read it
