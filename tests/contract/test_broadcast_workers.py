@@ -59,7 +59,9 @@ async def test_a_worker_that_begins_to_drain_finishes_what_it_was_asked(
 ) -> None:
     async with pool(mq, service, 2) as voters:
         answers = asyncio.create_task(all_of(broadcast.wait([0])))
-        await soon(voters[1].asked)
+        for voter in voters:
+            await soon(voter.asked)
+        await until(lambda: sum(bool(worker.running) for worker in mq._workers) == 1)  # the other one has answered
         [busy] = [worker for worker in mq._workers if worker.running]
         stop = asyncio.create_task(busy.stop())
         asyncio.get_running_loop().call_later(3.5, voters[1].free.set)  # some rounds later, in which it is not counted
