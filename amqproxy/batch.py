@@ -58,9 +58,11 @@ def _method(method: Any, outbox: Outbox) -> Callable[..., asyncio.Future[Any]]:
     inner = getattr(method, "_method", method) if isinstance(method, SurroundedMethod) else method
     if isinstance(inner, ConversingMethod):
         raise ContractError(f"{inner.__qualname__} streams, and such calls cannot share a message; use a proxy")
-    if type(method) is LimitedMethod or (type(method) is UntypedMethod and method._options.max_in_flight is not None):
+    if isinstance(method, UntypedMethod):
+        method = method.once
+    if type(method) is LimitedMethod:
         start = _limited(method, outbox)
-    elif type(method) in (RemoteMethod, UntypedMethod):
+    elif type(method) is RemoteMethod:
         start = _direct(method, outbox)
     else:  # what is around such a one: middleware, or compression
         start = _task(method, outbox)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +12,7 @@ from .codecs import Codec
 from .codecs.items import Chunks, items_of, streams_of
 from .contract import Method
 from .conversation import Conversation, Plan, ReceivedBlob, Stream
-from .errors import (
-    ContractError,
-)
+from .errors import ContractError
 from .middleware import Middleware, SurroundedMethod, SurroundedStreamMethod, SurroundedUntypedMethod, Untyped
 from .options import CallOptions
 from .payload import Payload
@@ -71,26 +70,31 @@ class ConversingMethod(RemoteMethod):
         return kind(self, middleware)
 
 
-class UntypedMethod(RemoteMethod):
+class UntypedMethod:
     """A method of a service of which only the name is known: it may answer with a value or with a stream.
 
     So what it is called with is known when the call is awaited or iterated, and not before.
     """
 
-    def __init__(
-        self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload, codec: Codec
-    ) -> None:
-        super().__init__(target, name, content_type, options, payload)
-        self._once = False  # whether it is known to answer with a value, for which there is a faster way
-        self._limited = "timeout" in target.overrides
-        window = options.credit or STREAM_CREDIT
+    def __init__(self, once: RemoteMethod, target: Target, codec: Codec) -> None:
+        """`once` calls it where it answers with a value."""
+        self.once = once
+        self._is_value = False  # whether it is known to answer so, for which there is a faster way
+        once._limited = "timeout" in target.overrides
+        window = once._options.credit or STREAM_CREDIT
         self._plan = Plan(
-            results=items_of(codec, codec.anything(), self.__qualname__),
+            results=items_of(codec, codec.anything(), once.__qualname__),
             window=window,
-            batch=min(window, options.batch),
-            heartbeat=options.heartbeat,
+            batch=min(window, once._options.batch),
+            heartbeat=once._options.heartbeat,
             untyped=True,
         )
+        self._service, self._headers, self._timeout = once._service, once._headers, once._timeout
+        self.__name__ = once.__name__
+        self.__qualname__ = once.__qualname__
+
+    def __repr__(self) -> str:
+        return repr(self.once)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """The call: await it for one value, or iterate over it with `async for`."""
@@ -98,19 +102,7 @@ class UntypedMethod(RemoteMethod):
 
     def value(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
         """The call of a method that answers once."""
-        attended = self._options.heartbeat is not None
-        if self._options.max_in_flight is not None:
-            return self._claimed(args, kwargs)
-        return self._call_attended(args, kwargs) if attended else super().__call__(*args, **kwargs)
-
-    async def _claimed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        self.claim()
-        try:
-            if self._options.heartbeat is not None:
-                return await self._call_attended(args, kwargs)
-            return await super().__call__(*args, **kwargs)
-        finally:
-            self.release()
+        return self.once(*args, **kwargs)
 
     def stream(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Stream[Any]:
         """The call of a method that streams, or that answers once with an array."""
@@ -118,19 +110,26 @@ class UntypedMethod(RemoteMethod):
 
     async def either(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The value; or the stream, if the method turns out to answer with one."""
-        if self._once or self._options.idempotent:  # which a stream cannot be
+        if self._is_value or self.once._options.idempotent:  # which a stream cannot be
             return await self.value(args, kwargs)
         conversation = self._conversation(replace(self._plan, may_be_value=True), args, kwargs)
         value = await conversation.result()
-        self._once = conversation.is_value
-        return value if self._once else Stream(conversation)
+        self._is_value = conversation.is_value
+        return value if self._is_value else Stream(conversation)
 
     def _conversation(self, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Conversation:
-        body = self._payload.encode(args, kwargs)
-        if len(body) > self._limits.body_bytes:
-            raise self._too_large(body)
-        limit, watcher = self._time_limit(self._limited)
-        return Conversation(self, plan, body, limit=limit, watcher=watcher)
+        once = self.once
+        body = once._payload.encode(args, kwargs)
+        if len(body) > once._limits.body_bytes:
+            raise once._too_large(body)
+        limit, watcher = once._time_limit(once._limited)
+        return Conversation(once, plan, body, limit=limit, watcher=watcher)
+
+    def varied(self, headers: Mapping[str, Any], timeout: float) -> UntypedMethod:
+        """The same method with other headers and another timeout, for one call."""
+        other = copy(self)
+        other.once = self.once.varied(headers, timeout)
+        return other
 
     def surrounded(self, middleware: Sequence[Middleware]) -> SurroundedMethod:
         """The same method with middleware around its calls."""

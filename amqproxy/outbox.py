@@ -14,11 +14,11 @@ from typing import Any
 from .caller import Expired, Line
 from .codecs import DecodingFailed
 from .deadline import Deadline
-from .errors import AMQProxyError, BadReply, CallError, Closed, ConnectionLost
+from .errors import AMQProxyError, BadReply, CallError, Closed, ConnectionLost, RemoteError
 from .properties import Properties
 from .remote import RETRY_SECONDS, RemoteMethod
 from .scope import Scope, scope
-from .wire import FAILURE_CONTENT_TYPE, MAX_BATCH, part_of
+from .wire import CHUNK_CLASS, FAILURE_CONTENT_TYPE, MAX_BATCH, part_of
 
 PARCEL_BYTES = 64 * 1024
 """Requests that share a message have so many bytes together at most, so that several workers get some of many."""
@@ -102,11 +102,16 @@ class Outbox:
             del self._filling[method]
             full.send()
         deadline = method._inherited(self._loop.time() + method._timeout, within)
-        parcel = self._filling[method] = Parcel(self, method, within, deadline)
-        self._out.add(parcel)
+        parcel = self._filling[method] = self.another(method, within, deadline)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush_turn)
+        return parcel
+
+    def another(self, method: RemoteMethod, within: Scope | None, deadline: float) -> Parcel:
+        """A parcel that is waited for."""
+        parcel = Parcel(self, method, within, deadline)
+        self._out.add(parcel)
         return parcel
 
     def run(self, task: asyncio.Task[Any]) -> None:
@@ -164,7 +169,7 @@ class Parcel:
 
     __slots__ = (
         *("_again", "_body", "_id", "_line", "_loop", "_message_id", "_method", "_open", "_outbox", "_sent", "_task"),
-        *("_timer", "bodies", "calls", "deadline", "limit", "most", "size", "within"),
+        *("_each", "_timer", "bodies", "calls", "deadline", "limit", "most", "size", "within"),
     )
 
     def __init__(self, outbox: Outbox, method: RemoteMethod, within: Scope | None, deadline: float) -> None:
@@ -183,6 +188,7 @@ class Parcel:
         self._open: dict[int, CallInBatch] = {}
         self._sent = 0
         self._body = b""
+        self._each: list[bytes] = []  # the requests one by one, of methods that may turn out not to share messages
         self._line: Line | None = None
         self._id = self._message_id = b""
         self._again = False
@@ -202,6 +208,8 @@ class Parcel:
             self._end()
             return
         method = self._method
+        if method._untyped and len(found) > 1:
+            self._each = [body for _, body in found]
         try:
             self._body = method.joined.requests.pack([body for _, body in found])
             if len(self._body) > method._limits.body_bytes:
@@ -261,6 +269,8 @@ class Parcel:
                 raise ValueError(f"answers to calls {first} to {first + count - 1} of {self._sent} came")
             if content_type == FAILURE_CONTENT_TYPE:
                 self._failed([*self._open] if part is None else [first], body)
+            elif content_type == CHUNK_CLASS and self._method._untyped and self._sent == 1:
+                self._answer_with(body)
             elif part is None and count > 1:
                 raise ValueError("one answer to many calls came; the worker does not know them (x-batch)")
             else:
@@ -271,12 +281,31 @@ class Parcel:
         if not self._open:
             self._end()
 
+    def _answer_with(self, value: Any) -> None:
+        """The only call has this value."""
+        for call in self._open.values():
+            call.set_result(value)
+        self._open.clear()
+
     def _failed(self, places: list[int], body: bytes) -> None:
+        if self._each and _is_unshareable(self._method._failure(body)):
+            self._send_each_alone()
+            return
         for place in places:
             if (call := self._open.pop(place, None)) is not None:
                 error = self._method._failure(body)
                 call.set_exception(error)
                 self._outbox.failed(error)
+
+    def _send_each_alone(self) -> None:
+        """The method is known by name only, and streams: its calls are answered one by one."""
+        for place, call in self._open.items():
+            alone = self._outbox.another(self._method, self.within, self.deadline)
+            call._parcel = alone
+            alone.calls.append(call)
+            alone.bodies.append(self._each[place])
+            alone.send()
+        self._open = {}
 
     def _answered(self, first: int, count: int, encoding: bytes | None, body: bytes) -> None:
         method, take = self._method, self._open.pop
@@ -364,3 +393,8 @@ class Parcel:
         if self._task is not None and self._task is not asyncio.current_task(self._loop):
             self._task.cancel()
         self._outbox.ended(self)
+
+
+def _is_unshareable(error: Exception) -> bool:
+    """Whether a worker refused calls since they came together."""
+    return isinstance(error, RemoteError) and error.code == "unimplemented" and error.executed == "no"

@@ -11,9 +11,7 @@ from .codecs.compression import COMPRESSIONS
 from .codecs.registry import codecs
 from .contract import Contract, Method, contract_of
 from .conversing import ConversingMethod, UntypedMethod
-from .errors import (
-    ContractError,
-)
+from .errors import ContractError
 from .messages import check_name, form_of, message_name, naming
 from .middleware import SurroundedMethod
 from .options import CallOptions
@@ -22,6 +20,7 @@ from .remote import CompressingMethod, Gauge, RemoteMethod, Target
 from .wire import JSON, request_class
 
 Proxied = TypeVar("Proxied")
+Made = TypeVar("Made", bound=RemoteMethod | UntypedMethod)
 
 _STATE = "__amqproxy_proxy__"
 
@@ -96,7 +95,7 @@ def options(proxy: Proxied, /, **changes: Any) -> Proxied:
     return other
 
 
-def remote_method(target: Target, name: str) -> RemoteMethod | SurroundedMethod:
+def remote_method(target: Target, name: str) -> RemoteMethod | UntypedMethod | SurroundedMethod:
     """The method of this name; AttributeError if the contract has none."""
     if target.contract is None:
         try:
@@ -106,13 +105,8 @@ def remote_method(target: Target, name: str) -> RemoteMethod | SurroundedMethod:
         options = target.options()
         codec = target.codec(options.encoding or JSON)
         payload = UntypedPayload(f"{target.service}.{name}", codec)
-        if target.streams and options.compress_above is None:
-            made: RemoteMethod = UntypedMethod(
-                target, name, request_class(target.service, name), options, payload, codec
-            )
-        else:
-            made = _make(target, name, request_class(target.service, name), options, payload)
-        return _surrounded(target, options, made)
+        once = _make(target, name, request_class(target.service, name), options, payload)
+        return _surrounded(target, options, UntypedMethod(once, target, codec) if target.streams else once)
     method = target.contract.methods.get(name)
     if method is None:
         known = ", ".join(target.contract.methods)
@@ -143,7 +137,7 @@ def _make(target: Target, name: str, content_type: str, options: CallOptions, pa
     return kind(target, name, content_type, options, payload)
 
 
-def _surrounded(target: Target, options: CallOptions, method: RemoteMethod) -> RemoteMethod | SurroundedMethod:
+def _surrounded(target: Target, options: CallOptions, method: Made) -> Made | SurroundedMethod:
     """The method with its middleware, if it has any."""
     middleware = (*target.caller.connection.options.middleware, *options.middleware)
     return method.surrounded(middleware) if middleware else method

@@ -86,6 +86,9 @@ class Shop:
         for number in range(to):
             yield number
 
+    async def file(self, size: int) -> Blob:
+        return Blob(b"x" * size)
+
     async def upload(self, data: Blob) -> int:
         return sum([len(chunk) async for chunk in data])
 

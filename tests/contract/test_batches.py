@@ -183,6 +183,26 @@ async def test_methods_that_stream_do_not_travel_in_batches(shop: Serving) -> No
     assert repr(b).startswith(f"<Batch of calls by <Proxy of '{shop.name}'")
 
 
+@pytest.mark.parametrize("calls", [1, 3])
+async def test_what_streams_is_answered_whole_where_only_the_name_is_known(shop: Serving, calls: int) -> None:
+    by_name = shop.mq.proxy(shop.name)
+    async with shop.mq.batch(shop.name) as b:
+        counts, files = [b.count(n) for n in range(calls)], [b.file(n) for n in range(calls)]
+    assert await asyncio.gather(*counts) == [[*range(n)] for n in range(calls)]
+    assert await asyncio.gather(*files) == [b"x" * n for n in range(calls)]
+    assert await amqproxy.gather(by_name.file(n) for n in range(calls)) == [b"x" * n for n in range(calls)]
+    with pytest.raises(amqproxy.RemoteError, match=r"upload.* is fed a stream: call it through a proxy made from the"):
+        await amqproxy.gather([by_name.upload(1)] * 1 + [by_name.upload(2) for _ in range(calls - 1)])
+
+
+async def test_one_of_several_that_stream_is_given_up(shop: Serving) -> None:
+    async with shop.mq.batch(shop.name) as b:
+        given_up, other = b.count(1), b.count(2)
+        given_up.cancel()
+    assert await other == [0, 1]
+    assert given_up.cancelled()
+
+
 async def test_options_of_a_batch_are_checked(mq: amqproxy.Client) -> None:
     with pytest.raises(ValueError, match="timeout is more than 0"):
         mq.batch(Shop, timeout=0)
