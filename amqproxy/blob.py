@@ -76,6 +76,11 @@ class Blob:
                 async for chunk in iterator:
                     size += file.write(chunk)
             partial.replace(target)
+        except OSError as error:
+            if error.filename == str(partial):  # a name that only we know
+                error.filename = str(target)
+                error.filename2 = None
+            raise
         finally:
             partial.unlink(missing_ok=True)
             await _close(iterator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -76,6 +77,12 @@ class Answers(AsyncIterator[WorkerAnswer[Value]], Generic[Value]):
     def __init__(self, poll: Poll | SurroundedPoll) -> None:
         self._poll = poll
         self._begun = False
+        self._ended = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether the workers were asked."""
+        return self._begun
 
     @property
     def workers(self) -> int | None:
@@ -93,7 +100,11 @@ class Answers(AsyncIterator[WorkerAnswer[Value]], Generic[Value]):
     async def __anext__(self) -> WorkerAnswer[Value]:
         if not self._begun:
             await self.begin()
-        return await self._poll.next()
+        try:
+            return await self._poll.next()
+        except StopAsyncIteration:
+            self._ended = True
+            raise
 
     async def begin(self) -> Poll | SurroundedPoll:
         """Ask the workers, for whom the first answer is waited for else."""
@@ -102,10 +113,11 @@ class Answers(AsyncIterator[WorkerAnswer[Value]], Generic[Value]):
         return self._poll
 
     def __await__(self) -> Generator[Any, None, list[WorkerAnswer[Value]]]:
-        """All answers."""
+        """All answers; those that a loop has not taken already, if there was one."""
         return self._all().__await__()
 
     async def _all(self) -> list[WorkerAnswer[Value]]:
+        self._check_open()
         return [answer async for answer in self]
 
     async def first(self) -> Value:
@@ -113,6 +125,7 @@ class Answers(AsyncIterator[WorkerAnswer[Value]], Generic[Value]):
 
         If all that answer fail, the last error is raised; Unroutable if nobody is there.
         """
+        self._check_open()
         failure: CallError | None = None
         async with self:
             async for answer in self:
@@ -126,8 +139,13 @@ class Answers(AsyncIterator[WorkerAnswer[Value]], Generic[Value]):
             raise Unroutable(f"{name}: no worker is there that could answer")
         raise CallTimeout(f"{name}: none of {self.workers or 'the'} workers answered within the time")
 
+    def _check_open(self) -> None:
+        if self._ended:
+            raise RuntimeError(f"the answers to {self._poll.name} were taken already: keep the list, or ask again")
+
     async def aclose(self) -> None:
         """Take no more answers, and stop the workers that still run."""
+        self._begun = True
         self._poll.close()
 
     async def __aenter__(self) -> Answers[Value]:
@@ -139,6 +157,9 @@ class Answers(AsyncIterator[WorkerAnswer[Value]], Generic[Value]):
         await self.aclose()
 
     def __del__(self) -> None:
+        if not self._begun:
+            text = f"the broadcast of {self._poll.name} was not sent: it was never awaited or iterated"
+            warnings.warn(text, RuntimeWarning, source=self, stacklevel=2)
         self._poll.forget()
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,7 +18,7 @@ from .alive import NOTHING, Progress, decode_progress
 from .answer import Reply
 from .blob import Blob
 from .caller import Caller, Expired, Line, Returned
-from .codecs import Mismatch
+from .codecs import DecodingFailed, Mismatch
 from .codecs.items import Chunks, Items
 from .errors import BadReply, CallTimeout, ConnectionLost, ContractError, MessageTooLarge, WorkerLost
 from .flow import Outflow
@@ -294,9 +295,20 @@ class Conversation:
             if not self.reply.done():
                 self.reply.set_result(value)
         else:
-            self.inlet.take_all(reply[2])
+            self._take_all(self.inlet, reply[2])
             self._begin()
         self.end(None)
+
+    def _take_all(self, inlet: Inlet, body: bytes) -> None:
+        try:
+            inlet.take_all(body)
+        except DecodingFailed as error:
+            if not self.plan.untyped:
+                raise
+            text = (
+                f"{self._method.__qualname__} answered with one value and no stream: await it, do not iterate over it"
+            )
+            raise BadReply(text) from error
 
     def _begin(self) -> None:
         if not self.reply.done():
@@ -511,7 +523,10 @@ class Stream(AsyncIterator[Item], Generic[Item]):
 
     def __del__(self) -> None:
         conversation = self._conversation
-        if not conversation.ended and not conversation.loop.is_closed():
+        if not (conversation.begun or conversation.ended):
+            text = f"the call of {conversation.name} was not made: its stream was never awaited or iterated"
+            warnings.warn(text, RuntimeWarning, source=self, stacklevel=2)
+        elif not conversation.ended and not conversation.loop.is_closed():
             # Collected wherever the last reference was dropped, which may be another thread.
             conversation.loop.call_soon_threadsafe(conversation.cancel)
 

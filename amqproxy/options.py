@@ -133,6 +133,9 @@ class SendOptions(CallOptions):
 
     def __post_init__(self) -> None:
         CallOptions.__post_init__(self)
+        for name in ("credit", "heartbeat"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"a sender has no {name}, for no worker answers; mq.proxy(…) has it")
         _positive(self, "expires")
         check_number("delay", self.delay)
         for name in ("expires", "delay"):
@@ -236,6 +239,8 @@ def changed(options: Options, what: str, changes: Mapping[str, Any]) -> Options:
             raise TypeError(f"{what} has no option {name!r}, for a call is waited for; mq.sender(…) has it")
         if name == "expect" and type(options) is CallOptions:
             raise TypeError(f"{what} has no option {name!r}, for one worker answers; mq.broadcast(…) has it")
+        if name == "everyone" and type(options) is SendOptions:
+            raise TypeError(f"{what} has no option {name!r}: who gets the messages is said by mq.sender(…, everyone=…)")
         if name not in known:
             raise TypeError(f"{what} has no option {name!r}; it has {', '.join(known)}")
     return replace(options, **changes)

@@ -169,7 +169,7 @@ class Poll:
     def _nobody(self) -> None:
         """There is no worker; that is an error only if some were expected."""
         self._tally.asked(0, self._loop.time())
-        text = f"{self.name}: {self._expect} workers are expected, and none is there"
+        text = f"{self.name}: no worker is there, and the answers of {self._expect} are expected"
         self._end(None if self._expect is None else Unroutable(text))
 
     # Who is still there

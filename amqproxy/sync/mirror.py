@@ -202,7 +202,7 @@ class Iterating(Mirror):
         """End it; its worker, or whatever else it comes from, is told."""
         self.__dict__["_over"] = True
         self._ready.clear()
-        if hasattr(self._target, "aclose"):
+        if hasattr(self._target, "aclose") and not self._client._thread.forked:
             self._run(self._target.aclose)
 
     def _handed_over(self) -> Any:
@@ -211,8 +211,11 @@ class Iterating(Mirror):
 
     def __del__(self) -> None:
         known = self.__dict__
-        if known.get("_over") is False and hasattr(known["_target"], "aclose"):
-            known["_client"]._thread.drop(known["_target"].aclose)
+        if known.get("_over") is not False:
+            return
+        target = known["_target"]
+        if hasattr(target, "aclose") and getattr(target, "begun", True):  # else it has a word to say about that
+            known["_client"]._thread.drop(target.aclose)
 
 
 class Entering(Mirror):
@@ -226,6 +229,8 @@ class Entering(Mirror):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self.__dict__["_over"] = True
+        if self._client._thread.forked:  # it belongs to the parent, and whatever ends this block shall be heard of
+            return False
         return bool(self._run(self._target.__aexit__, kind, error, traceback))
 
 

@@ -83,7 +83,9 @@ async def test_by_name_by_message_and_as_a_function(mq: amqproxy.Client, service
 async def test_it_says_what_it_is_and_takes_its_own_options(mq: amqproxy.Client, broadcast: Any) -> None:
     assert repr(broadcast).startswith("<Broadcast of 'test.")
     assert "expect=2" in repr(amqproxy.options(broadcast, expect=2))
-    assert repr(broadcast.add(1)).startswith("<Answers of all workers to test.")
+    answers = broadcast.add(1)
+    assert repr(answers).startswith("<Answers of all workers to test.")
+    await answers.aclose()
     for wrong in ({"expect": 0}, {"expect": -1}, {"compress_above": 1}, {"exchange": "x"}, {"idempotent": True}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             amqproxy.options(broadcast, **wrong)
@@ -97,6 +99,29 @@ async def test_it_says_what_it_is_and_takes_its_own_options(mq: amqproxy.Client,
         broadcast.add = None
 
 
+async def test_one_that_was_forgotten_is_warned_of(mq: amqproxy.Client, service: str, broadcast: Any) -> None:
+    async with pool(mq, service, 1):
+        with pytest.warns(
+            RuntimeWarning, match=r"the broadcast of .*add was not sent: it was never awaited or iterated"
+        ):
+            broadcast.add(1)
+        assert len(await broadcast.add(1)) == 1
+
+
+async def test_its_answers_are_taken_once(mq: amqproxy.Client, service: str, broadcast: Any) -> None:
+    async with pool(mq, service, 2):
+        answers = broadcast.add(1)
+        await answers.begin()
+        assert (await anext(answers)).value is not None
+        assert len(await answers) == 1, "the rest"
+        assert [answer async for answer in answers] == []
+        for again in (answers, answers.first()):
+            with pytest.raises(
+                RuntimeError, match=r"the answers to .*add were taken already: keep the list, or ask ag"
+            ):
+                await again
+
+
 # How it ends
 
 
@@ -107,7 +132,7 @@ async def test_without_any_worker_ever_it_is_empty_at_once(mq: amqproxy.Client, 
         assert (answers.workers, answers.missing) == (0, 0)
         with pytest.raises(amqproxy.Unroutable, match="no worker is there that could answer"):
             await broadcast.add(1).first()
-        with pytest.raises(amqproxy.Unroutable, match="2 workers are expected, and none is there"):
+        with pytest.raises(amqproxy.Unroutable, match="no worker is there, and the answers of 2 are expected"):
             await amqproxy.options(broadcast, expect=2).add(1)
 
 
@@ -119,7 +144,7 @@ async def test_when_all_workers_have_gone_it_is_empty_at_once(
         assert values(await broadcast.add(1)) == [1]
     async with asyncio.timeout(1):
         assert await broadcast.add(1) == []
-        with pytest.raises(amqproxy.Unroutable, match="1 workers are expected, and none is there"):
+        with pytest.raises(amqproxy.Unroutable, match="no worker is there, and the answers of 1 are expected"):
             await amqproxy.options(broadcast, expect=1).add(1)
     if queue_stays:
         await (await (await mq._live_connection().link())._channel()).queue_delete(service)

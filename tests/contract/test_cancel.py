@@ -317,15 +317,15 @@ class Stepped:
             assert task.exception() is None
 
 
-async def read(stream: Any) -> list[Any]:
-    return [item async for item in stream]
+async def read(method: Any, *args: Any) -> list[Any]:
+    return [item async for item in method(*args)]
 
 
 CALLS: dict[str, Callable[[Any], Awaitable[Any]]] = {
     "a call": lambda proxy: proxy.ping(),
-    "a stream": lambda proxy: read(proxy.count(20)),
+    "a stream": lambda proxy: read(proxy.count, 20),
     "a fed call": lambda proxy: proxy.total(range(20)),
-    "both": lambda proxy: read(proxy.chat(["a"] * 20)),
+    "both": lambda proxy: read(proxy.chat, ["a"] * 20),
     "a blob": lambda proxy: proxy.size(b"x" * 20),
 }
 

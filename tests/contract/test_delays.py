@@ -174,7 +174,7 @@ async def test_leases_are_kept_for_queues_in_use_only(
         for milliseconds in range(1, 7):
             await mq.sender(Clock, name=service, delay=milliseconds / 1000).tick(1)
             await asyncio.sleep(0.06)
-        assert len(mq.publishers.delays._declared) <= 2
+        assert 1 <= len(mq.publishers.delays._declared) <= 2
         await forget(mq, service, *range(1, 7))
 
 

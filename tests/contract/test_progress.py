@@ -370,8 +370,9 @@ async def test_a_call_that_is_fed_a_stream_is_watched(proxy: Any) -> None:
 
 
 async def test_of_a_stream_without_a_callback_nobody_would_get_the_items(proxy: Any) -> None:
-    with pytest.raises(TypeError, match="give a callback, as in progress"):
-        amqproxy.progress(proxy.rows(3))
+    async with proxy.rows(3) as rows:
+        with pytest.raises(TypeError, match="give a callback, as in progress"):
+            amqproxy.progress(rows)
 
 
 # What is no call

@@ -282,6 +282,30 @@ async def test_a_service_known_by_name_streams_too(mq: amqproxy.Client, service:
         assert await proxy.count(0) == []
 
 
+@pytest.mark.parametrize("options", [{"compress_above": 0}, {"max_in_flight": 3}, {"heartbeat": 0.5}])
+async def test_a_service_known_by_name_streams_whatever_the_options(
+    mq: amqproxy.Client, service: str, options: dict[str, Any]
+) -> None:
+    async with numbers(mq, service):
+        proxy = mq.proxy(service, **options)
+        assert [number async for number in proxy.count(300)] == list(range(300))
+        assert await proxy.count(3) == [0, 1, 2]
+        assert await proxy.ping() == "pong"
+        with pytest.raises(
+            amqproxy.BadReply, match="ping answered with one value and no stream: await it, do not iterate"
+        ):
+            [each async for each in proxy.ping()]
+
+
+async def test_a_stream_that_was_forgotten_is_warned_of(mq: amqproxy.Client, service: str) -> None:
+    async with numbers(mq, service) as (served, proxy):
+        with pytest.warns(RuntimeWarning, match=r"the call of .*count was not made: its stream was never awaited or"):
+            proxy.count(3)
+        with pytest.warns(RuntimeWarning, match=r"the call of .*count was not made"):
+            amqproxy.progress(proxy.count(3), print)
+        assert served.produced == 0
+
+
 async def test_the_call_is_made_when_the_first_item_is_asked_for_or_it_is_awaited(
     mq: amqproxy.Client, service: str
 ) -> None:
@@ -363,7 +387,7 @@ async def test_a_slow_consumer_holds_up_nobody_else(mq: amqproxy.Client, service
     async with numbers(mq, service, credit=10) as (served, proxy):
         idle = await proxy.count(10**9)
         assert [number async for number in proxy.slowly(1000)] == list(range(1000))
-        assert served.produced <= 10
+        assert 0 < served.produced <= 10
         await idle.aclose()
 
 
