@@ -306,7 +306,7 @@ class Conversation:
             if not self.plan.untyped:
                 raise
             text = (
-                f"{self._method.__qualname__} answered with one value and no stream: await it, do not iterate over it"
+                f"{self._method.__qualname__} answered with one value and no stream: await it, with no loop"
             )
             raise BadReply(text) from error
 

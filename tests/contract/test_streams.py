@@ -292,7 +292,7 @@ async def test_a_service_known_by_name_streams_whatever_the_options(
         assert await proxy.count(3) == [0, 1, 2]
         assert await proxy.ping() == "pong"
         with pytest.raises(
-            amqproxy.BadReply, match="ping answered with one value and no stream: await it, do not iterate"
+            amqproxy.BadReply, match="ping answered with one value and no stream: await it"
         ):
             [each async for each in proxy.ping()]
 
