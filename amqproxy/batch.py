@@ -217,7 +217,7 @@ def _take_all(
         for call in calls:
             try:
                 futures.append(take(call, outbox))
-            except ContractError as error:
+            except Exception as error:  # ContractError, or what a type of the user's raises when it is written
                 if not return_exceptions:
                     raise
                 futures.append(outbox.refused(error))

@@ -204,7 +204,7 @@ class Batch:
         self._carrying -= 1
         if self._next == len(self._requests) or self._is_late():
             self._carrying = 0
-        elif not self._carrying or self._turns.waiting or self._turns.pool.gives_up:
+        elif not self._carrying or self._turns.waiting or self._turns.pool.gives_up or self._task.cancelling():
             self._put_down()
         else:
             call = self._call()

@@ -33,7 +33,7 @@ class Blob:
         ):
             raise TypeError(f"a Blob is made of bytes, a path, a file or an iterator of bytes, not {source!r}")
         self._source = source
-        self._once = hasattr(source, "__anext__") or hasattr(source, "__next__")
+        self._once = any(hasattr(source, name) for name in ("__anext__", "__next__", "read"))
         self._begun = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -70,9 +70,10 @@ class Blob:
         target = Path(path)
         partial = target.with_name(f".{target.name}.{os.getpid()}.{id(self):x}.part")
         size = 0
-        iterator = aiter(self)
+        iterator: AsyncIterator[bytes] | None = None
         try:
             with partial.open("wb") as file:  # an await for each chunk would cost more than the disk does
+                iterator = aiter(self)
                 async for chunk in iterator:
                     size += file.write(chunk)
             partial.replace(target)

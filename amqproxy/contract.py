@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .errors import ContractError
+from .errors import ContractError, check_rebuilt
 from .messages import Form, Style, check_name, form_of, naming, new_message
 from .options import CallOptions, ServeOptions, changed, serving_options
 from .provided import check_provided, given_anyway, without_provided
@@ -58,6 +58,8 @@ def serve(name: str, *, errors: tuple[type[Exception], ...] = (), **options: Any
     check_name("service", name)
     if not isinstance(errors, tuple) or not all(isinstance(e, type) and issubclass(e, Exception) for e in errors):
         raise TypeError(f"errors is a tuple of exception types, not {errors!r}")
+    for error in errors:
+        check_rebuilt(error)
     description = Description(name, changed(ServeOptions(), "serve", options), errors)
 
     def describe(target: Served) -> Served:

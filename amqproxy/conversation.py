@@ -20,7 +20,7 @@ from .blob import Blob
 from .caller import Caller, Expired, Line, Returned
 from .codecs import DecodingFailed, Mismatch
 from .codecs.items import Chunks, Items
-from .errors import BadReply, CallTimeout, ConnectionLost, ContractError, MessageTooLarge, WorkerLost
+from .errors import BadReply, CallTimeout, ConnectionLost, ContractError, MessageTooLarge, WorkerLost, said
 from .flow import Outflow
 from .options import CallOptions
 from .properties import Properties, return_address
@@ -240,7 +240,7 @@ class Conversation:
         except BadReply as error:
             self.end(error)
         except Exception as error:  # of whatever kind: what got out of here would cost the whole connection
-            self.cancel(BadReply(f"{self._method.__qualname__}: {error}"))
+            self.cancel(BadReply(f"{self._method.__qualname__}: {said(error)}"))
 
     def _understand(self, content_type: bytes | None, encoding: bytes | None, header: bytes, body: bytes) -> None:
         worker, headers = return_address(header)
@@ -305,9 +305,7 @@ class Conversation:
         except DecodingFailed as error:
             if not self.plan.untyped:
                 raise
-            text = (
-                f"{self._method.__qualname__} answered with one value and no stream: await it, with no loop"
-            )
+            text = f"{self._method.__qualname__} answered with one value and no stream: await it, with no loop"
             raise BadReply(text) from error
 
     def _begin(self) -> None:

@@ -193,6 +193,14 @@ REBUILT_BUILTINS: Mapping[str, type[Exception]] = {
 }
 
 
+def said(error: BaseException) -> str:
+    """What an exception says, unless its own `__str__` fails."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"(its text cannot be had: {type(second).__name__})"
+
+
 def exception_name(kind: type[BaseException]) -> str:
     """The name under which an exception type travels: bare for built-in types, with its module for others."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -208,6 +216,15 @@ def remote_error_class(name: str, registered: Iterable[type[Exception]] = ()) ->
         if exception_name(kind) == name and issubclass(kind, Exception):
             known = kind
     return RemoteError if known is None else _combined(known)  # type: ignore[arg-type]  # classes are hashable
+
+
+def check_rebuilt(kind: type[Exception]) -> None:
+    """TypeError if callers cannot be given errors of this type: it wants more than a text, or shares no base."""
+    try:
+        remote_error_class(exception_name(kind), (kind,))("")
+    except Exception as error:
+        text = f"{kind.__qualname__} cannot be rebuilt for callers, who have its name and text alone: {said(error)}"
+        raise TypeError(text) from error
 
 
 @lru_cache(maxsize=256)

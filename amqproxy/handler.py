@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import functools
 import inspect
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from .codecs import Codec, Mismatch, Shape, carries, listing, natural_encoding, 
 from .codecs.items import Items, Separable, items_of, streams_of
 from .contract import Contract, Method
 from .deadline import Deadline
-from .errors import ContractError, EncodingFailed, MessageTooLarge, RemoteError, exception_name
+from .errors import ContractError, EncodingFailed, MessageTooLarge, RemoteError, exception_name, said
 from .fields import FieldTable
 from .heartbeat import Heartbeat
 from .properties import Properties
@@ -28,6 +29,8 @@ from .scope import scope
 from .stream import as_asynchronous
 from .threads import FromThread, InThread
 from .wire import JSON, TIMEOUT_HEADER, ReplyForm
+
+log = logging.getLogger("amqproxy.server")
 
 Clock = Callable[[], float]
 
@@ -235,6 +238,14 @@ def refusal(code: str, message: str, *, type: str = "ContractError", retryable: 
     return RemoteError(message, code=code, type=type, retryable=retryable, executed="no")
 
 
+def not_begun(error: Exception) -> RemoteError:
+    """The failure of a request that could not be begun: a refusal, or what else went wrong."""
+    if isinstance(error, RemoteError):
+        return error
+    log.error("a request could not be begun", exc_info=error)
+    return refusal("internal", f"the request could not be begun: {said(error)}", type=exception_name(type(error)))
+
+
 def too_late(handler: Handler) -> RemoteError:
     """The failure of a request that came when its time was over: nobody waits for what it would do."""
     text = f"{handler.method.title} was not run: no time was left when the request came"
@@ -255,15 +266,7 @@ def failure_of(error: BaseException, *, debug: bool) -> RemoteError:
             executed="yes",  # whatever a call of the handler's own came to
         )
     code = "cancelled" if isinstance(error, asyncio.CancelledError) else "unknown"
-    return RemoteError(_text(error), code=code, type=exception_name(type(error)), traceback=traceback)
-
-
-def _text(error: BaseException) -> str:
-    """What the exception says, unless its own `__str__` fails."""
-    try:
-        return str(error)
-    except Exception as second:
-        return f"(its text cannot be had: {type(second).__name__})"
+    return RemoteError(said(error), code=code, type=exception_name(type(error)), traceback=traceback)
 
 
 def _text_of(raw: bytes) -> str:

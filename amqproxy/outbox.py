@@ -14,7 +14,7 @@ from typing import Any
 from .caller import Expired, Line
 from .codecs import DecodingFailed
 from .deadline import Deadline
-from .errors import AMQProxyError, BadReply, CallError, Closed, ConnectionLost, RemoteError
+from .errors import AMQProxyError, BadReply, CallError, Closed, ConnectionLost, RemoteError, said
 from .properties import Properties
 from .remote import RETRY_SECONDS, RemoteMethod
 from .scope import Scope, scope
@@ -120,8 +120,8 @@ class Outbox:
         task.add_done_callback(self._ran)
 
     def _ran(self, task: asyncio.Task[Any]) -> None:
-        if self._watching and not task.cancelled():  # else its error is for whoever awaits it
-            self.failed(task.exception())
+        if self._watching:  # else its error is for whoever awaits it
+            self.failed(asyncio.CancelledError() if task.cancelled() else task.exception())
         self.ended(task)
 
     def _flush_turn(self) -> None:
@@ -277,7 +277,7 @@ class Parcel:
                 self._answered(first, count, encoding, body)
         except Exception as error:  # of whatever kind: what got out of here would cost the whole connection
             self._abandon()  # those that did not begin need not
-            self._fail(BadReply(f"{self._method.__qualname__}: {error}"))
+            self._fail(BadReply(f"{self._method.__qualname__}: {said(error)}"))
         if not self._open:
             self._end()
 
@@ -292,9 +292,9 @@ class Parcel:
             self._send_each_alone()
             return
         for place in places:
-            if (call := self._open.pop(place, None)) is not None:
+            if place in self._open:
                 error = self._method._failure(body)
-                call.set_exception(error)
+                self._open.pop(place).set_exception(error)
                 self._outbox.failed(error)
 
     def _send_each_alone(self) -> None:

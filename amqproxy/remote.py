@@ -28,6 +28,7 @@ from .errors import (
     Overloaded,
     Unroutable,
     WorkerLost,
+    said,
 )
 from .middleware import Middleware, SurroundedMethod
 from .options import CallOptions, changed
@@ -256,7 +257,7 @@ class RemoteMethod:
         except DecodingFailed as error:
             raise BadReply(f"{self.__qualname__}: the reply does not fit: {error}") from error
         except Exception as error:  # of a type of the user's
-            text = f"{self.__qualname__}: reading the reply raised {type(error).__name__}: {error}"
+            text = f"{self.__qualname__}: reading the reply raised {type(error).__name__}: {said(error)}"
             raise BadReply(text) from error
 
     def _too_large(self, body: bytes) -> MessageTooLarge:
@@ -268,6 +269,8 @@ class RemoteMethod:
             return decode_failure(body, self._errors)
         except ValueError as error:
             return BadReply(f"{self.__qualname__}: {error}")
+        except Exception:  # a type of the user's that cannot be made so
+            return decode_failure(body)
 
     async def _prepare(self, deadline: float) -> tuple[Line, RequestForm]:
         """Get a line that can send, and the form of a request that says how much time is left by then."""

@@ -14,7 +14,7 @@ from .contract import Contract
 from .control import Abandoned, Desk, Key
 from .errors import AMQProxyError, CallTimeout, Executed, RemoteError
 from .fields import FieldTable, Malformed
-from .handler import Call, Handler, HandlerTable, Refused, failure_of, refusal, too_late
+from .handler import Call, Handler, HandlerTable, Refused, failure_of, not_begun, refusal, too_late
 from .heartbeat import Heartbeat
 from .options import ServeOptions
 from .properties import Properties, routing
@@ -184,8 +184,8 @@ class Session:
             special = is_special(header)
             if special is not None:
                 self._attend(handler, call)
-        except RemoteError as error:
-            self._fail(tag, bool(redelivered), error, correlation_id, reply_to)
+        except Exception as error:  # of whatever kind: what got out of here would cost the whole connection
+            self._fail(tag, bool(redelivered), not_begun(error), correlation_id, reply_to)
             return
         if self.turns.own or (special is not None and _BATCH in header):
             self.turns.delivered(handler, call, tag, body)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .blob import Blob
 from .codecs import Mismatch
 from .codecs.items import Chunks, Items
-from .errors import EncodingFailed, MessageTooLarge, RemoteError
+from .errors import EncodingFailed, MessageTooLarge, RemoteError, said
 from .fields import FieldTable
 from .flow import Outflow
 from .handler import Call, Handler, Refused, refusal
@@ -252,8 +252,8 @@ class Streaming:
                 raise ValueError("this call takes no stream")
             elif (part := part_of(headers)) is not None:
                 self._inlet.take(part, body)
-        except ValueError as error:  # FlowError and DecodingFailed are ValueErrors
-            text = f"{self._handler.method.title}: {error}"
+        except Exception as error:  # of whatever kind: items would be missing
+            text = f"{self._handler.method.title}: {said(error)}"
             self.break_off(RemoteError(text, code="invalid_argument", type="FlowError"))
 
     def break_off(self, error: RemoteError | None = None) -> None:

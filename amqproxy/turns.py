@@ -12,8 +12,8 @@ from collections import deque
 
 from .batching import Batch, CallInBatch, Host, Pool, Way
 from .control import Key
-from .errors import ContractError, RemoteError
-from .handler import Call, Handler, refusal
+from .errors import ContractError
+from .handler import Call, Handler, not_begun, refusal
 from .wire import BATCH_HEADER, CREDIT_HEADER, ReplyForm, calls_of
 
 _BATCH = BATCH_HEADER.encode()
@@ -38,8 +38,8 @@ class Turns:
         try:
             calls = self._calls(handler, call)
             requests = self._way(handler).read(body, calls) if calls > 1 else ()
-        except RemoteError as error:
-            self.host._fail(tag, call.redelivered, error, call.correlation_id, call.reply_to)
+        except Exception as error:  # see Session.delivered
+            self.host._fail(tag, call.redelivered, not_begun(error), call.correlation_id, call.reply_to)
             return
         if calls > 1:
             batch = self._batches[tag] = Batch(self, self._way(handler), call, tag, requests)
@@ -135,6 +135,9 @@ class Single:
     def begin(self) -> bool:
         """Begin it; there are no more."""
         turns = self._turns
+        if self.call.is_over:  # as the broker drops calls that wait too long
+            self.drop()
+            return False
         turns.own += 1
         turns.host.begin(self._handler, self.call, self._tag, self._body).add_done_callback(lambda _: turns.ended())
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ContractError, EncodingFailed, MessageTooLarge
+from ..errors import ContractError, EncodingFailed, MessageTooLarge, said
 from ..messages import Form
 from . import Codec, DecodingFailed, Mismatch, Shape
 
@@ -56,7 +56,7 @@ class GuardedShape:
         except (Mismatch, EncodingFailed, MessageTooLarge):
             raise
         except Exception as error:
-            raise EncodingFailed(f"the codec {self._name} raised {type(error).__name__}: {error}") from error
+            raise EncodingFailed(f"the codec {self._name} raised {type(error).__name__}: {said(error)}") from error
         if type(body) is not bytes:  # what has another idea of its length would break the connection
             raise EncodingFailed(f"the codec {self._name} wrote a {type(body).__name__}, not bytes")
         return body
@@ -68,4 +68,4 @@ class GuardedShape:
         except DecodingFailed:
             raise
         except Exception as error:
-            raise DecodingFailed(f"the codec {self._name} raised {type(error).__name__}: {error}") from error
+            raise DecodingFailed(f"the codec {self._name} raised {type(error).__name__}: {said(error)}") from error

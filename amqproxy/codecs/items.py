@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from ..errors import said
 from . import Codec, DecodingFailed, Mismatch, Shape
 from .compression import CompressedShape
 from .json import JSONShape
@@ -106,7 +107,7 @@ def _reading(shape: Shape) -> Callable[[bytes], Any]:
         except DecodingFailed:
             raise
         except Exception as error:
-            raise DecodingFailed(f"reading it raised {type(error).__name__}: {error}") from error
+            raise DecodingFailed(f"reading it raised {type(error).__name__}: {said(error)}") from error
 
     return read
 

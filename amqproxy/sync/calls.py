@@ -26,7 +26,8 @@ def gather(calls: Iterable[Callable[[], Any]], *, return_exceptions: bool = Fals
     client = made[0][0]
     if any(other is not client for other, _ in made):
         raise TypeError("amqproxy.sync.gather takes calls of one connection, and these are of several")
-    return client._thread.run(_gather, ([make for _, make in made], return_exceptions), {})  # type: ignore[no-any-return]
+    results = client._thread.run(_gather, ([make for _, make in made], return_exceptions), {})
+    return [mirrored(client, result) for result in results]
 
 
 async def _gather(makers: list[Callable[[], Any]], return_exceptions: bool) -> list[Any]:

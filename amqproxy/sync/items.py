@@ -34,10 +34,13 @@ def unblocking(blob: Blob) -> Blob:
     """The same Blob, but that a file or an iterator that it is made of is read in a thread."""
     source: Any = blob._source
     if hasattr(source, "read"):
-        return Blob(Items(iter(partial(source.read, CHUNK_BYTES), b"")))
-    if hasattr(source, "__iter__") and not isinstance(source, (bytes, bytearray, memoryview, str)):
-        return Blob(Items(iter(source)))
-    return blob
+        iterator = iter(partial(source.read, CHUNK_BYTES), b"")
+    elif hasattr(source, "__iter__") and not isinstance(source, (bytes, bytearray, memoryview, str)):
+        iterator = iter(source)
+    else:
+        return blob
+    blob._begin()  # which tells of one that was read before
+    return Blob(Items(iterator))
 
 
 def _contained(iterator: Iterator[Any], context: contextvars.Context) -> Iterator[Any]:

@@ -304,22 +304,64 @@ class _Post(_Errand):
     ) -> None:
         super().__init__(thread, function, args, kwargs)
         self._context = contextvars.copy_context()
-        self.promise: Future[Any] = Future()
-        self.promise.set_running_or_notify_cancel()
+        self.promise = Promise(self._give_up)
+
+    def _give_up(self) -> None:
+        self._thread._tell(self.cancel)
 
     def start(self) -> None:
         """Begin, in the context of whoever posted it."""
-        if self._thread._begins:
+        if self._thread._begins and not self.promise.cancelled():
             self._task = self._thread._loop.create_task(self._run(), context=self._context)
 
     def settle(self) -> None:
         """Fulfil the promise."""
         if self in self._thread._errands:
             self._thread._errands.discard(self)
-            if self.error is None:
-                self.promise.set_result(self.result)
+            promise, error = self.promise, self.error
+            if not promise.set_running_or_notify_cancel():
+                return
+            if error is None:
+                promise.set_result(self.result)
             else:
-                self.promise.set_exception(self._thread.translated(self.error))
+                promise.set_exception(self._thread.translated(error))
+
+
+class Promise(Future[Any]):
+    """What will come of a call that nobody waits for yet; an error that nobody asks for is logged, as asyncio does."""
+
+    def __init__(self, give_up: Callable[[], None]) -> None:
+        super().__init__()
+        self._cancel_call: Callable[[], None] | None = give_up
+        self._asked = False
+
+    def cancel(self) -> bool:
+        """Give up the call, which is not sent, or whose answer is dropped; False if it has ended."""
+        cancelled = super().cancel()
+        if cancelled and self._cancel_call is not None:
+            self._cancel_call()
+            self._cancel_call = None
+        return cancelled
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """As the base has it; then the call has ended."""
+        self._cancel_call = None
+        return super().set_running_or_notify_cancel()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The result of the call, waited for."""
+        self._asked = True
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The error of the call, waited for."""
+        self._asked = True
+        return super().exception(timeout)
+
+    def __del__(self) -> None:
+        error = self._exception  # of the base, whose `exception()` waits
+        if error is not None and not self._asked:
+            log.error("a call failed, and nobody asked for its result", exc_info=error)
 
 
 def is_awaited(kind: type) -> bool:

@@ -299,6 +299,48 @@ async def test_registered_exceptions_are_rebuilt(mq: amqproxy.Client, service: s
         assert isinstance(caught.value, amqproxy.RemoteError)
 
 
+class Moody(Exception):
+    """Can be rebuilt, or not."""
+
+    good = True
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if not cls.good:
+            raise TypeError("not today")
+        return super().__new__(cls, *args)
+
+
+class Moods:
+    def __init__(self) -> None:
+        self.mood = Moody("number 1")
+
+    async def one(self, number: int) -> int:
+        raise self.mood
+
+    async def many(self) -> AsyncIterator[int]:
+        yield 1
+        raise self.mood
+
+
+async def test_exceptions_that_cannot_be_rebuilt_are_failures_all_the_same(
+    mq: amqproxy.Client, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moods = amqproxy.serve(service, errors=(Moody,), auto_delete=True)(Moods)
+    async with mq.serve(moods):
+        proxy: Any = mq.proxy(moods)
+        with pytest.raises(Moody):
+            await proxy.one(1)
+        monkeypatch.setattr(Moody, "good", False)
+        attended = amqproxy.options(proxy, heartbeat=1).one(1)
+        batch = amqproxy.gather([proxy.one(1), proxy.one(1)])
+        for call in (proxy.one(1), attended, batch, mq.broadcast(moods).one(1).first()):
+            with pytest.raises(amqproxy.RemoteError, match="Moody: number 1") as caught:
+                await call
+            assert not isinstance(caught.value, Moody)
+        with pytest.raises(amqproxy.RemoteError, match="Moody: number 1"):
+            [number async for number in proxy.many()]
+
+
 async def test_a_traceback_travels_only_in_debug_mode(mq: amqproxy.Client, service: str) -> None:
     async with unharmed(mq, service, debug=True) as shop:
         with pytest.raises(ZeroDivisionError, match=r"return x / y") as caught:

@@ -203,6 +203,19 @@ async def test_one_of_several_that_stream_is_given_up(shop: Serving) -> None:
     assert given_up.cancelled()
 
 
+async def test_a_call_that_is_cancelled_is_the_first_error(shop: Serving) -> None:
+    cancelled = asyncio.get_running_loop().create_future()
+    cancelled.cancel()
+    proxy = shop.proxy()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(10):
+            await amqproxy.gather([proxy.wait(1), cancelled])
+    found = await amqproxy.gather([proxy.add(1), cancelled], return_exceptions=True)
+    assert found[0] == 1
+    assert isinstance(found[1], asyncio.CancelledError)
+    shop.handler.open.set()
+
+
 async def test_options_of_a_batch_are_checked(mq: amqproxy.Client) -> None:
     with pytest.raises(ValueError, match="timeout is more than 0"):
         mq.batch(Shop, timeout=0)

@@ -35,7 +35,12 @@ class Even:
 
     def __post_init__(self) -> None:
         if self.number % 2:
-            raise KeyError("odd")
+            raise Odd("odd")
+
+
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise KeyError("odd")
 
 
 class Counting(Shop):
@@ -71,6 +76,15 @@ class Counting(Shop):
         time_left = amqproxy.current().time_left
         assert time_left is not None
         return time_left
+
+    async def resign(self, number: int) -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        if number == 1:
+            task.cancel()
+        elif number == 2:
+            await asyncio.sleep(0)
+        return number
 
     async def even(self, number: Even) -> int:
         return number.number
@@ -237,7 +251,7 @@ async def test_a_type_that_cannot_be_read_fails_its_call_alone(mq: amqproxy.Clie
         send(raw, service, "even", b'[[{"number":1}],[{"number":2}],[{"number":4}]]', calls=3)
         found = await answers(raw, 3)
         assert found[0][0] == "invalid_argument"
-        assert "KeyError: 'odd'" in found[0][1]
+        assert "Odd: (its text cannot be had: KeyError)" in found[0][1]
         assert (found[1], found[2]) == (2, 4)
 
 
@@ -478,6 +492,28 @@ async def test_streams_wait_for_their_turn_too(mq: amqproxy.Client, service: str
         handler.open.set()
         assert await stream == [0, 1, 2]
         assert await batch == list(range(5))
+
+
+async def test_a_single_call_whose_time_ends_while_it_waits_is_not_begun(
+    mq: amqproxy.Client, service: str, raw: Raw
+) -> None:
+    async with counting(mq, service, concurrency=2) as (handler, worker):
+        batch = asyncio.create_task(amqproxy.gather(mq.proxy(service).work(n) for n in range(4)))
+        for _ in range(2):
+            await handler.entered.acquire()
+        properties = {"content_type": f"{service}.work".encode(), "correlation_id": b"8", "reply_to": raw.reply_to}
+        raw.publish(service, b"[9]", **properties, headers={"x-timeout-ms": 50})
+        await waiting(worker, 2)
+        await asyncio.sleep(0.06)
+        handler.open.set()
+        assert await batch == [0, 1, 2, 3]
+        await mq.proxy(service).nothing()
+        assert sorted(handler.calls) == [0, 1, 2, 3]
+
+
+async def test_a_handler_that_cancels_its_own_task_touches_no_other_call(mq: amqproxy.Client, service: str) -> None:
+    async with counting(mq, service):
+        assert await amqproxy.gather(mq.proxy(service).resign(number) for number in range(5)) == [*range(5)]
 
 
 async def collect(items: AsyncIterator[int]) -> list[int]:

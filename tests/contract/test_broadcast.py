@@ -101,9 +101,7 @@ async def test_it_says_what_it_is_and_takes_its_own_options(mq: amqproxy.Client,
 
 async def test_one_that_was_forgotten_is_warned_of(mq: amqproxy.Client, service: str, broadcast: Any) -> None:
     async with pool(mq, service, 1):
-        with pytest.warns(
-            RuntimeWarning, match=r"the broadcast of .*add was not sent: it was never awaited"
-        ):
+        with pytest.warns(RuntimeWarning, match=r"the broadcast of .*add was not sent: it was never awaited"):
             broadcast.add(1)
         assert len(await broadcast.add(1)) == 1
 
@@ -116,9 +114,7 @@ async def test_its_answers_are_taken_once(mq: amqproxy.Client, service: str, bro
         assert len(await answers) == 1, "the rest"
         assert [answer async for answer in answers] == []
         for again in (answers, answers.first()):
-            with pytest.raises(
-                RuntimeError, match=r"the answers to .*add were taken already: keep the list"
-            ):
+            with pytest.raises(RuntimeError, match=r"the answers to .*add were taken already: keep the list"):
                 await again
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -133,6 +134,39 @@ class Faulty:
 
     async def upload(self, data: amqproxy.Blob) -> int:
         return len(await data.read())
+
+
+@dataclass
+class Even:
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number % 2:
+            raise Odd
+
+
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise KeyError("odd")
+
+
+class Evens:
+    async def count(self, numbers: AsyncIterator[Even]) -> int:
+        return len([number async for number in numbers])
+
+
+class EvensForCallers:
+    async def count(self, numbers: AsyncIterator[dict[str, int]]) -> int:
+        raise NotImplementedError
+
+
+async def test_an_item_whose_type_cannot_be_made_ends_the_call(mq: amqproxy.Client, service: str) -> None:
+    async with mq.serve(Evens(), name=service, auto_delete=True):
+        proxy: Any = mq.proxy(EvensForCallers, name=service)
+        with pytest.raises(amqproxy.RemoteError, match=r"raised Odd: \(its text cannot be had: KeyError\)") as caught:
+            await proxy.count([{"number": 2}, {"number": 1}])
+        assert caught.value.code == "invalid_argument"
+        assert await proxy.count([{"number": 2}] * 3) == 3
 
 
 @asynccontextmanager

@@ -291,9 +291,7 @@ async def test_a_service_known_by_name_streams_whatever_the_options(
         assert [number async for number in proxy.count(300)] == list(range(300))
         assert await proxy.count(3) == [0, 1, 2]
         assert await proxy.ping() == "pong"
-        with pytest.raises(
-            amqproxy.BadReply, match="ping answered with one value and no stream: await it"
-        ):
+        with pytest.raises(amqproxy.BadReply, match="ping answered with one value and no stream: await it"):
             [each async for each in proxy.ping()]
 
 

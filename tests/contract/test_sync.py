@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
 import signal
@@ -10,7 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -239,9 +240,15 @@ async def test_blobs_come_from_files_and_go_into_them(blocking: Use, tmp_path: P
     digest = hashlib.sha256(data).hexdigest()
 
     def use(mq: Any, shop: Any) -> None:
-        with path.open("rb") as first, path.open("rb") as second:
+        with path.open("rb") as first, path.open("rb") as second, path.open("rb") as third:
             given = (first, amqproxy.Blob(second), path, amqproxy.Blob(path), data, iter([data, b""]))
             assert [shop.digest(each) for each in given] == [digest] * 6
+            for used in (amqproxy.Blob(third), amqproxy.Blob(iter([data]))):
+                assert shop.digest(used) == digest
+                with pytest.raises(RuntimeError, match="was read already, and its bytes are gone"):
+                    shop.digest(used)
+        [gathered] = amqproxy.sync.gather([partial(shop.zeros, 1000)])
+        assert gathered.read() == bytes(1000)
         assert shop.zeros(1_000_000).read() == bytes(1_000_000)
         assert b"".join(shop.zeros(1_000_000)) == bytes(1_000_000)
         assert shop.zeros(1_000_000).save(path) == 1_000_000
@@ -335,6 +342,44 @@ async def test_calls_of_a_batch_are_promises(blocking: Use) -> None:
             assert batch.add(1, 2).result(PATIENCE) == 3
 
     await blocking(use)
+
+
+async def test_a_call_of_a_batch_can_be_given_up(blocking: Use, worker: Running) -> None:
+    runs = threading.Event()
+
+    def use(mq: Any, shop: Any) -> None:
+        with mq.batch(Workshop, name=shop.name()) as batch:
+            never, unsent = batch.never(), batch.add(1)
+            assert unsent.cancel()
+            assert runs.wait(PATIENCE)
+            assert never.cancel()
+            assert batch.add(1).result(PATIENCE) == 1
+        for given_up in (never, unsent):
+            assert given_up.cancelled()
+            with pytest.raises(CancelledError):
+                given_up.result()
+
+    using = asyncio.ensure_future(blocking(use))
+    await worker.says("waiting")
+    runs.set()
+    await worker.says("cancelled")
+    await using
+
+
+async def test_what_nobody_asked_a_batch_for_is_logged(blocking: Use, caplog: pytest.LogCaptureFixture) -> None:
+    def use(mq: Any, shop: Any) -> None:
+        with mq.batch(Workshop, name=shop.name()) as batch:
+            batch.add("x")
+            asked = batch.add("y")
+            batch.add(1)
+        assert isinstance(asked.exception(), amqproxy.ContractError)
+
+    await blocking(use)
+    gc.collect()
+    [record] = [record for record in caplog.records if record.name == "amqproxy.sync"]
+    assert record.message == "a call failed, and nobody asked for its result"
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], amqproxy.ContractError)
 
 
 async def test_many_calls_are_gathered(blocking: Use, amqp_url: str) -> None:

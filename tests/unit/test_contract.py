@@ -719,6 +719,17 @@ def test_errors_that_are_no_exception_types_are_refused_when_the_service_is_desc
         serve("service", errors=errors)
 
 
+class Particular(Exception):
+    def __new__(cls, code: int, reason: str) -> Any:
+        return super().__new__(cls, code, reason)
+
+
+@pytest.mark.parametrize("kind", [Particular, ExceptionGroup])
+def test_errors_that_cannot_be_rebuilt_are_refused_when_the_service_is_described(kind: Any) -> None:
+    with pytest.raises(TypeError, match=f"{kind.__name__} cannot be rebuilt for callers, who have its name and text"):
+        serve("service", errors=(KeyError, kind))
+
+
 def test_a_method_may_have_a_timeout_and_be_idempotent() -> None:
     class Service:
         @method(timeout=2.5, idempotent=True, heartbeat=0.5)

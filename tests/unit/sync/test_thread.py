@@ -228,7 +228,6 @@ def test_promises_are_kept_or_broken(loop: LoopThread) -> None:
     never = Never()
     broken = loop.post(never, (), {})
     assert never.entered.wait(PATIENCE)
-    assert not broken.cancel()
     last = loop.post(never, (), {})
     loop.end("it is over")
     for promise in (broken, last):
@@ -236,6 +235,22 @@ def test_promises_are_kept_or_broken(loop: LoopThread) -> None:
             promise.result(PATIENCE)
     with pytest.raises(Closed, match="it is over"):
         loop.post(int, (), {})
+
+
+def test_a_promise_may_be_given_up(loop: LoopThread) -> None:
+    never, unborn = Never(), Never()
+    given_up = loop.post(never, (), {})
+    assert never.entered.wait(PATIENCE)
+    later = loop.post(unborn, (), {})
+    for promise in (given_up, later):
+        assert promise.cancel()
+        assert promise.cancel(), "which does no harm"
+        assert promise.cancelled()
+    assert never.cancelled.wait(PATIENCE)
+    over = loop.post(int, (), {})
+    assert over.result(PATIENCE) == 0
+    assert not over.cancel()
+    assert not unborn.entered.is_set()
 
 
 # Ctrl-C
