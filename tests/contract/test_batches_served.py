@@ -498,22 +498,24 @@ async def test_a_single_call_whose_time_ends_while_it_waits_is_not_begun(
     mq: amqproxy.Client, service: str, raw: Raw
 ) -> None:
     async with counting(mq, service, concurrency=2) as (handler, worker):
-        batch = asyncio.create_task(amqproxy.gather(mq.proxy(service).work(n) for n in range(4)))
+        proxy = mq.proxy(service)
+        batch = asyncio.create_task(amqproxy.gather(proxy.work(n) for n in range(4)))
         for _ in range(2):
             await handler.entered.acquire()
-        properties = {"content_type": f"{service}.work".encode(), "correlation_id": b"8", "reply_to": raw.reply_to}
-        raw.publish(service, b"[9]", **properties, headers={"x-timeout-ms": 50})
+        about = {"content_type": f"{service}.work".encode(), "correlation_id": b"8", "reply_to": raw.reply_to}
+        raw.publish(service, b"[9]", headers={"x-timeout-ms": 50}, **about)  # type: ignore[arg-type]  # as in `send`
         await waiting(worker, 2)
         await asyncio.sleep(0.06)
         handler.open.set()
         assert await batch == [0, 1, 2, 3]
-        await mq.proxy(service).nothing()
+        await proxy.nothing()
         assert sorted(handler.calls) == [0, 1, 2, 3]
 
 
 async def test_a_handler_that_cancels_its_own_task_touches_no_other_call(mq: amqproxy.Client, service: str) -> None:
     async with counting(mq, service):
-        assert await amqproxy.gather(mq.proxy(service).resign(number) for number in range(5)) == [*range(5)]
+        proxy = mq.proxy(service)
+        assert await amqproxy.gather(proxy.resign(number) for number in range(5)) == [*range(5)]
 
 
 async def collect(items: AsyncIterator[int]) -> list[int]:
