@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .errors import AMQProxyError
 from .fields import FieldTable, Malformed
@@ -23,6 +23,7 @@ from .wire import (
 
 if TYPE_CHECKING:
     from .connection import Link, OpenLane
+    from .handler import Call
 
 log = logging.getLogger("amqproxy.control")
 
@@ -31,8 +32,22 @@ MAX_ABANDONED = 10_000
 LONGEST_MEMORY = 24 * 3600.0
 """Seconds for which one of them is remembered at most."""
 
-Key = tuple[bytes | None, bytes | None]
-"""A call as its caller knows it: reply-to and correlation-id. The latter alone may be another caller's, too."""
+
+class Key(NamedTuple):
+    """A call as its caller knows it. The correlation-id alone may be another caller's, too."""
+
+    reply_to: bytes | None
+    """None if whoever sent this did not say whose call it is."""
+    correlation_id: bytes | None
+
+    @classmethod
+    def of(cls, call: Call) -> Key:
+        """The key of a call that came."""
+        return cls(call.reply_to, call.correlation_id)
+
+    def means(self, call: Call | Key) -> bool:
+        """Whether it may be this call; a key that does not say whose call it is means any of its correlation-id."""
+        return self.correlation_id == call.correlation_id and self.reply_to in (None, call.reply_to)
 
 
 class Abandoned:
@@ -50,7 +65,7 @@ class Abandoned:
 
     def take(self, key: Key, now: float) -> bool:
         """Whether the call that came now was cancelled before, by its caller or by somebody who did not say whose."""
-        return (self.until.pop(key, 0.0) or self.until.pop((None, key[1]), 0.0)) > now
+        return (self.until.pop(key, 0.0) or self.until.pop(Key(None, key.correlation_id), 0.0)) > now
 
     def forget(self, now: float) -> float | None:
         """Forget those whose time is over; the moment at which the next one's will be."""
@@ -142,9 +157,9 @@ class Desk:
         try:
             content_type, encoding, correlation_id, reply_to = routing(header)
             if content_type == CANCEL_CLASS:
-                self._cancel((reply_to, correlation_id), Properties.decode(header))
+                self._cancel(Key(reply_to, correlation_id), Properties.decode(header))
             elif content_type == CREDIT_CLASS or (_may_be_part(header) and _is_part(header)):
-                self._session.feed((reply_to, correlation_id), content_type, return_address(header)[1], body)
+                self._session.feed(Key(reply_to, correlation_id), content_type, return_address(header)[1], body)
             elif content_type == PING_CLASS:
                 self._session.pong(correlation_id, reply_to)
             else:
@@ -155,7 +170,7 @@ class Desk:
             log.exception("dropped a message for this worker")
 
     def _cancel(self, key: Key, properties: Properties) -> None:
-        if key[1] is None:
+        if key.correlation_id is None:
             raise ValueError("a Cancel without a correlation-id names no call")
         try:
             seconds = whole_number((properties.headers or {}).get(TIMEOUT_HEADER), TIMEOUT_HEADER) / 1000

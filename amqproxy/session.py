@@ -172,7 +172,7 @@ class Session:
             return
         if correlation_id is None:
             correlation_id = _message_id(header)
-        if worker.abandoned.until and worker.abandoned.take((reply_to, correlation_id), self.loop.time()):
+        if worker.abandoned.until and worker.abandoned.take(Key(reply_to, correlation_id), self.loop.time()):
             self._lane.ack(tag)
             return
         try:
@@ -247,7 +247,7 @@ class Session:
         """The same for a call with a stream."""
         call.enter()
         streaming = Streaming(self, handler, call, tag)
-        key = call.reply_to, call.correlation_id
+        key = Key.of(call)
         try:
             self._check_room()
             self.streams[key] = streaming
@@ -476,12 +476,12 @@ class Session:
         """Somebody wants to know who is here, and who is at work on a call."""
         worker = self._worker
         form = ReplyForm(PING_CLASS.decode(), JSON, {WORKER_HEADER: worker.name})
-        key = reply_to, correlation_id
+        key = Key(reply_to, correlation_id)
         presence = Presence(
             service=worker.contract.name,
             running=len(worker.running),
             answered=worker.answered,
-            busy=any((call.reply_to, call.correlation_id) == key for call in worker.running),
+            busy=any(key.means(call) for call in worker.running),
         )
         if reply_to:
             self._post(reply_to, form.properties(correlation_id), encode_presence(presence))
@@ -489,7 +489,7 @@ class Session:
     def cancel(self, key: Key, seconds: float) -> None:
         """Nobody waits for this call any more; one that has not come is remembered for so many seconds."""
         worker = self._worker
-        found = [call for call in worker.running if call.correlation_id == key[1] and key[0] in (None, call.reply_to)]
+        found = [call for call in worker.running if key.means(call)]
         for call in found:
             self._abandon(call)
         if not self.turns.cancel(key) and not found:
@@ -502,7 +502,7 @@ class Session:
             self.loop.call_soon(self._interrupt, call)  # a task that has not begun must, or it would settle nothing
 
     def _interrupt(self, call: Call) -> None:
-        task, streaming = self._worker.running.get(call), self.streams.get((call.reply_to, call.correlation_id))
+        task, streaming = self._worker.running.get(call), self.streams.get(Key.of(call))
         if streaming is not None:
             streaming.stop()
         elif task is not None and not call.in_thread:  # a thread cannot be interrupted, and holds its place to its end
@@ -511,8 +511,8 @@ class Session:
     def feed(self, key: Key, content_type: bytes | None, headers: FieldTable, body: bytes) -> None:
         """A message for one of the streams that run here; those that are over are passed over."""
         streaming = self.streams.get(key)
-        if streaming is None and key[0] is None:  # from a caller that does not say who it is
-            found = [one for (_, id), one in self.streams.items() if id == key[1]]
+        if streaming is None and key.reply_to is None:  # from a caller that does not say who it is
+            found = [one for other, one in self.streams.items() if key.means(other)]
             streaming = found[0] if len(found) == 1 else None
         if streaming is not None:
             streaming.heard(content_type, headers, body)

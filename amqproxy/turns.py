@@ -102,7 +102,7 @@ class Turns:
 
     def cancel(self, key: Key) -> bool:
         """Begin no more of a message, if it is here."""
-        found = [message for message in {*self.waiting, *self._batches.values()} if _matches(key, message.call)]
+        found = [message for message in {*self.waiting, *self._batches.values()} if key.means(message.call)]
         for message in found:
             if message in self.waiting:
                 self.waiting.remove(message)
@@ -114,10 +114,6 @@ class Turns:
         self.waiting.clear()
         for batch in list(self._batches.values()):
             batch.drop()
-
-
-def _matches(key: Key, call: Call) -> bool:
-    return call.correlation_id == key[1] and key[0] in (None, call.reply_to)
 
 
 class Single:

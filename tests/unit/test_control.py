@@ -11,60 +11,93 @@ from hypothesis import strategies as st
 
 from amqproxy.control import LONGEST_MEMORY, MAX_ABANDONED, Abandoned, Desk, Key
 from amqproxy.fields import FieldTable
+from amqproxy.handler import Call
 from amqproxy.properties import Properties
 
 ADA, BOB = b"queue of ada", b"queue of bob"
 
 
+def call_of(reply_to: bytes | None, correlation_id: bytes | None) -> Call:
+    return Call("calculator", "add", "worker", False, b"", time.monotonic, correlation_id, reply_to)
+
+
+@pytest.mark.parametrize(
+    ("key", "reply_to", "correlation_id", "meant"),
+    [
+        (Key(ADA, b"1"), ADA, b"1", True),
+        (Key(ADA, b"1"), BOB, b"1", False),
+        (Key(ADA, b"1"), ADA, b"2", False),
+        (Key(ADA, b"1"), None, b"1", False),
+        (Key(ADA, None), ADA, b"1", False),
+        (Key(None, b"1"), ADA, b"1", True),
+        (Key(None, b"1"), None, b"1", True),
+        (Key(None, b"1"), ADA, b"2", False),
+    ],
+)
+def test_a_key_means_the_calls_of_one_caller_or_all_of_its_id_if_it_does_not_say_whose(
+    key: Key, reply_to: bytes | None, correlation_id: bytes | None, meant: bool
+) -> None:
+    call = call_of(reply_to, correlation_id)
+    assert key.means(call) is meant
+    assert key.means(Key.of(call)) is meant
+
+
+def test_the_key_of_a_call_means_it() -> None:
+    for reply_to, correlation_id in [(ADA, b"1"), (None, b"1"), (ADA, None), (None, None)]:
+        call = call_of(reply_to, correlation_id)
+        assert Key.of(call) == Key(reply_to, correlation_id)
+        assert Key.of(call).means(call)
+
+
 def test_a_call_that_was_cancelled_is_known_once() -> None:
     abandoned = Abandoned()
     assert not abandoned.until
-    abandoned.add((ADA, b"1"), 100.0, 30.0)
+    abandoned.add(Key(ADA, b"1"), 100.0, 30.0)
     assert len(abandoned.until) == 1
-    assert abandoned.take((ADA, b"1"), 101.0)
-    assert not abandoned.take((ADA, b"1"), 101.0)
+    assert abandoned.take(Key(ADA, b"1"), 101.0)
+    assert not abandoned.take(Key(ADA, b"1"), 101.0)
     assert not abandoned.until
 
 
 def test_the_id_alone_is_another_callers_too() -> None:
     abandoned = Abandoned()
-    abandoned.add((ADA, b"1"), 100.0, 30.0)
-    assert not abandoned.take((BOB, b"1"), 101.0)
-    assert not abandoned.take((ADA, b"2"), 101.0)
-    assert not abandoned.take((None, b"1"), 101.0)
-    assert abandoned.take((ADA, b"1"), 101.0)
+    abandoned.add(Key(ADA, b"1"), 100.0, 30.0)
+    assert not abandoned.take(Key(BOB, b"1"), 101.0)
+    assert not abandoned.take(Key(ADA, b"2"), 101.0)
+    assert not abandoned.take(Key(None, b"1"), 101.0)
+    assert abandoned.take(Key(ADA, b"1"), 101.0)
 
 
 def test_who_does_not_say_whose_call_it_is_means_any_of_that_id() -> None:
     abandoned = Abandoned()
-    abandoned.add((None, b"1"), 100.0, 30.0)
-    assert not abandoned.take((ADA, b"2"), 101.0)
-    assert abandoned.take((ADA, b"1"), 101.0)
-    assert not abandoned.take((BOB, b"1"), 101.0)
-    abandoned.add((None, b"3"), 100.0, 30.0)
-    assert abandoned.take((None, b"3"), 101.0)
+    abandoned.add(Key(None, b"1"), 100.0, 30.0)
+    assert not abandoned.take(Key(ADA, b"2"), 101.0)
+    assert abandoned.take(Key(ADA, b"1"), 101.0)
+    assert not abandoned.take(Key(BOB, b"1"), 101.0)
+    abandoned.add(Key(None, b"3"), 100.0, 30.0)
+    assert abandoned.take(Key(None, b"3"), 101.0)
 
 
 def test_when_its_time_is_over_a_call_is_a_new_one() -> None:
     abandoned = Abandoned()
-    abandoned.add((ADA, b"1"), 100.0, 30.0)
-    assert not abandoned.take((ADA, b"1"), 130.0)
+    abandoned.add(Key(ADA, b"1"), 100.0, 30.0)
+    assert not abandoned.take(Key(ADA, b"1"), 130.0)
     assert len(abandoned.until) == 0
 
 
 def test_cancelling_again_counts_from_then() -> None:
     abandoned = Abandoned()
-    abandoned.add((ADA, b"1"), 100.0, 30.0)
-    abandoned.add((ADA, b"1"), 120.0, 30.0)
+    abandoned.add(Key(ADA, b"1"), 100.0, 30.0)
+    abandoned.add(Key(ADA, b"1"), 120.0, 30.0)
     assert len(abandoned.until) == 1
-    assert abandoned.take((ADA, b"1"), 140.0)
+    assert abandoned.take(Key(ADA, b"1"), 140.0)
 
 
 def test_forgetting_tells_when_there_is_more_to_forget() -> None:
     abandoned = Abandoned()
     assert abandoned.forget(0.0) is None
     for seconds in (30.0, 10.0, 20.0):
-        abandoned.add((ADA, b"%d" % seconds), 100.0, seconds)
+        abandoned.add(Key(ADA, b"%d" % seconds), 100.0, seconds)
     assert abandoned.forget(105.0) == 110.0
     assert abandoned.forget(110.0) == 120.0
     assert len(abandoned.until) == 2
@@ -75,17 +108,17 @@ def test_forgetting_tells_when_there_is_more_to_forget() -> None:
 def test_the_oldest_is_forgotten_when_there_are_too_many() -> None:
     abandoned = Abandoned()
     for number in range(MAX_ABANDONED + 10):
-        abandoned.add((ADA, b"%d" % number), 100.0, 30.0)
+        abandoned.add(Key(ADA, b"%d" % number), 100.0, 30.0)
     assert len(abandoned.until) == MAX_ABANDONED
-    assert not abandoned.take((ADA, b"9"), 100.0)
-    assert abandoned.take((ADA, b"10"), 100.0)
+    assert not abandoned.take(Key(ADA, b"9"), 100.0)
+    assert abandoned.take(Key(ADA, b"10"), 100.0)
 
 
 def test_many_cost_no_more_than_few() -> None:
     abandoned = Abandoned()
     began = time.perf_counter()
     for number in range(10 * MAX_ABANDONED):
-        abandoned.add((ADA, b"%d" % number), 100.0, 30.0)
+        abandoned.add(Key(ADA, b"%d" % number), 100.0, 30.0)
     assert time.perf_counter() - began < 5  # a tenth of a second; looking at all each time took a minute
 
 
@@ -101,10 +134,10 @@ def test_it_is_a_table_of_what_is_still_to_come(steps: list[tuple[str, int, int]
         id = b"%d" % number
         now += 1.0
         if what == "add":
-            abandoned.add((ADA, id), now, seconds)
+            abandoned.add(Key(ADA, id), now, seconds)
             expected[id] = now + seconds
         elif what == "take":
-            assert abandoned.take((ADA, id), now) == (expected.pop(id, 0.0) > now)
+            assert abandoned.take(Key(ADA, id), now) == (expected.pop(id, 0.0) > now)
         else:
             expected = {each: until for each, until in expected.items() if until > now}
             assert abandoned.forget(now) == min(expected.values(), default=None)
@@ -114,8 +147,8 @@ def test_it_is_a_table_of_what_is_still_to_come(steps: list[tuple[str, int, int]
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
 def test_any_time_will_do(seconds: float) -> None:
     abandoned = Abandoned()
-    abandoned.add((ADA, b"1"), 100.0, seconds)
-    assert abandoned.take((ADA, b"1"), 100.0) == (seconds > 0)
+    abandoned.add(Key(ADA, b"1"), 100.0, seconds)
+    assert abandoned.take(Key(ADA, b"1"), 100.0) == (seconds > 0)
 
 
 # What comes to the worker's own queue
