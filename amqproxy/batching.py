@@ -7,18 +7,15 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from .codecs import DecodingFailed, HoldsTooMuch
 from .codecs.items import Separable
 from .errors import MessageTooLarge, RemoteError
 from .handler import Call, Handler, refusal
-from .options import ServeOptions
+from .replies import Pool, Replies
 from .series import in_series
 from .wire import FAILURE_CONTENT_TYPE, JSON, ItemForm
-
-if TYPE_CHECKING:
-    from .connection import Limits
 
 log = logging.getLogger("amqproxy.server")
 
@@ -29,49 +26,17 @@ MOST_IN_SERIES = 64
 """So many calls run in one turn of the event loop, though none waits: what comes from the network waits meanwhile."""
 
 
-class Pool(Protocol):
-    """What is to be known of the worker."""
-
-    options: ServeOptions
-    running: dict[Call, asyncio.Task[None]]
-    answered: int
-
-    @property
-    def gives_up(self) -> bool:
-        """True if handlers are cancelled from outside."""
-
-
 class Host(Protocol):
-    """The session, which takes the messages in and sends the answers out."""
+    """The session, which takes the messages in."""
 
     loop: asyncio.AbstractEventLoop
-
-    @property
-    def limits(self) -> Limits:
-        """What the broker takes."""
+    replies: Replies
 
     def joined(self, handler: Handler) -> tuple[Separable, Separable]:
         """How its requests and its results share messages."""
 
     def begin(self, handler: Handler, call: Call, tag: int, body: bytes) -> asyncio.Task[None]:
         """Run a call that came alone."""
-
-    def post(self, call: Call, properties: bytes, body: bytes) -> None:
-        """Send something to the caller."""
-
-    def settle(self, tag: int) -> None:
-        """Acknowledge a delivery behind what was sent."""
-
-    def failure(self, error: RemoteError) -> bytes:
-        """The body that tells of it."""
-
-    def _fail(
-        self, tag: int, redelivered: bool, failure: RemoteError, correlation_id: bytes | None, reply_to: bytes | None
-    ) -> None: ...
-
-    def _ended(self, error: BaseException, handler: Handler, call: Call, tag: int) -> RemoteError | None: ...
-
-    def _give_back(self, tag: int) -> None: ...
 
 
 class Circle(Protocol):
@@ -243,11 +208,11 @@ class Batch:
         if isinstance(error, asyncio.CancelledError) and turns.pool.gives_up and not call.cancelled:
             self._give_back()
             raise error
-        failure = turns.host._ended(error, self._way.handler, call, 0)
+        failure = turns.host.replies.ended(error, self._way.handler, call, 0)
         if failure is None:  # it was cancelled, and nobody waits for it
             self._end(1)
         else:
-            self._answer((call.place, turns.host.failure(failure), True))
+            self._answer((call.place, turns.host.replies.failure(failure), True))
 
     def _answer(self, answered: Answered) -> None:
         """Send it with all that are ready in this turn of the loop."""
@@ -266,27 +231,28 @@ class Batch:
 
     def _flush(self) -> None:
         ready, self._ready = self._ready, []
-        host = self._turns.host
+        replies = self._turns.host.replies
         if not self.call.reply_to:
             for _, body, failed in ready:
                 if failed:
                     log.warning("a one-way request failed: %s", body.decode())
         if not self._wanted:
             return
-        for first, bodies, failed in runs(ready, min(host.limits.body_bytes, ANSWER_BYTES)):
+        for first, bodies, failed in runs(ready, min(replies.limits.body_bytes, ANSWER_BYTES)):
             if failed:
-                host.post(self.call, self._failures.properties(first, 1), bodies[0])
+                replies.post(self.call, self._failures.properties(first, 1), bodies[0])
             else:
                 self._send(first, bodies)
 
     def _send(self, first: int, bodies: list[bytes]) -> None:
         """Send results in one message, or in more if that is too large."""
-        host, limit = self._turns.host, self._turns.host.limits.body_bytes
+        replies = self._turns.host.replies
+        limit = replies.limits.body_bytes
         try:
             body = self._way.results.pack(bodies)
             problem = f"the reply has {len(body)} bytes, the worker's max_body_bytes is {limit}"
             if len(body) <= limit:
-                host.post(self.call, self._form.properties(first, len(bodies)), body)
+                replies.post(self.call, self._form.properties(first, len(bodies)), body)
                 return
         except MessageTooLarge as error:  # for those who decompress it
             problem = f"{self._way.handler.method.title} returned too much: {error}"
@@ -295,15 +261,15 @@ class Batch:
             self._send(first, bodies[:half])
             self._send(first + half, bodies[half:])
         else:
-            failure = host.failure(RemoteError(problem, code="resource_exhausted", type="MessageTooLarge"))
-            host.post(self.call, self._failures.properties(first, 1), failure)
+            failure = replies.failure(RemoteError(problem, code="resource_exhausted", type="MessageTooLarge"))
+            replies.post(self.call, self._failures.properties(first, 1), failure)
 
     def _end(self, calls: int) -> None:
         """So many calls are over; behind the last, the message is acknowledged."""
         self._open -= calls
         if not self._open and self._tag:
             self._turns.settled(self._tag)
-            self._turns.host.settle(self._tag)
+            self._turns.host.replies.settle(self._tag)
             self._tag = 0
 
     def drop(self) -> None:
@@ -318,7 +284,7 @@ class Batch:
         if tag:
             self._flush()
             self._turns.settled(tag)
-            self._turns.host._give_back(tag)
+            self._turns.host.replies.give_back(tag)
             self.drop()
 
 

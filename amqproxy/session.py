@@ -1,4 +1,4 @@
-"""One channel of a worker: requests are taken, handlers run, answers sent and deliveries settled."""
+"""One channel of a worker: requests are taken and handlers run, and the worker hears what is meant for it alone."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from .alive import heartbeat_of
-from .codecs import DecodingFailed, HoldsTooMuch
 from .codecs.items import Separable
 from .contract import Contract
 from .control import Abandoned, Desk, Key
-from .errors import AMQProxyError, CallTimeout, Executed, RemoteError
+from .errors import AMQProxyError, RemoteError
 from .fields import FieldTable, Malformed
-from .handler import Call, Handler, HandlerTable, Refused, failure_of, not_begun, refusal, too_late
+from .handler import Call, Handler, HandlerTable, Refused, not_begun, refusal, too_late
 from .heartbeat import Heartbeat
-from .options import ServeOptions
 from .properties import Properties, routing
+from .replies import Pool, Replies
 from .streaming import QUIET_SECONDS, Streaming
 from .topology import PoolTopology
 from .turns import Turns
@@ -31,7 +30,6 @@ from .wire import (
     WORKER_HEADER,
     Presence,
     ReplyForm,
-    encode_failure,
     encode_presence,
     is_special,
 )
@@ -42,8 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amqproxy.server")
 
-MAX_DESTINATIONS = 1024
-"""Reply queues whose encoded address is kept; a caller has one, so this is many callers."""
 ROOM = 2
 """Streams that go on for long and calls to all workers are not bounded by the prefetch. Together with the calls that
 are, a worker runs so many times its concurrency."""
@@ -51,21 +47,14 @@ are, a worker runs so many times its concurrency."""
 _BATCH = BATCH_HEADER.encode()
 
 
-class Staff(Protocol):
+class Staff(Pool, Protocol):
     """The worker that a session works for, as far as the session knows it."""
 
     contract: Contract
-    options: ServeOptions
     topology: PoolTopology
     name: str
-    answered: int
-    running: dict[Call, asyncio.Task[None]]
     abandoned: Abandoned
     stopping: bool
-
-    @property
-    def gives_up(self) -> bool:
-        """True if handlers are cancelled from outside."""
 
     @property
     def session(self) -> Session | None:
@@ -85,14 +74,14 @@ class Session:
         self._handlers = handlers
         self._link = link
         self.loop = link.loop
-        self.limits = link.limits
         self.desk = Desk(self, link)
         self.streams: dict[Key, Streaming] = {}
         """The calls that run whose result or whose parameter is a stream."""
         self.turns = Turns(self, worker)
-        self._destinations: dict[bytes, bytes] = {}
         self._signed: dict[ReplyForm, ReplyForm] = {}
-        self._opened: OpenLane = None  # type: ignore[assignment]  # both are set before the first delivery
+        self.replies: Replies = None  # type: ignore[assignment]  # as the following, set before the first delivery
+        """What goes out of the channel."""
+        self._opened: OpenLane = None  # type: ignore[assignment]
         self._lane: Lane = None  # type: ignore[assignment]
 
     @classmethod
@@ -101,6 +90,7 @@ class Session:
         session = cls(worker, handlers, link)
         session._opened = await link.open_lane(session, session._lost, prefetch=worker.options.concurrency)
         session._lane = session._opened.lane
+        session.replies = Replies(worker, session._lane, link)
         try:
             await session.desk.open(worker.topology.exchange)
             await session.consume()
@@ -121,11 +111,6 @@ class Session:
         await self._link.declare_pool(topology)
         deleted = AMQProxyError(f"the queue {topology.queue.name} was deleted")
         await self._opened.consume(topology.queue.name, lambda: self._end(deleted), no_ack=False)
-
-    @property
-    def lane(self) -> Lane:
-        """What answers go out through."""
-        return self._lane
 
     @property
     def address(self) -> bytes:
@@ -185,7 +170,7 @@ class Session:
             if special is not None:
                 self._attend(handler, call)
         except Exception as error:  # of whatever kind: what got out of here would cost the whole connection
-            self._fail(tag, bool(redelivered), not_begun(error), correlation_id, reply_to)
+            self.replies.fail(tag, bool(redelivered), not_begun(error), correlation_id, reply_to)
             return
         if self.turns.own or (special is not None and _BATCH in header):
             self.turns.delivered(handler, call, tag, body)
@@ -215,7 +200,7 @@ class Session:
             correlation_id=call.correlation_id,
             reply_to=self.address,
         )
-        self.post(call, alive.encode(), progress)
+        self.replies.post(call, alive.encode(), progress)
 
     def begin(self, handler: Handler, call: Call, tag: int, body: bytes) -> asyncio.Task[None]:
         """Run a call that had to wait for its turn."""
@@ -236,12 +221,12 @@ class Session:
             running = handler.start(handler.decode(body))
             reply = handler.encode(await (running if call.heartbeat is None else call.heartbeat.around(running)))
         except BaseException as error:
-            failure = self._ended(error, handler, call, tag)
+            failure = self.replies.ended(error, handler, call, tag)
             if failure is not None:
-                self._fail(tag, call.redelivered, failure, call.correlation_id, call.reply_to)
+                self.replies.fail(tag, call.redelivered, failure, call.correlation_id, call.reply_to)
         else:
             del self._worker.running[call]
-            self._answer(tag, handler.reply_form, reply, call.correlation_id, call.reply_to)
+            self.replies.answer(tag, handler.reply_form, reply, call.correlation_id, call.reply_to)
 
     async def _run_stream(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
         """The same for a call with a stream."""
@@ -255,16 +240,16 @@ class Session:
             reply = await (running if call.heartbeat is None else call.heartbeat.around(running))
         except BaseException as error:
             again = not streaming.begun
-            failure = self._ended(streaming.failure or error, handler, call, streaming.tag, again=again)
+            failure = self.replies.ended(streaming.failure or error, handler, call, streaming.tag, again=again)
             if failure is not None:
                 tried = call.redelivered or not again
-                self._fail(streaming.tag, tried, failure, call.correlation_id, call.reply_to)
+                self.replies.fail(streaming.tag, tried, failure, call.correlation_id, call.reply_to)
         else:
             del self._worker.running[call]
             if reply is None:
                 self._worker.answered += 1
             else:
-                self._answer(streaming.tag, streaming.reply_form, reply, call.correlation_id, call.reply_to)
+                self.replies.answer(streaming.tag, streaming.reply_form, reply, call.correlation_id, call.reply_to)
         finally:
             streaming.close()
             if self.streams.get(key) is streaming:
@@ -288,129 +273,13 @@ class Session:
             else:
                 reply = handler.encode(await handler.start(handler.decode(body)))
         except BaseException as error:
-            failure = self._ended(error, handler, call, 0)
+            failure = self.replies.ended(error, handler, call, 0)
             if failure is None:
                 return
-            form, reply = FAILURE_FORM, _failure(failure, details=self._worker.options.failure_details)
+            form, reply = FAILURE_FORM, self.replies.failure(failure)
         else:
             del self._worker.running[call]
         self._answer_for_all(form, reply, call.correlation_id, call.reply_to)
-
-    def _ended(
-        self, error: BaseException, handler: Handler, call: Call, tag: int, *, again: bool = True
-    ) -> RemoteError | None:
-        """A call ended without a result: what its caller is told; None if nobody is, and its delivery is settled.
-
-        `again` is whether another worker could run it instead.
-        """
-        worker = self._worker
-        worker.running.pop(call, None)
-        if call.cancelled and isinstance(error, Exception | asyncio.CancelledError):
-            if isinstance(error, Exception):
-                log.info("%r raised when it was cancelled", call, exc_info=error)
-            self._forget(tag)
-            return None
-        if isinstance(error, Refused):
-            return error.failure
-        if isinstance(error, HoldsTooMuch):
-            return refusal("resource_exhausted", f"{handler.method.title}: {error}", type="MessageTooLarge")
-        if isinstance(error, DecodingFailed):
-            return refusal("invalid_argument", f"{handler.method.title}: {error}")
-        if isinstance(error, CallTimeout) and call.is_over:
-            # Of a call that had what was left of this one's time: its caller is about to find out by its own clock.
-            log.info("%r ended with its caller's time: %s", call, error)
-            self._forget(tag)
-            return None
-        if isinstance(error, asyncio.CancelledError):
-            if worker.gives_up:
-                if not (tag and again):  # nobody else will answer
-                    return RemoteError("the worker stopped", code="unavailable", type="WorkerStopped", retryable=True)
-                self._give_back(tag)
-                raise error
-        elif isinstance(error, KeyboardInterrupt) or not self.loop.is_running():
-            raise error  # the program is torn down; the broker gives the call to another worker
-        return self._failure(error, call)  # also of a handler that cancelled itself, or raised this
-
-    def _failure(self, error: BaseException, call: Call) -> RemoteError:
-        """What a handler raised, as its caller is told."""
-        if isinstance(error, RemoteError):
-            log.debug("%r failed: %s", call, error)
-        else:
-            log.warning("%r raised", call, exc_info=error)
-        return failure_of(error, debug=self._worker.options.debug)
-
-    def _fail(
-        self, tag: int, redelivered: bool, failure: RemoteError, correlation_id: bytes | None, reply_to: bytes | None
-    ) -> None:
-        """Tell a failure, or let another worker try first."""
-        options = self._worker.options
-        if options.requeue_once and not redelivered and tag:
-            self._give_back(tag)
-            return
-        body = _failure(failure, details=options.failure_details)
-        self._answer(tag, FAILURE_FORM, body, correlation_id, reply_to)
-
-    def _answer(
-        self, tag: int, form: ReplyForm, body: bytes, correlation_id: bytes | None, reply_to: bytes | None
-    ) -> None:
-        """Reply first, then acknowledge: who dies in between is asked again, and nobody waits for nothing."""
-        lane = self._lane
-        if not lane.open:
-            log.info("the channel closed before an answer could be sent; the broker gives the call to another worker")
-            return
-        if reply_to:
-            if len(body) > self.limits.body_bytes:
-                form, body = FAILURE_FORM, self._too_large(len(body), "the reply has", executed="yes")
-            destination = self._destinations.get(reply_to) or self._destination(reply_to)
-            if tag:
-                lane.reply(tag, destination, form.properties(correlation_id), body, alone=not self._worker.running)
-            else:  # of a stream that has begun, or of a broadcast: there is no delivery to settle
-                lane.publish(destination, form.properties(correlation_id), body)
-        else:
-            self._forget(tag)
-            if form is FAILURE_FORM:
-                log.warning("a one-way request failed: %s", body.decode())
-        self._worker.answered += 1
-
-    def _destination(self, reply_to: bytes) -> bytes:
-        if len(self._destinations) >= MAX_DESTINATIONS:
-            self._destinations.clear()
-        destination = self._destinations[reply_to] = self._lane.destination(b"", reply_to)
-        return destination
-
-    def _too_large(self, size: int, what: str, *, executed: Executed) -> bytes:
-        text = f"{what} {size} bytes, the worker's max_body_bytes is {self.limits.body_bytes}"
-        error = RemoteError(text, code="resource_exhausted", type="MessageTooLarge", executed=executed)
-        return _failure(error, details=self._worker.options.failure_details)
-
-    def _give_back(self, tag: int) -> None:
-        if tag and self._lane.open:
-            self._lane.nack(tag, requeue=True)
-
-    def _forget(self, tag: int) -> None:
-        """Settle a delivery that nobody wants an answer to."""
-        if tag and self._lane.open:
-            self._lane.ack(tag)
-
-    # What a stream sends (streaming.Streaming)
-
-    def post(self, call: Call, properties: bytes, body: bytes) -> None:
-        """Send something to the caller that is not the answer."""
-        if call.reply_to:
-            self._post(call.reply_to, properties, body)
-
-    def _post(self, reply_to: bytes, properties: bytes, body: bytes) -> None:
-        if self._lane.open:
-            destination = self._destinations.get(reply_to) or self._destination(reply_to)
-            self._lane.publish(destination, properties, body)
-
-    def settle(self, tag: int) -> None:
-        """Acknowledge a delivery behind what was sent."""
-        self._forget(tag)
-
-    def failure(self, error: RemoteError) -> bytes:
-        """The body that tells of it."""
-        return _failure(error, details=self._worker.options.failure_details)
 
     # What comes to the worker's own queue (control.Desk)
 
@@ -444,7 +313,7 @@ class Session:
                 raise refusal("unimplemented", "calls that share a message go to one worker, and not to all")
         except (RemoteError, Refused) as error:
             refused = error.failure if isinstance(error, Refused) else error
-            failure = _failure(refused, details=worker.options.failure_details)
+            failure = self.replies.failure(refused)
             self._answer_for_all(FAILURE_FORM, failure, correlation_id, reply_to)
             return
         worker.running[call] = asyncio.Task(self._run_for_all(handler, call, body), loop=self.loop)
@@ -452,7 +321,7 @@ class Session:
     def too_much(self, correlation_id: bytes | None, reply_to: bytes | None, size: int) -> None:
         """A request for all workers of the pool has more bytes than we take; its body was not stored."""
         if not self._worker.stopping:
-            refused = self._too_large(size, "the request has", executed="no")
+            refused = self.replies.too_large(size, "the request has", executed="no")
             self._answer_for_all(FAILURE_FORM, refused, correlation_id, reply_to)
 
     def _answer_for_all(
@@ -463,14 +332,14 @@ class Session:
             if form is FAILURE_FORM:
                 log.warning("a one-way request to all workers failed: %s", body.decode())
             return
-        if len(body) > self.limits.body_bytes:
-            form, body = FAILURE_FORM, self._too_large(len(body), "the reply has", executed="yes")
+        if len(body) > self.replies.limits.body_bytes:
+            form, body = FAILURE_FORM, self.replies.too_large(len(body), "the reply has", executed="yes")
         signed = self._signed.get(form)
         if signed is None:
             content_type, encoding = form.content_type.decode(), form.encoding.decode()
             signed = self._signed[form] = ReplyForm(content_type, encoding, {WORKER_HEADER: self._worker.name})
         session = self if self.alive else self._worker.session or self  # it may have a channel again
-        session._post(reply_to, signed.properties(correlation_id), body)
+        session.replies.send(reply_to, signed.properties(correlation_id), body)
 
     def pong(self, correlation_id: bytes | None, reply_to: bytes | None) -> None:
         """Somebody wants to know who is here, and who is at work on a call."""
@@ -484,7 +353,7 @@ class Session:
             busy=any(key.means(call) for call in worker.running),
         )
         if reply_to:
-            self._post(reply_to, form.properties(correlation_id), encode_presence(presence))
+            self.replies.send(reply_to, form.properties(correlation_id), encode_presence(presence))
 
     def cancel(self, key: Key, seconds: float) -> None:
         """Nobody waits for this call any more; one that has not come is remembered for so many seconds."""
@@ -525,8 +394,8 @@ class Session:
         except Malformed:
             self._lane.nack(tag, requeue=False)
             return
-        self._answer(
-            tag, FAILURE_FORM, self._too_large(size, "the request has", executed="no"), correlation_id, reply_to
+        self.replies.answer(
+            tag, FAILURE_FORM, self.replies.too_large(size, "the request has", executed="no"), correlation_id, reply_to
         )
 
     def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
@@ -541,15 +410,6 @@ class Session:
 
     def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
         """Replies are not confirmed: an acknowledged request whose reply is lost times out at its caller."""
-
-
-def _failure(error: RemoteError, *, details: bool) -> bytes:
-    try:
-        return encode_failure(error, details=details)
-    except Exception:  # the details are of the user's making, and so is what reading them may raise
-        log.warning("the details of a failure cannot be written as JSON: a %s", type(error.details).__qualname__)
-        error.details = None
-        return encode_failure(error, details=details)
 
 
 def _message_id(header: bytes) -> bytes | None:

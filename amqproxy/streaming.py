@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from .blob import Blob
 from .codecs import Mismatch
@@ -14,6 +14,7 @@ from .fields import FieldTable
 from .flow import Outflow
 from .handler import Call, Handler, Refused, refusal
 from .properties import Properties
+from .replies import Replies
 from .stream import Inlet, Outlet, close
 from .wire import (
     ALIVE_CLASS,
@@ -29,10 +30,6 @@ from .wire import (
     part_of,
     whole_number,
 )
-
-if TYPE_CHECKING:
-    from .connection import Limits
-    from .lane import Lane
 
 QUIET_SECONDS = 0.5
 """A stream that has sent nothing for so long gives a sign of life, which comes back if the caller is gone."""
@@ -53,21 +50,11 @@ class Carrier(Protocol):
     """What carries a stream, which is a worker's session."""
 
     loop: asyncio.AbstractEventLoop
-    limits: Limits
+    replies: Replies
 
     @property
     def address(self) -> bytes:
         """The worker's own queue."""
-
-    @property
-    def lane(self) -> Lane:
-        """What answers go out through."""
-
-    def post(self, call: Call, properties: bytes, body: bytes) -> None:
-        """Send something to the caller."""
-
-    def settle(self, tag: int) -> None:
-        """Acknowledge a delivery behind what was sent."""
 
 
 class Streaming:
@@ -77,6 +64,7 @@ class Streaming:
         self.tag = tag
         """The delivery to settle; 0 once that is done."""
         self._session = session
+        self._replies = session.replies
         self._handler = handler
         self._call = call
         self._loop = session.loop
@@ -128,11 +116,11 @@ class Streaming:
         return Outlet(
             *(self._loop, window, results),
             batch=batch,
-            body_bytes=self._session.limits.body_bytes,
+            body_bytes=self._replies.limits.body_bytes,
             send=self._send,
             end=self._end,
             misfit=self._handler.misfit,
-            socket=self._session.lane,
+            socket=self._replies.lane,
         )
 
     async def _run_unheard(self, source: AsyncIterator[Any]) -> None:
@@ -153,7 +141,7 @@ class Streaming:
 
     async def _collected(self, source: AsyncIterator[Any]) -> bytes:
         """All items in one body, for a caller that takes no stream."""
-        results, limit = self._handler.results, self._session.limits.body_bytes
+        results, limit = self._handler.results, self._replies.limits.body_bytes
         assert results is not None
         bodies, size = [], 0
         try:
@@ -195,7 +183,7 @@ class Streaming:
     def _post(self, properties: bytes, body: bytes = b"") -> None:
         """Send to the caller."""
         self._sent = True
-        self._session.post(self._call, properties, body)
+        self._replies.post(self._call, properties, body)
 
     def _control(self, kind: bytes, expiration: bytes | None = None) -> bytes:
         return Properties(
@@ -211,7 +199,7 @@ class Streaming:
             self._post(self._control(CREDIT_CLASS), b"%d" % items)
 
     def _send(self, first: int, items: int, body: bytes) -> None:
-        limit = self._session.limits.body_bytes
+        limit = self._replies.limits.body_bytes
         if len(body) > limit:
             text = f"an item has {len(body)} bytes, the worker's max_body_bytes is {limit}"
             raise RemoteError(text, code="resource_exhausted", type="MessageTooLarge")
@@ -228,7 +216,7 @@ class Streaming:
         """Acknowledge the request."""
         if self.tag:
             tag, self.tag = self.tag, 0
-            self._session.settle(tag)
+            self._replies.settle(tag)
 
     def _quiet(self) -> None:
         """Give a sign of life when nothing was sent for a while; the caller's address may turn out to be gone."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from .batching import Batch, CallInBatch, Host, Pool, Way
+from .batching import Batch, CallInBatch, Host, Way
 from .control import Key
 from .errors import ContractError
 from .handler import Call, Handler, not_begun, refusal
+from .replies import Pool
 from .wire import BATCH_HEADER, CREDIT_HEADER, ReplyForm, calls_of
 
 _BATCH = BATCH_HEADER.encode()
@@ -39,7 +40,7 @@ class Turns:
             calls = self._calls(handler, call)
             requests = self._way(handler).read(body, calls) if calls > 1 else ()
         except Exception as error:  # see Session.delivered
-            self.host._fail(tag, call.redelivered, not_begun(error), call.correlation_id, call.reply_to)
+            self.host.replies.fail(tag, call.redelivered, not_begun(error), call.correlation_id, call.reply_to)
             return
         if calls > 1:
             batch = self._batches[tag] = Batch(self, self._way(handler), call, tag, requests)
@@ -140,4 +141,4 @@ class Single:
 
     def drop(self) -> None:
         """Nobody waits for it any more."""
-        self._turns.host.settle(self._tag)
+        self._turns.host.replies.settle(self._tag)

@@ -44,8 +44,8 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
         {
             *("answer", "bars", "batch", "batching", "broadcast", "caller", "control", "conversation"),
             *("conversing", "handler", "heartbeat", "lines", "middleware", "outbox", "payload", "poll"),
-            *("progress", "providers", "proxy", "publisher", "remote", "sender", "server", "session", "stream"),
-            *("streaming", "surrounding", "threads", "timebox", "tracing", "turns"),
+            *("progress", "providers", "proxy", "publisher", "remote", "replies", "sender", "server", "session"),
+            *("stream", "streaming", "surrounding", "threads", "timebox", "tracing", "turns"),
         },
     ),
     ("what connect() returns", {"client", "embedded", "sync"}),
@@ -71,8 +71,8 @@ CALLING = frozenset(
 )
 SERVING = frozenset(
     {
-        *("batching", "control", "handler", "heartbeat", "providers", "server", "session", "streaming"),
-        *("surrounding", "threads", "turns"),
+        *("batching", "control", "handler", "heartbeat", "providers", "replies", "server", "session"),
+        *("streaming", "surrounding", "threads", "turns"),
     }
 )
 

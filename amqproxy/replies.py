@@ -1,0 +1,167 @@
+"""What calls come to: their callers are answered through the worker's channel, and their deliveries settled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from .codecs import DecodingFailed, HoldsTooMuch
+from .errors import CallTimeout, Executed, RemoteError
+from .handler import Call, Handler, Refused, failure_of, refusal
+from .options import ServeOptions
+from .wire import FAILURE_FORM, ReplyForm, encode_failure
+
+if TYPE_CHECKING:
+    from .connection import Link
+    from .lane import Lane
+
+log = logging.getLogger("amqproxy.server")
+
+MAX_DESTINATIONS = 1024
+"""Reply queues whose encoded address is kept; a caller has one, so this is many callers."""
+
+
+class Pool(Protocol):
+    """What is to be known of the worker."""
+
+    options: ServeOptions
+    running: dict[Call, asyncio.Task[None]]
+    answered: int
+
+    @property
+    def gives_up(self) -> bool:
+        """True if handlers are cancelled from outside."""
+
+
+class Replies:
+    """What goes out of one channel of a worker.
+
+    A `tag` is the delivery to settle; 0 if there is none, or none any more.
+    """
+
+    def __init__(self, worker: Pool, lane: Lane, link: Link) -> None:
+        self.lane = lane
+        """What they go out through."""
+        self.limits = link.limits
+        """What the broker takes."""
+        self._worker = worker
+        self._loop = link.loop
+        self._destinations: dict[bytes, bytes] = {}
+
+    def answer(
+        self, tag: int, form: ReplyForm, body: bytes, correlation_id: bytes | None, reply_to: bytes | None
+    ) -> None:
+        """Reply first, then acknowledge: who dies in between is asked again, and nobody waits for nothing."""
+        lane = self.lane
+        if not lane.open:
+            log.info("the channel closed before an answer could be sent; the broker gives the call to another worker")
+            return
+        if reply_to:
+            if len(body) > self.limits.body_bytes:
+                form, body = FAILURE_FORM, self.too_large(len(body), "the reply has", executed="yes")
+            destination = self._destinations.get(reply_to) or self._destination(reply_to)
+            if tag:
+                lane.reply(tag, destination, form.properties(correlation_id), body, alone=not self._worker.running)
+            else:  # of a stream that has begun, or of a broadcast: there is no delivery to settle
+                lane.publish(destination, form.properties(correlation_id), body)
+        else:
+            self.settle(tag)
+            if form is FAILURE_FORM:
+                log.warning("a one-way request failed: %s", body.decode())
+        self._worker.answered += 1
+
+    def fail(
+        self, tag: int, redelivered: bool, failure: RemoteError, correlation_id: bytes | None, reply_to: bytes | None
+    ) -> None:
+        """Tell a failure, or let another worker try first."""
+        if self._worker.options.requeue_once and not redelivered and tag:
+            self.give_back(tag)
+            return
+        self.answer(tag, FAILURE_FORM, self.failure(failure), correlation_id, reply_to)
+
+    def ended(
+        self, error: BaseException, handler: Handler, call: Call, tag: int, *, again: bool = True
+    ) -> RemoteError | None:
+        """A call ended without a result: what its caller is told; None if nobody is, and its delivery is settled.
+
+        `again` is whether another worker could run it instead.
+        """
+        worker = self._worker
+        worker.running.pop(call, None)
+        if call.cancelled and isinstance(error, Exception | asyncio.CancelledError):
+            if isinstance(error, Exception):
+                log.info("%r raised when it was cancelled", call, exc_info=error)
+            self.settle(tag)
+            return None
+        if isinstance(error, Refused):
+            return error.failure
+        if isinstance(error, HoldsTooMuch):
+            return refusal("resource_exhausted", f"{handler.method.title}: {error}", type="MessageTooLarge")
+        if isinstance(error, DecodingFailed):
+            return refusal("invalid_argument", f"{handler.method.title}: {error}")
+        if isinstance(error, CallTimeout) and call.is_over:
+            # Of a call that had what was left of this one's time: its caller is about to find out by its own clock.
+            log.info("%r ended with its caller's time: %s", call, error)
+            self.settle(tag)
+            return None
+        if isinstance(error, asyncio.CancelledError):
+            if worker.gives_up:
+                if not (tag and again):  # nobody else will answer
+                    return RemoteError("the worker stopped", code="unavailable", type="WorkerStopped", retryable=True)
+                self.give_back(tag)
+                raise error
+        elif isinstance(error, KeyboardInterrupt) or not self._loop.is_running():
+            raise error  # the program is torn down; the broker gives the call to another worker
+        return self._raised(error, call)  # also of a handler that cancelled itself, or raised this
+
+    def _raised(self, error: BaseException, call: Call) -> RemoteError:
+        """What a handler raised, as its caller is told."""
+        if isinstance(error, RemoteError):
+            log.debug("%r failed: %s", call, error)
+        else:
+            log.warning("%r raised", call, exc_info=error)
+        return failure_of(error, debug=self._worker.options.debug)
+
+    def failure(self, error: RemoteError) -> bytes:
+        """The body that tells of it."""
+        details = self._worker.options.failure_details
+        try:
+            return encode_failure(error, details=details)
+        except Exception:  # the details are of the user's making, and so is what reading them may raise
+            kind = type(error.details).__qualname__
+            log.warning("the details of a failure cannot be written as JSON: a %s", kind)
+            error.details = None
+            return encode_failure(error, details=details)
+
+    def too_large(self, size: int, what: str, *, executed: Executed) -> bytes:
+        """The body that tells of a request or a reply of so many bytes; `what` is "the reply has", say."""
+        text = f"{what} {size} bytes, the worker's max_body_bytes is {self.limits.body_bytes}"
+        return self.failure(RemoteError(text, code="resource_exhausted", type="MessageTooLarge", executed=executed))
+
+    def post(self, call: Call, properties: bytes, body: bytes) -> None:
+        """Send something to the caller that is not the answer, or not all of it."""
+        if call.reply_to:
+            self.send(call.reply_to, properties, body)
+
+    def send(self, reply_to: bytes, properties: bytes, body: bytes) -> None:
+        """Send something to somebody; nothing goes out once the channel is closed."""
+        if self.lane.open:
+            destination = self._destinations.get(reply_to) or self._destination(reply_to)
+            self.lane.publish(destination, properties, body)
+
+    def _destination(self, reply_to: bytes) -> bytes:
+        if len(self._destinations) >= MAX_DESTINATIONS:
+            self._destinations.clear()
+        destination = self._destinations[reply_to] = self.lane.destination(b"", reply_to)
+        return destination
+
+    def settle(self, tag: int) -> None:
+        """Acknowledge a delivery behind what was sent, or one that nobody wants an answer to."""
+        if tag and self.lane.open:
+            self.lane.ack(tag)
+
+    def give_back(self, tag: int) -> None:
+        """Let another worker have it."""
+        if tag and self.lane.open:
+            self.lane.nack(tag, requeue=True)
