@@ -7,7 +7,6 @@ from .blob import Blob
 from .broadcast import Answers, Broadcast
 from .client import Client, connect
 from .contract import method, serve
-from .conversation import Stream
 from .errors import (
     AccessRefused,
     AMQProxyError,
@@ -33,6 +32,7 @@ from .poll import WorkerAnswer
 from .progress import progress, track
 from .provided import provided
 from .proxy import Proxy, options
+from .received import Stream
 from .runner import run
 from .sender import Sender
 from .timebox import deadline

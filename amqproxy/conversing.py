@@ -11,11 +11,12 @@ from .blob import Blob
 from .codecs import Codec
 from .codecs.items import Chunks, items_of, streams_of
 from .contract import Method
-from .conversation import Conversation, Plan, ReceivedBlob, Stream
+from .conversation import Conversation, Plan
 from .errors import ContractError
 from .middleware import Middleware, SurroundedMethod, SurroundedStreamMethod, SurroundedUntypedMethod, Untyped
 from .options import CallOptions
 from .payload import Payload
+from .received import ReceivedBlob, Stream
 from .remote import RemoteMethod, Target
 from .signature import Streamed
 from .stream import as_asynchronous

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
 from .alive import Progress
-from .conversation import Stream
+from .received import Stream
 from .scope import Block, scope
 from .stream import close
 

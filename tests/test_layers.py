@@ -44,8 +44,8 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
         {
             *("answer", "bars", "batch", "batching", "broadcast", "caller", "control", "conversation"),
             *("conversing", "handler", "heartbeat", "lines", "middleware", "outbox", "payload", "poll"),
-            *("progress", "providers", "proxy", "publisher", "remote", "replies", "sender", "server", "session"),
-            *("stream", "streaming", "surrounding", "threads", "timebox", "tracing", "turns"),
+            *("progress", "providers", "proxy", "publisher", "received", "remote", "replies", "sender", "server"),
+            *("session", "stream", "streaming", "surrounding", "threads", "timebox", "tracing", "turns"),
         },
     ),
     ("what connect() returns", {"client", "embedded", "sync"}),
@@ -66,7 +66,7 @@ KNOWN = LAYER_OF.keys() | {ISLAND}
 CALLING = frozenset(
     {
         *("answer", "batch", "broadcast", "caller", "conversation", "conversing", "lines", "outbox", "payload"),
-        *("poll", "progress", "proxy", "publisher", "remote", "sender"),
+        *("poll", "progress", "proxy", "publisher", "received", "remote", "sender"),
     }
 )
 SERVING = frozenset(

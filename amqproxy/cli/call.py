@@ -81,7 +81,7 @@ def command(
     from . import session
 
     async def call(mq: Client) -> None:
-        from ..conversation import Stream
+        from ..received import Stream
         from .output import Output
 
         with usage_of(ValueError):
