@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from .conversing import ConversingMethod, UntypedCall, UntypedMethod
 from .errors import ContractError, Overloaded
+from .forgotten import retrieve
 from .middleware import SurroundedMethod
 from .outbox import Outbox
 from .proxy import _STATE as _PROXY
@@ -195,7 +196,7 @@ async def gather(calls: Iterable[Awaitable[Any]], *further: Any, return_exceptio
         return [_outcome(future) for future in futures]
     if outbox.error is not None:
         for future in futures:
-            future.add_done_callback(_retrieved)
+            future.add_done_callback(retrieve)
         raise outbox.error
     return [future.result() for future in futures]
 
@@ -263,9 +264,3 @@ def _outcome(future: asyncio.Future[Any]) -> Any:
     if future.cancelled():
         return asyncio.CancelledError()
     return future.exception() or future.result()
-
-
-def _retrieved(future: asyncio.Future[Any]) -> None:
-    """Look at the exception of a call that nobody waits for, or asyncio reports it as forgotten."""
-    if not future.cancelled():
-        future.exception()

@@ -26,6 +26,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, retry_if
 from yarl import URL
 
 from .errors import AccessRefused, AMQProxyError, BrokerUnavailable, Closed, ConnectionLost, TopologyConflict
+from .forgotten import retrieve
 from .frames import ContentSink
 from .lane import Lane, LaneProtocol, LaneWriter
 from .options import ConnectOptions
@@ -207,7 +208,7 @@ class Link:
         Who is cancelled here leaves the operation to its end: aiormq would close the channel, with all that is on it.
         """
         task = asyncio.ensure_future(operation)
-        task.add_done_callback(_retrieve)
+        task.add_done_callback(retrieve)
         await asyncio.wait((task, self.closed), return_when=asyncio.FIRST_COMPLETED, timeout=COLD_SECONDS)
         if not task.done() or task.cancelled():
             task.cancel()
@@ -259,19 +260,13 @@ class OpenLane:
         await _bounded(self._channel.close())
 
 
-def _retrieve(task: asyncio.Future[Any]) -> None:
-    """Look at the exception of a task that nobody waits for any more, or asyncio reports it as forgotten."""
-    if not task.cancelled():
-        task.exception()
-
-
 async def _bounded(closing: Awaitable[Any]) -> None:
     """Await a good-bye of aiormq's, but not for long: whatever it raises, the thing is closed.
 
     It runs in a task of its own because aiormq cancels those who wait for it when the connection breaks meanwhile.
     """
     task = asyncio.ensure_future(closing)
-    task.add_done_callback(_retrieve)
+    task.add_done_callback(retrieve)
     done, _ = await asyncio.wait((task,), timeout=CLOSE_SECONDS)
     if not done:
         task.cancel()

@@ -19,6 +19,7 @@ from .codecs import DecodingFailed, Mismatch
 from .codecs.items import Chunks, Items
 from .errors import BadReply, CallTimeout, ConnectionLost, ContractError, MessageTooLarge, WorkerLost, said
 from .flow import Outflow
+from .forgotten import retrieve
 from .options import CallOptions
 from .properties import Properties, return_address
 from .scope import scope
@@ -139,7 +140,7 @@ class Conversation:
         """True once the call was answered with one value, and with no stream."""
         self.reply: asyncio.Future[Any] = self.loop.create_future()
         """The one value, or None when the stream has begun."""
-        self.reply.add_done_callback(_retrieved)
+        self.reply.add_done_callback(retrieve)
         self.inlet = None if plan.results is None else Inlet(self.loop, plan.window, plan.results, self._grant)
         self._line: Line = None  # type: ignore[assignment]  # set before anything comes
         self._id = b""
@@ -456,9 +457,3 @@ class Conversation:
             raise
         except (Expired, Returned, ConnectionLost) as error:
             raise await self._method._explain(error) from None
-
-
-def _retrieved(reply: asyncio.Future[Any]) -> None:
-    """Look at the exception of a call that nobody waits for, or asyncio reports it as forgotten."""
-    if not reply.cancelled():
-        reply.exception()

@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
         },
     ),
     ("pure machines", {"acks", "calls", "confirms", "flow", "frames", "scaling", "series", "tally", "vigil"}),
-    ("the link", {"connection", "lane"}),
+    ("the link", {"connection", "forgotten", "lane"}),
     (
         "what users call",
         {
