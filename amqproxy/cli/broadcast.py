@@ -13,20 +13,7 @@ import typer
 from ..errors import CallTimeout, Unroutable
 from .failure import FAILED, described, usage_of
 from .help import prose
-from .request import (
-    ARGUMENTS,
-    JSON,
-    URL,
-    Encoding,
-    Header,
-    Message,
-    Method,
-    Priority,
-    Request,
-    Service,
-    Words,
-    options,
-)
+from .request import ARGUMENTS, Priority, Request, Typed, typed
 
 if TYPE_CHECKING:
     from ..broadcast import Answers
@@ -55,11 +42,9 @@ Show = Callable[["WorkerAnswer[Any]", float], Awaitable[None]]
 """Shows an answer that came so many seconds after the question."""
 
 
+@typed
 def command(
-    service: Service,
-    method: Method = None,
-    arguments: Words = None,
-    url: URL = None,
+    asked: Typed,
     expect: Annotated[
         int | None,
         typer.Option(
@@ -70,8 +55,6 @@ def command(
         float | None,
         typer.Option(metavar="SECONDS", help="How long to wait for answers; default: 30.", show_default=False),
     ] = None,
-    json: JSON = False,
-    message: Message = None,
     priority: Priority = None,
     queue: Annotated[
         str | None,
@@ -79,8 +62,6 @@ def command(
             metavar="NAME", help="The queue that the workers share; default: the service's name.", show_default=False
         ),
     ] = None,
-    encoding: Encoding = "json",
-    header: Header = None,
 ) -> None:
     """Ask all workers of a service."""
     from . import session
@@ -91,13 +72,13 @@ def command(
         with usage_of(ValueError):
             broadcast = mq.broadcast(request.service, **given)
         output = Output(one_line=True)
-        with output.watched(), _lines(output) if json or not sys.stdout.isatty() else _table() as show:
+        with output.watched(), _lines(output) if asked.json or not sys.stdout.isatty() else _table() as show:
             return await _show_all(request, request.made(broadcast), show, expected=expect is not None)
 
-    with session.command(json=json):
-        request = Request.typed("broadcast", service, method, arguments, message)
-        given = options(timeout, header, expect=expect, priority=priority, routing_key=queue, encoding=encoding)
-        if not session.run(ask, url, timeout):
+    with session.command(json=asked.json):
+        request = asked.request("broadcast")
+        given = asked.options(timeout, expect=expect, priority=priority, routing_key=queue)
+        if not session.run(ask, asked.url, timeout):
             raise typer.Exit(FAILED)
 
 

@@ -11,21 +11,7 @@ import typer
 
 from .failure import usage_of
 from .help import prose
-from .request import (
-    ARGUMENTS,
-    JSON,
-    URL,
-    Encoding,
-    Exchange,
-    Header,
-    Message,
-    Method,
-    Request,
-    RoutingKey,
-    Service,
-    Words,
-    options,
-)
+from .request import ARGUMENTS, Exchange, RoutingKey, Typed, typed
 
 if TYPE_CHECKING:
     from ..alive import Progress
@@ -57,11 +43,9 @@ HEARTBEAT_SECONDS = 10.0
 that is held up for a while, as async handlers should not be, need not be lost for that."""
 
 
+@typed
 def command(
-    service: Service,
-    method: Method = None,
-    arguments: Words = None,
-    url: URL = None,
+    asked: Typed,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -70,12 +54,8 @@ def command(
             show_default=False,
         ),
     ] = None,
-    json: JSON = False,
-    message: Message = None,
     exchange: Exchange = "",
     routing_key: RoutingKey = None,
-    encoding: Encoding = "json",
-    header: Header = None,
 ) -> None:
     """Call a method of a service."""
     from . import session
@@ -86,9 +66,9 @@ def command(
 
         with usage_of(ValueError):
             proxy = mq.proxy(request.service, **given)
-        output = Output(one_line=json)
+        output = Output(one_line=asked.json)
         with output.watched():
-            with bar(service if request.method is None else f"{service}.{request.method}"):
+            with bar(request.name):
                 made = request.made(proxy)
                 result = await (made.either() if hasattr(made, "either") else made)
                 if isinstance(result, Stream):
@@ -98,12 +78,12 @@ def command(
                     return
             await output.value(result)
 
-    with session.command(json=json):
-        request = Request.typed("call", service, method, arguments, message)
-        given = options(timeout, header, encoding=encoding, exchange=exchange, routing_key=routing_key)
+    with session.command(json=asked.json):
+        request = asked.request("call")
+        given = asked.options(timeout, exchange=exchange, routing_key=routing_key)
         if sys.stderr.isatty():
             given["heartbeat"] = HEARTBEAT_SECONDS
-        session.run(call, url, timeout)
+        session.run(call, asked.url, timeout)
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -47,6 +49,57 @@ dash reads them from stdin, as a JSON array or object.
 
 
 @dataclass(frozen=True, slots=True)
+class Typed:
+    """What the command lines of all three say."""
+
+    service: Service
+    method: Method = None
+    arguments: Words = None
+    url: URL = None
+    json: JSON = False
+    message: Message = None
+    encoding: Encoding = "json"
+    header: Header = None
+
+    def request(self, command: str) -> Request:
+        """What is asked for; UsageError if they do not say."""
+        words = self.arguments or ()
+        if self.message is not None:
+            # There is no method then, so that the first of the words is an argument like the others.
+            positional, named = parse([*([self.method] if self.method else ()), *words], sys.stdin)
+            return Request(self.service, None, [_message(self.message, positional, named)], {})
+        if self.method is None:
+            service = self.service
+            raise UsageError(f"which method of {service}? amqproxy {command} {service} METHOD [ARGUMENT]...")
+        return Request(self.service, self.method, *parse(words, sys.stdin))
+
+    def options(self, timeout: float | None, **own: Any) -> dict[str, Any]:
+        """These and the command's own options, as proxies take them; UsageError if a time or a header is none."""
+        headers = dict(_header(each) for each in self.header or ())
+        given = {**own, "encoding": self.encoding, "timeout": timeout, "headers": headers}
+        for name in ("timeout", "delay", "expires"):
+            if (seconds := given.get(name)) is not None and not 0 < seconds < math.inf:
+                raise UsageError(f"--{name} is a number of seconds above 0, not {seconds:g}")
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def typed(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the parameters of `Typed` around its own, which it takes as its first: typer reads signatures."""
+    shared = inspect.signature(Typed, eval_str=True)
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    behind = list(shared.parameters).index("url") + 1
+    parameters = list(shared.parameters.values())
+    parameters[behind:behind] = own
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        command(Typed(**{name: given.pop(name) for name in shared.parameters}), **given)
+
+    run.__signature__ = shared.replace(parameters=parameters)  # type: ignore[attr-defined]  # as functions may have
+    return run
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What is to be called, and with what."""
 
@@ -56,33 +109,16 @@ class Request:
     positional: Sequence[Any]
     named: Mapping[str, Any]
 
-    @classmethod
-    def typed(
-        cls, command: str, service: str, method: str | None, words: Sequence[str] | None, message: str | None
-    ) -> Request:
-        """What the command line asks for; UsageError if it does not say."""
-        if message is not None:
-            # There is no method then, so that the first of the words is an argument like the others.
-            positional, named = parse([*([method] if method else ()), *(words or ())], sys.stdin)
-            return cls(service, None, [_message(message, positional, named)], {})
-        if method is None:
-            raise UsageError(f"which method of {service}? amqproxy {command} {service} METHOD [ARGUMENT]...")
-        return cls(service, method, *parse(words or (), sys.stdin))
+    @property
+    def name(self) -> str:
+        """What is called, as users know it."""
+        return self.service if self.method is None else f"{self.service}.{self.method}"
 
     def made(self, view: Any) -> Any:
         """The call, made by a proxy, a sender or a broadcast."""
         with usage_of(AttributeError):
             method = view if self.method is None else getattr(view, self.method)
         return method(*self.positional, **self.named)
-
-
-def options(timeout: float | None = None, header: Sequence[str] | None = None, **others: Any) -> dict[str, Any]:
-    """The options that were given, as proxies take them; UsageError if a time or a header is none."""
-    given = {**others, "timeout": timeout, "headers": dict(_header(each) for each in header or ())}
-    for name in ("timeout", "delay", "expires"):
-        if (seconds := given.get(name)) is not None and not 0 < seconds < math.inf:
-            raise UsageError(f"--{name} is a number of seconds above 0, not {seconds:g}")
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _message(name: str, positional: Sequence[Any], named: Mapping[str, Any]) -> Any:

@@ -8,22 +8,7 @@ import typer
 
 from .failure import usage_of
 from .help import prose
-from .request import (
-    ARGUMENTS,
-    JSON,
-    URL,
-    Encoding,
-    Exchange,
-    Header,
-    Message,
-    Method,
-    Priority,
-    Request,
-    RoutingKey,
-    Service,
-    Words,
-    options,
-)
+from .request import ARGUMENTS, Exchange, Priority, RoutingKey, Typed, typed
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -46,11 +31,9 @@ EPILOG = prose("""
 """)
 
 
+@typed
 def command(
-    service: Service,
-    method: Method = None,
-    arguments: Words = None,
-    url: URL = None,
+    asked: Typed,
     everyone: Annotated[bool, typer.Option("--everyone", help="To each worker that runs now.")] = False,
     delay: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Keep it back for so long.", show_default=False)
@@ -64,12 +47,8 @@ def command(
         float | None,
         typer.Option(metavar="SECONDS", help="How long the broker may take; default: 30.", show_default=False),
     ] = None,
-    json: JSON = False,
-    message: Message = None,
     exchange: Exchange = "",
     routing_key: RoutingKey = None,
-    encoding: Encoding = "json",
-    header: Header = None,
 ) -> None:
     """Send a message to a service."""
     from . import session
@@ -79,16 +58,9 @@ def command(
             sender = mq.sender(request.service, everyone=everyone, **given)
         await request.made(sender)
 
-    with session.command(json=json):
-        request = Request.typed("send", service, method, arguments, message)
-        given = options(
-            timeout,
-            header,
-            delay=delay,
-            expires=expires,
-            priority=priority,
-            encoding=encoding,
-            exchange=exchange,
-            routing_key=routing_key,
+    with session.command(json=asked.json):
+        request = asked.request("send")
+        given = asked.options(
+            timeout, delay=delay, expires=expires, priority=priority, exchange=exchange, routing_key=routing_key
         )
-        session.run(send, url, timeout)
+        session.run(send, asked.url, timeout)
