@@ -56,10 +56,10 @@ class BroadcastMethod(RemoteMethod):
     def __call__(self, /, *args: Any, **kwargs: Any) -> Answers[Any]:  # type: ignore[override]  # many answer
         """The answers, as they come."""
         body = self._payload.encode(args, kwargs)
-        if len(body) > self._limits.body_bytes:
+        if len(body) > self.limits.body_bytes:
             raise self._too_large(body)
-        assert isinstance(self._options, BroadcastOptions)
-        return Answers(Poll(self, body, self._options.expect))
+        assert isinstance(self.options, BroadcastOptions)
+        return Answers(Poll(self, body, self.options.expect))
 
     def surrounded(self, middleware: Sequence[Middleware]) -> SurroundedMethod:
         """The same method with middleware around its calls."""

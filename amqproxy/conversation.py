@@ -55,22 +55,25 @@ HEARTBEAT_SECONDS = 1.0
 class Called(Protocol):
     """What a conversation wants to know of the method that is called, which is proxy.RemoteMethod."""
 
-    _caller: Caller
-    _options: CallOptions
-    _headers: Mapping[str, Any]
-    _timeout: float
-    _content_type: str
-    _encoding: bytes
-    _routing_key: str
-    _pool: str
-    _limits: Limits
+    caller: Caller
+    options: CallOptions
+    headers: Mapping[str, Any]
+    timeout: float
+    content_type: str
+    encoding: bytes
+    routing_key: str
+    pool: str
+    limits: Limits
     __qualname__: str
 
-    def _decode(self, reply: Reply) -> Any: ...
+    def decode(self, reply: Reply) -> Any:
+        """The value of a reply; BadReply if it does not fit."""
 
-    def _failure(self, body: bytes) -> Exception: ...
+    def failure(self, body: bytes) -> Exception:
+        """What a failure in a reply is raised as."""
 
-    async def _explain(self, error: BaseException) -> BaseException: ...
+    async def explain(self, error: BaseException) -> BaseException:
+        """What the caller is told of an error on the way."""
 
     def claim(self) -> None:
         """One more call of the proxy is in flight; Overloaded if it may not be."""
@@ -121,7 +124,7 @@ class Conversation:
         one of an earlier try of the same call. `counted` tells that the call is among those in flight already.
         """
         self.plan = plan
-        self.caller = method._caller
+        self.caller = method.caller
         self.loop = self.caller.connection.loop
         self._method = method
         self._body = body
@@ -160,7 +163,7 @@ class Conversation:
         """Send the request; what is raised here is raised by whoever waits for the result, too."""
         self.begun = True
         method, now = self._method, self.loop.time()
-        begin_by = now + method._timeout if self._limit is None else min(now + method._timeout, self._limit)
+        begin_by = now + method.timeout if self._limit is None else min(now + method.timeout, self._limit)
         if self._watcher is None and (within := scope.get()) is not None:
             self._watcher = within.watcher
         if self._watcher is not None and self._heartbeat is None:
@@ -172,15 +175,15 @@ class Conversation:
             if begin_by <= now:
                 text = f"{method.__qualname__}: no time is left in which it could be called"
                 raise CallTimeout(text, executed="no")
-            line = await self.caller.line(method._options.exchange, begin_by)
+            line = await self.caller.line(method.options.exchange, begin_by)
             if self.ended:
                 return
-            destination = line.lane.destination(method._options.exchange.encode(), method._routing_key.encode())
+            destination = line.lane.destination(method.options.exchange.encode(), method.routing_key.encode())
             self._line = line
             self._vigil = Vigil(
                 self.loop.time(),
                 limit=self._limit,
-                timeout=method._timeout,
+                timeout=method.timeout,
                 heartbeat=self._heartbeat,
                 step=PROBE_SECONDS,
             )
@@ -197,8 +200,8 @@ class Conversation:
     def _properties(self, id: bytes, message_id: bytes) -> bytes:
         """Those of the request."""
         method, plan, now = self._method, self.plan, self.loop.time()
-        headers = dict(method._headers)
-        begin = method._timeout
+        headers = dict(method.headers)
+        begin = method.timeout
         if self._limit is not None:
             headers[TIMEOUT_HEADER] = milliseconds(self._limit - now)
             begin = min(begin, self._limit - now)
@@ -212,11 +215,11 @@ class Conversation:
             headers[HEARTBEAT_HEADER] = milliseconds(self._heartbeat)
         self.message_id = self.message_id or message_id
         return Properties(
-            content_type=method._content_type.encode(),
-            content_encoding=method._encoding,
+            content_type=method.content_type.encode(),
+            content_encoding=method.encoding,
             headers=headers,
             delivery_mode=TRANSIENT,
-            priority=method._options.priority,
+            priority=method.options.priority,
             correlation_id=id,
             reply_to=self._line.reply_to,
             expiration=b"%d" % milliseconds(begin),
@@ -229,7 +232,7 @@ class Conversation:
         """A message on our correlation id came."""
         self._vigil.heard(self.loop.time())
         if content_type == FAILURE_CONTENT_TYPE:
-            self.end(self._method._failure(body))
+            self.end(self._method.failure(body))
             return
         try:
             self._understand(content_type, encoding, header, body)
@@ -286,7 +289,7 @@ class Conversation:
     def _answered(self, reply: tuple[bytes | None, bytes | None, bytes]) -> None:
         """The reply came, whole."""
         if self.inlet is None or self.plan.may_be_value:
-            value = self._method._decode(reply)
+            value = self._method.decode(reply)
             self.is_value = True
             if not self.reply.done():
                 self.reply.set_result(value)
@@ -340,7 +343,7 @@ class Conversation:
         if self._outlet is not None:
             self._outlet.granted(credit)
         elif self.plan.feed is not None and self._source is not None:
-            encoding = b"" if self.plan.feed_class == CHUNK_CLASS else self._method._encoding
+            encoding = b"" if self.plan.feed_class == CHUNK_CLASS else self._method.encoding
             form = ItemForm(self.plan.feed_class, encoding, self._id, self._line.reply_to)
 
             def send(first: int, items: int, body: bytes) -> None:
@@ -352,7 +355,7 @@ class Conversation:
             self._outlet = Outlet(
                 *(self.loop, Outflow(credit), self.plan.feed),
                 batch=self.plan.batch,
-                body_bytes=self._method._limits.body_bytes,
+                body_bytes=self._method.limits.body_bytes,
                 send=send,
                 end=end,
                 misfit=self._misfit,
@@ -362,7 +365,7 @@ class Conversation:
             self._feeding = self.loop.create_task(feeding, context=self._context)
 
     def _post_item(self, properties: bytes, body: bytes) -> None:
-        limit = self._method._limits.body_bytes
+        limit = self._method.limits.body_bytes
         if len(body) > limit:
             raise MessageTooLarge(f"an item has {len(body)} bytes, max_body_bytes is {limit}")
         if self._line.lane.open:
@@ -406,7 +409,7 @@ class Conversation:
             if self._id:
                 # The broker will give the call of a lost worker to another, which must know, too.
                 worker = b"" if isinstance(error, WorkerLost) else self._worker
-                self.caller.cancel(self._line, self._id, self._method._pool, self._method._timeout, worker)
+                self.caller.cancel(self._line, self._id, self._method.pool, self._method.timeout, worker)
             self.end(error)
 
     def end(self, error: BaseException | None) -> None:
@@ -443,7 +446,7 @@ class Conversation:
             self.cancel()
             raise
         except (Expired, Returned, ConnectionLost) as error:
-            raise await self._method._explain(error) from None
+            raise await self._method.explain(error) from None
 
     async def item(self) -> Any:
         """The next item; StopAsyncIteration at the end."""
@@ -456,4 +459,4 @@ class Conversation:
             self.cancel()
             raise
         except (Expired, Returned, ConnectionLost) as error:
-            raise await self._method._explain(error) from None
+            raise await self._method.explain(error) from None

@@ -53,7 +53,7 @@ class ConversingMethod(RemoteMethod):
             given, args, kwargs = self._method.without_feed(args, kwargs)
             source = _source(given, self._method)
         body = self._payload.encode(args, kwargs)
-        if len(body) > self._limits.body_bytes:
+        if len(body) > self.limits.body_bytes:
             raise self._too_large(body)
         limit, watcher = self._time_limit(self._limited)
         conversation = Conversation(self, self._plan, body, limit=limit, source=source, watcher=watcher)
@@ -82,15 +82,15 @@ class UntypedMethod:
         self.once = once
         self._is_value = False  # whether it is known to answer so, for which there is a faster way
         once._limited = "timeout" in target.overrides
-        window = once._options.credit or STREAM_CREDIT
+        window = once.options.credit or STREAM_CREDIT
         self._plan = Plan(
             results=items_of(codec, codec.anything(), once.__qualname__),
             window=window,
-            batch=min(window, once._options.batch),
-            heartbeat=once._options.heartbeat,
+            batch=min(window, once.options.batch),
+            heartbeat=once.options.heartbeat,
             untyped=True,
         )
-        self._service, self._headers, self._timeout = once._service, once._headers, once._timeout
+        self.service, self.headers, self.timeout = once.service, once.headers, once.timeout
         self.__name__ = once.__name__
         self.__qualname__ = once.__qualname__
 
@@ -111,7 +111,7 @@ class UntypedMethod:
 
     async def either(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The value; or the stream, if the method turns out to answer with one."""
-        if self._is_value or self.once._options.idempotent:  # which a stream cannot be
+        if self._is_value or self.once.options.idempotent:  # which a stream cannot be
             return await self.value(args, kwargs)
         conversation = self._conversation(replace(self._plan, may_be_value=True), args, kwargs)
         value = await conversation.result()
@@ -121,7 +121,7 @@ class UntypedMethod:
     def _conversation(self, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Conversation:
         once = self.once
         body = once._payload.encode(args, kwargs)
-        if len(body) > once._limits.body_bytes:
+        if len(body) > once.limits.body_bytes:
             raise once._too_large(body)
         limit, watcher = once._time_limit(once._limited)
         return Conversation(once, plan, body, limit=limit, watcher=watcher)

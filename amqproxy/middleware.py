@@ -97,9 +97,9 @@ class Remote(Protocol):
 
     __name__: str
     __qualname__: str
-    _service: str
-    _headers: Mapping[str, Any]
-    _timeout: float
+    service: str
+    headers: Mapping[str, Any]
+    timeout: float
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the worker."""
@@ -113,9 +113,9 @@ class SurroundedMethod:
 
     def __init__(self, method: Remote, middleware: Sequence[Middleware]) -> None:
         self._method = method
-        self._service = method._service
-        self._headers = MappingProxyType(method._headers)
-        self._timeout = method._timeout
+        self._service = method.service
+        self._headers = MappingProxyType(method.headers)
+        self._timeout = method.timeout
         self._middleware = middleware
         self._first = chain(middleware, self._last)
         self.__name__ = method.__name__

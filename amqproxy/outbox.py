@@ -101,7 +101,7 @@ class Outbox:
         if full is not None:
             del self._filling[method]
             full.send()
-        deadline = method._inherited(self._loop.time() + method._timeout, within)
+        deadline = method.inherited(self._loop.time() + method.timeout, within)
         parcel = self._filling[method] = self.another(method, within, deadline)
         if not self._scheduled:
             self._scheduled = True
@@ -174,12 +174,12 @@ class Parcel:
 
     def __init__(self, outbox: Outbox, method: RemoteMethod, within: Scope | None, deadline: float) -> None:
         """A parcel for calls that are made within one scope: so they have one deadline."""
-        connection = method._caller.connection
+        connection = method.caller.connection
         self.calls: list[CallInBatch] = []
         self.bodies: list[bytes] = []
         self.size = 0
-        self.most = min(method._options.batch, MAX_BATCH)
-        self.limit = min(PARCEL_BYTES, method._limits.body_bytes // 2, connection.options.max_decompressed_bytes // 2)
+        self.most = min(method.options.batch, MAX_BATCH)
+        self.limit = min(PARCEL_BYTES, method.limits.body_bytes // 2, connection.options.max_decompressed_bytes // 2)
         self.within = within
         self.deadline = deadline
         self._outbox = outbox
@@ -212,7 +212,7 @@ class Parcel:
             self._each = [body for _, body in found]
         try:
             self._body = method.joined.requests.pack([body for _, body in found])
-            if len(self._body) > method._limits.body_bytes:
+            if len(self._body) > method.limits.body_bytes:
                 raise method._too_large(self._body)
             if method._line is not None and method._line.ready:
                 self._publish(method._line)
@@ -231,7 +231,7 @@ class Parcel:
 
         self._id = line.converse(method._destination, properties, self._body, self)
         self._message_id = message_id or line.unique + self._id
-        if not method._options.idempotent:
+        if not method.options.idempotent:
             self._body = b""
         if self._timer is None:
             self._timer = self._loop.call_at(self.deadline, self._expire)
@@ -288,12 +288,12 @@ class Parcel:
         self._open.clear()
 
     def _failed(self, places: list[int], body: bytes) -> None:
-        if self._each and _is_unshareable(self._method._failure(body)):
+        if self._each and _is_unshareable(self._method.failure(body)):
             self._send_each_alone()
             return
         for place in places:
             if place in self._open:
-                error = self._method._failure(body)
+                error = self._method.failure(body)
                 self._open.pop(place).set_exception(error)
                 self._outbox.failed(error)
 
@@ -309,8 +309,8 @@ class Parcel:
 
     def _answered(self, first: int, count: int, encoding: bytes | None, body: bytes) -> None:
         method, take = self._method, self._open.pop
-        if encoding and encoding != method._encoding:
-            raise ValueError(f"the reply is encoded as {encoding!r}, not {method._encoding!r}")
+        if encoding and encoding != method.encoding:
+            raise ValueError(f"the reply is encoded as {encoding!r}, not {method.encoding!r}")
         for place, value in enumerate(method.joined.results.unpack_each(body, count), first):
             call = take(place, None)
             if call is None:  # it was answered before, by another worker, or given up
@@ -325,7 +325,7 @@ class Parcel:
     def failed(self, error: Exception) -> None:
         """The message came back, or the link is gone, or an answer is too large."""
         self._forget()
-        if isinstance(error, ConnectionLost) and self._method._options.idempotent:
+        if isinstance(error, ConnectionLost) and self._method.options.idempotent:
             self._again = True
             self._task = self._loop.create_task(self._send_again(error))
         else:
@@ -344,7 +344,7 @@ class Parcel:
         self._fail(await self._explained(error))
 
     async def _explained(self, error: Exception) -> AMQProxyError:
-        explained = await self._method._explain(error)
+        explained = await self._method.explain(error)
         assert isinstance(explained, AMQProxyError)  # as is made of each error that a line tells of
         return explained
 

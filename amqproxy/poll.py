@@ -49,7 +49,8 @@ class WorkerAnswer(Generic[Value]):
 class Asked(Called, Protocol):
     """What a poll wants to know of the method that is called, which is broadcast.BroadcastMethod."""
 
-    def _inherited(self, deadline: float, within: Scope | None) -> float: ...
+    def inherited(self, deadline: float, within: Scope | None) -> float:
+        """The deadline of a call that is made within another or within a block; CallTimeout if that is over."""
 
 
 class Poll:
@@ -58,12 +59,12 @@ class Poll:
     def __init__(self, method: Asked, body: bytes, expect: int | None) -> None:
         self.name = method.__qualname__
         self._tally = Tally(expect)
-        self._loop = method._caller.connection.loop
+        self._loop = method.caller.connection.loop
         self._ended = False
         self._method = method
         self._body = body
         self._expect = expect
-        self._exchange = pool_exchange(method._pool)
+        self._exchange = pool_exchange(method.pool)
         self._answers: deque[WorkerAnswer[Any]] = deque()  # those that were not taken yet
         self._error: BaseException | None = None
         self._line: Line | None = None
@@ -90,12 +91,12 @@ class Poll:
             return
         method = self._method
         try:
-            self._limit = method._inherited(self._loop.time() + method._timeout, scope.get())
+            self._limit = method.inherited(self._loop.time() + method.timeout, scope.get())
             method.claim()
             self._claimed = True
-            await method._caller.line(self._exchange, self._limit)
+            await method.caller.line(self._exchange, self._limit)
             workers = await self._count()
-            line = await method._caller.line(self._exchange, self._limit)
+            line = await method.caller.line(self._exchange, self._limit)
             self._tally.asked(workers, self._loop.time())
             if workers == 0:
                 self._nobody()
@@ -107,12 +108,12 @@ class Poll:
             self._nobody()
         except BaseException as error:
             self._end()
-            raise await method._explain(error) from None
+            raise await method.explain(error) from None
 
     async def _count(self) -> int | None:
         """How many workers consume the pool's queue; None if the broker does not say."""
         seconds = max(0.0, min(CENSUS_SECONDS, self._limit - self._loop.time()))
-        counts = await self._method._caller.census(self._method._pool, seconds)
+        counts = await self._method.caller.census(self._method.pool, seconds)
         return None if counts is None else counts[1]
 
     def _destination(self, line: Line) -> bytes:
@@ -123,11 +124,11 @@ class Poll:
         assert self._line is not None
         left = milliseconds(self._limit - self._loop.time())
         return Properties(
-            content_type=method._content_type.encode(),
-            content_encoding=method._encoding,
-            headers={**method._headers, TIMEOUT_HEADER: left},
+            content_type=method.content_type.encode(),
+            content_encoding=method.encoding,
+            headers={**method.headers, TIMEOUT_HEADER: left},
             delivery_mode=TRANSIENT,
-            priority=method._options.priority,
+            priority=method.options.priority,
             correlation_id=id,
             reply_to=self._line.reply_to,
             expiration=b"%d" % left,
@@ -152,8 +153,8 @@ class Poll:
     def _answer(self, worker: str, reply: Reply) -> WorkerAnswer[Any]:
         try:
             if reply[0] == FAILURE_CONTENT_TYPE:
-                raise self._method._failure(reply[2])
-            return WorkerAnswer(worker, self._method._decode(reply))
+                raise self._method.failure(reply[2])
+            return WorkerAnswer(worker, self._method.decode(reply))
         except CallError as error:
             return WorkerAnswer(worker, error=error)
 
@@ -219,7 +220,7 @@ class Poll:
     def _stop(self, error: BaseException | None = None) -> None:
         if self._line is not None and not self._ended:
             left = max(0.0, self._limit - self._loop.time())
-            self._method._caller.cancel(self._line, self._id, self._method._pool, left)
+            self._method.caller.cancel(self._line, self._id, self._method.pool, left)
         self._end(error)
 
     def _end(self, error: BaseException | None = None) -> None:
@@ -248,7 +249,7 @@ class Poll:
                 error, self._error = self._error, None
                 if error is None:
                     raise StopAsyncIteration
-                raise await self._method._explain(error) from None
+                raise await self._method.explain(error) from None
             if self._waiter is not None:
                 raise RuntimeError("another task waits for the next answer of this broadcast")
             self._waiter = self._loop.create_future()

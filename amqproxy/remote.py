@@ -124,21 +124,23 @@ class RemoteMethod:
     """Whether a timeout was asked for, which then bounds a stream."""
 
     def __init__(self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> None:
-        self._caller = target.caller
-        self._service = target.service
-        self._content_type = content_type
-        self._options = options
+        self.caller = target.caller
+        self.service = target.service
+        self.content_type = content_type
+        self.options = options
         self._payload = payload
         self._untyped = target.contract is None
         self._gauge = target.gauge
         self._errors = target.contract.errors if target.contract else ()
-        self._timeout = options.timeout
-        self._headers = options.headers
-        self._encoding = payload.encoding.encode()
+        self.timeout = options.timeout
+        """Seconds that a call may take."""
+        self.headers = options.headers
+        self.encoding = payload.encoding.encode()
         self._exchange = options.exchange
-        self._routing_key = options.routing_key or target.queue
-        self._pool = (options.routing_key if not options.exchange else None) or target.queue
-        self._limits = target.caller.connection.limits
+        self.routing_key = options.routing_key or target.queue
+        self.pool = (options.routing_key if not options.exchange else None) or target.queue
+        """The queue that the workers share."""
+        self.limits = target.caller.connection.limits
         # The line of the last call with what is made once for it; a method that was never called has none.
         self._line: Line | None = None
         self._form: RequestForm = None  # type: ignore[assignment]
@@ -149,7 +151,7 @@ class RemoteMethod:
         self.__qualname__ = f"{target.service}.{name}"
 
     def __repr__(self) -> str:
-        return f"<method {self.__qualname__} of {self._caller.connection.url}>"
+        return f"<method {self.__qualname__} of {self.caller.connection.url}>"
 
     async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the worker; every error of `amqproxy.errors` says whether the handler ran."""
@@ -157,14 +159,14 @@ class RemoteMethod:
         if within is not None and (collector := self._collector(within)) is not None:
             return await collector.call(self, args, kwargs)
         body = self._payload.encode(args, kwargs)
-        if len(body) > self._limits.body_bytes:
+        if len(body) > self.limits.body_bytes:
             raise self._too_large(body)
         line, form = self._line, self._form
-        deadline = self._caller.connection.loop.time() + self._timeout
+        deadline = self.caller.connection.loop.time() + self.timeout
         if within is not None and within.watcher is not None and self._answers:
             return await self._attended(body, deadline)
         if line is None or not line.ready or within is not None:
-            deadline = self._inherited(deadline, within)
+            deadline = self.inherited(deadline, within)
             line, form = await self._prepare(deadline)
         id, answer = line.send(self._destination, form, body, deadline)
         try:
@@ -173,8 +175,8 @@ class RemoteMethod:
             line.calls.cancelled(id)
             reply = await self._recover(error, line, id, body, deadline)
         if reply[0] == FAILURE_CONTENT_TYPE:
-            raise self._failure(reply[2])
-        return self._decode(reply)
+            raise self.failure(reply[2])
+        return self.decode(reply)
 
     def _collector(self, within: Scope) -> Collector | None:
         """Who sends this call together with others, if anybody does: calls whose progress is watched travel alone."""
@@ -185,7 +187,7 @@ class RemoteMethod:
 
     def claim(self) -> None:
         """One more call of the proxy is in flight; Overloaded if it may not be."""
-        limit = self._options.max_in_flight
+        limit = self.options.max_in_flight
         if limit is not None:
             if self._gauge.calls >= limit:
                 raise Overloaded(
@@ -195,14 +197,14 @@ class RemoteMethod:
 
     def release(self) -> None:
         """A call that was claimed has ended."""
-        if self._options.max_in_flight is not None:
+        if self.options.max_in_flight is not None:
             self._gauge.calls -= 1
 
-    def _inherited(self, deadline: float, within: Scope | None) -> float:
+    def inherited(self, deadline: float, within: Scope | None) -> float:
         """The deadline of a call that is made within another or within a block: what is left of that is its limit."""
         if within is None or within.deadline is None or within.deadline > deadline:
             return deadline
-        if within.deadline <= self._caller.connection.loop.time():
+        if within.deadline <= self.caller.connection.loop.time():
             raise CallTimeout(f"{self.__qualname__}: no time is left in which it could be called", executed="no")
         return within.deadline
 
@@ -211,24 +213,24 @@ class RemoteMethod:
 
         Only a timeout that was asked for bounds a stream: nobody knows how long one usually takes.
         """
-        limit = self._caller.connection.loop.time() + self._timeout if limited else None
+        limit = self.caller.connection.loop.time() + self.timeout if limited else None
         within = scope.get()
         if within is None:
             return limit, None
         if within.deadline is not None:
-            limit = self._inherited(math.inf if limit is None else limit, within)
+            limit = self.inherited(math.inf if limit is None else limit, within)
         return limit, within.watcher
 
     async def _call_attended(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         body = self._payload.encode(args, kwargs)
-        if len(body) > self._limits.body_bytes:
+        if len(body) > self.limits.body_bytes:
             raise self._too_large(body)
-        return await self._attended(body, self._caller.connection.loop.time() + self._timeout)
+        return await self._attended(body, self.caller.connection.loop.time() + self.timeout)
 
     async def _attended(self, body: bytes, deadline: float) -> Any:
         """Call a worker that gives signs of life, and tell the watcher of the scope, if there is one, how far it is."""
-        limit = self._inherited(deadline, scope.get())
-        plan = Plan(heartbeat=self._options.heartbeat)
+        limit = self.inherited(deadline, scope.get())
+        plan = Plan(heartbeat=self.options.heartbeat)
         lost: CallError | None = None
         id: bytes | None = None
         while True:
@@ -236,7 +238,7 @@ class RemoteMethod:
             try:
                 return await conversation.result()
             except (ConnectionLost, WorkerLost) as error:
-                if not self._options.idempotent:
+                if not self.options.idempotent:
                     raise
                 lost, id = error, conversation.message_id
             except CallError as error:
@@ -247,11 +249,12 @@ class RemoteMethod:
                 raise lost or error from None
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _decode(self, reply: Reply) -> Any:
+    def decode(self, reply: Reply) -> Any:
+        """The value of a reply; BadReply if it does not fit."""
         if reply[0] == CHUNK_CLASS and self._untyped:  # the bytes of a Blob, which are in no encoding
             return reply[2]
-        if reply[1] != self._encoding and reply[1]:
-            raise BadReply(f"{self.__qualname__}: the reply is encoded as {reply[1]!r}, not {self._encoding!r}")
+        if reply[1] != self.encoding and reply[1]:
+            raise BadReply(f"{self.__qualname__}: the reply is encoded as {reply[1]!r}, not {self.encoding!r}")
         try:
             return self._payload.decode(reply[2])
         except DecodingFailed as error:
@@ -261,10 +264,11 @@ class RemoteMethod:
             raise BadReply(text) from error
 
     def _too_large(self, body: bytes) -> MessageTooLarge:
-        limit = self._limits.body_bytes
+        limit = self.limits.body_bytes
         return MessageTooLarge(f"{self.__qualname__}: the request has {len(body)} bytes, max_body_bytes is {limit}")
 
-    def _failure(self, body: bytes) -> Exception:
+    def failure(self, body: bytes) -> Exception:
+        """What a failure in a reply is raised as."""
         try:
             return decode_failure(body, self._errors)
         except ValueError as error:
@@ -276,13 +280,13 @@ class RemoteMethod:
         """Get a line that can send, and the form of a request that says how much time is left by then."""
         line = await self._open(deadline)
         if line is not self._line:
-            self._destination = line.lane.destination(self._exchange.encode(), self._routing_key.encode())
+            self._destination = line.lane.destination(self._exchange.encode(), self.routing_key.encode())
             self._form = self._request_form(line)  # what does not change from request to request
             self._line, self._forms = line, {}
-        return line, self._form.within(Deadline(deadline).left(self._caller.connection.loop.time()))
+        return line, self._form.within(Deadline(deadline).left(self.caller.connection.loop.time()))
 
     async def _open(self, deadline: float) -> Line:
-        return await self._caller.line(self._exchange, deadline)
+        return await self.caller.line(self._exchange, deadline)
 
     @property
     def joined(self) -> Joined:
@@ -293,21 +297,21 @@ class RemoteMethod:
 
     def _request_form(self, line: Line) -> RequestForm:
         return RequestForm(
-            content_type=self._content_type,
+            content_type=self.content_type,
             encoding=self._payload.encoding,
             reply_to=line.reply_to,
-            timeout=self._timeout,
+            timeout=self.timeout,
             id_length=line.id_length,
             message_id_length=line.message_id_length,
-            priority=self._options.priority,
-            headers=self._headers,
+            priority=self.options.priority,
+            headers=self.headers,
         )
 
     def form_of(self, line: Line, calls: int, left: float) -> RequestForm:
         """The form of a request with so many calls, for which so many seconds are left; on the line of the last one."""
         form = self._form if calls == 1 else self._forms.get(calls)
         if form is None:
-            together = self.varied({**self._headers, BATCH_HEADER: calls}, self._timeout)
+            together = self.varied({**self.headers, BATCH_HEADER: calls}, self.timeout)
             form = self._forms[calls] = together._request_form(line)
         return form.within(left)
 
@@ -315,9 +319,9 @@ class RemoteMethod:
         """The same method with other headers and another timeout, for one call."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other._headers, other._line, other._forms = headers, None, {}
-        if timeout != self._timeout:
-            other._timeout, other._limited = timeout, True
+        other.headers, other._line, other._forms = headers, None, {}
+        if timeout != self.timeout:
+            other.timeout, other._limited = timeout, True
         return other
 
     def surrounded(self, middleware: Sequence[Middleware]) -> SurroundedMethod:
@@ -327,8 +331,8 @@ class RemoteMethod:
     async def _recover(self, error: BaseException, line: Line, id: bytes, body: bytes, deadline: float) -> Reply:
         """What became of a call that got no answer: the error to raise, or the answer to another try."""
         self._abandon(error, line, id)
-        if not (isinstance(error, ConnectionLost) and self._options.idempotent):
-            raise await self._explain(error) from None
+        if not (isinstance(error, ConnectionLost) and self.options.idempotent):
+            raise await self.explain(error) from None
         try:
             return await self._send_again(body, line.unique + id, deadline)
         except CallError as final:
@@ -336,18 +340,18 @@ class RemoteMethod:
                 final.executed = "maybe"  # that is so of this try; the one before it may have run
             raise
         except AMQProxyError:  # there will be no other link
-            raise await self._explain(error) from None
+            raise await self.explain(error) from None
 
     def _abandon(self, error: BaseException, line: Line, id: bytes) -> None:
         """Let the workers know of a call that nobody waits for any more."""
         if isinstance(error, (asyncio.CancelledError, Expired)):
-            self._caller.cancel(line, id, self._pool, self._timeout)
+            self.caller.cancel(line, id, self.pool, self.timeout)
 
     async def _send_again(self, body: bytes, message_id: bytes, deadline: float) -> Reply:
         """The answer to the same call, sent until a link holds."""
         while True:
             line, form = await self._prepare(deadline)
-            if len(body) > self._limits.body_bytes:  # which may be known since the try before
+            if len(body) > self.limits.body_bytes:  # which may be known since the try before
                 raise self._too_large(body)
             id, answer = line.send(self._destination, form, body, deadline, message_id)
             try:
@@ -358,18 +362,19 @@ class RemoteMethod:
             except BaseException as error:
                 line.calls.cancelled(id)
                 self._abandon(error, line, id)
-                raise await self._explain(error) from None
+                raise await self.explain(error) from None
             if reply[0] == FAILURE_CONTENT_TYPE:
-                raise self._failure(reply[2])
+                raise self.failure(reply[2])
             return reply
 
-    async def _explain(self, error: BaseException) -> BaseException:
+    async def explain(self, error: BaseException) -> BaseException:
+        """What the caller is told of an error on the way."""
         match error:
             case Returned():
                 where = f"exchange {self._exchange!r}" if self._exchange else "the default exchange"
                 return Unroutable(
-                    f"{self.__qualname__}: no queue at {self._caller.connection.url.address} takes "
-                    f"{self._routing_key!r} on {where} ({error}); is a worker serving {self._service!r}?"
+                    f"{self.__qualname__}: no queue at {self.caller.connection.url.address} takes "
+                    f"{self.routing_key!r} on {where} ({error}); is a worker serving {self.service!r}?"
                 )
             case Expired():
                 return CallTimeout(f"{self.__qualname__}: no answer within {self._time()}; {await self._how_far()}")
@@ -379,20 +384,20 @@ class RemoteMethod:
 
     def _time(self) -> str:
         within = scope.get()
-        if within is None or within.deadline is None or within.deadline > self._caller.connection.loop.time():
-            return f"{self._timeout:g} s"
+        if within is None or within.deadline is None or within.deadline > self.caller.connection.loop.time():
+            return f"{self.timeout:g} s"
         return "the time that was left to it"
 
     async def _how_far(self) -> str:
         if self._exchange:
             return "it was sent"
-        counts = await self._caller.census(self._routing_key)
+        counts = await self.caller.census(self.routing_key)
         if counts is None:
             return "it was sent"
         waiting, consumers = counts
         if not consumers:
-            return f"nobody serves the queue {self._routing_key!r} now"
-        return f"it was sent to the queue {self._routing_key!r} (workers: {consumers}, calls that wait: {waiting})"
+            return f"nobody serves the queue {self.routing_key!r} now"
+        return f"it was sent to the queue {self.routing_key!r} (workers: {consumers}, calls that wait: {waiting})"
 
 
 class AttendedMethod(RemoteMethod):

@@ -80,7 +80,7 @@ class Sender(Proxy):
 class SendingMethod(RemoteMethod):
     """One method of a sender; calling it sends a message to whichever worker takes it, and returns None."""
 
-    _options: SendOptions
+    options: SendOptions
     _answers: ClassVar[bool] = False
 
     def __init__(
@@ -95,27 +95,28 @@ class SendingMethod(RemoteMethod):
 
     def _request_form(self, line: Line) -> RequestForm:
         return OneWayForm(
-            content_type=self._content_type,
+            content_type=self.content_type,
             encoding=self._payload.encoding,
             id_length=line.id_length,
             message_id_length=line.message_id_length,
             persistent=self._persistent,
-            expires=self._options.expires,
-            priority=self._options.priority,
-            headers=self._headers,
+            expires=self.options.expires,
+            priority=self.options.priority,
+            headers=self.headers,
         )
 
     def _abandon(self, error: BaseException, line: Line, id: bytes) -> None:
         """A message that was sent is not taken back."""
 
-    def _decode(self, reply: Reply) -> None:
+    def decode(self, reply: Reply) -> None:
         """Nothing comes back."""
 
-    async def _explain(self, error: BaseException) -> BaseException:
-        address = self._caller.connection.url.address
+    async def explain(self, error: BaseException) -> BaseException:
+        """What the sender is told of an error on the way."""
+        address = self.caller.connection.url.address
         match error:
             case Refused():
-                where = f"the queue {self._routing_key!r}"
+                where = f"the queue {self.routing_key!r}"
                 if self._exchange:
                     where = f"a queue behind the exchange {self._exchange!r}"
                 return Overloaded(
@@ -124,10 +125,10 @@ class SendingMethod(RemoteMethod):
                 )
             case Expired():
                 return CallTimeout(
-                    f"{self.__qualname__}: {address} did not confirm the message within {self._timeout:g} s; "
+                    f"{self.__qualname__}: {address} did not confirm the message within {self.timeout:g} s; "
                     "it was sent, and the broker may have it"
                 )
-        return await super()._explain(error)
+        return await super().explain(error)
 
 
 class DelayedMethod(SendingMethod):
@@ -138,9 +139,9 @@ class DelayedMethod(SendingMethod):
     ) -> None:
         super().__init__(target, name, content_type, options, payload)
         self._delays = target.publishers.delays
-        self._queue = delay_queue(rounded_delay(options.delay), self._exchange, self._routing_key)
-        self._exchange, self._routing_key = "", self._queue.name
-        self._timeout = min(self._timeout, LONGEST_CONFIRM_SECONDS)
+        self._queue = delay_queue(rounded_delay(options.delay), self._exchange, self.routing_key)
+        self._exchange, self.routing_key = "", self._queue.name
+        self.timeout = min(self.timeout, LONGEST_CONFIRM_SECONDS)
 
     async def __call__(self, /, *args: Any, **kwargs: Any) -> None:
         """Send the message."""
@@ -173,7 +174,7 @@ class EventMethod(SendingMethod):
     ) -> None:
         super().__init__(target, name, content_type, options, payload)
         self._exchange = options.exchange or pool_exchange(target.queue)
-        self._routing_key = options.routing_key or ""
+        self.routing_key = options.routing_key or ""
 
     async def __call__(self, /, *args: Any, **kwargs: Any) -> None:
         """Send the message."""

@@ -99,14 +99,14 @@ class Sent:
     def __init__(self, headers: Mapping[str, Any], timeout: float) -> None:
         self.__name__ = "add"
         self.__qualname__ = "calculator.add"
-        self._service = "calculator"
-        self._headers = headers
-        self._timeout = timeout
+        self.service = "calculator"
+        self.headers = headers
+        self.timeout = timeout
         self.given: list[Any] = []
         self.numbers: Callable[[], AsyncIterator[int]] | None = None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        self.given.append((args, kwargs, dict(self._headers), self._timeout))
+        self.given.append((args, kwargs, dict(self.headers), self.timeout))
         if self.numbers is not None:
             return Begun(self.numbers())
         return self._answer(*args, **kwargs)
