@@ -15,8 +15,7 @@ from .errors import ContractError, Overloaded
 from .forgotten import retrieve
 from .middleware import SurroundedMethod
 from .outbox import Outbox
-from .proxy import _STATE as _PROXY
-from .proxy import Calling, Proxy
+from .proxy import TARGET, Calling, Proxy
 from .remote import LimitedMethod, RemoteMethod
 from .scope import Block, Scope, scope
 
@@ -45,7 +44,7 @@ class Batch:
     def __call__(self, /, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
         """Make the call that a message is for, or that of a function that is served."""
         proxy, outbox = self.__dict__[_STATE]
-        contract = proxy.__dict__[_PROXY].contract
+        contract = proxy.__dict__[TARGET].contract
         if contract is not None and contract.is_function:
             return getattr(self, next(iter(contract.methods)))(*args, **kwargs)  # type: ignore[no-any-return]  # as below
         return _task(proxy, outbox)(*args, **kwargs)

@@ -13,7 +13,7 @@ from .errors import CallError, CallTimeout, Unroutable
 from .middleware import Middleware, OutgoingCall, SurroundedMethod, chain, iterator
 from .options import BroadcastOptions, CallOptions
 from .poll import Poll, WorkerAnswer
-from .proxy import _STATE, Calling, Proxy, named
+from .proxy import TARGET, Calling, Proxy, named
 from .remote import RemoteMethod, Target
 
 Value = TypeVar("Value")
@@ -40,7 +40,7 @@ class Broadcast(Proxy):
     """
 
     def __init__(self, mq: Calling, service: Any, /, *, name: str | None = None, **options: Any) -> None:
-        self.__dict__[_STATE] = BroadcastTarget(mq.caller, *named(service, name), options).checked()
+        self.__dict__[TARGET] = BroadcastTarget(mq.caller, *named(service, name), options).checked()
 
     if TYPE_CHECKING:  # what its methods give is not what those of a proxy do
 

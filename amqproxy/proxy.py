@@ -22,7 +22,8 @@ from .wire import JSON, request_class
 Proxied = TypeVar("Proxied")
 Made = TypeVar("Made", bound=RemoteMethod | UntypedMethod)
 
-_STATE = "__amqproxy_proxy__"
+TARGET = "__amqproxy_proxy__"
+"""The attribute in which a proxy, a sender or a broadcast has its `Target`: no method of a service is called so."""
 
 
 class Calling(Protocol):
@@ -40,21 +41,21 @@ class Proxy:
     """
 
     def __init__(self, mq: Calling, service: Any, /, *, name: str | None = None, **options: Any) -> None:
-        self.__dict__[_STATE] = Target(mq.caller, *named(service, name), options).checked()
+        self.__dict__[TARGET] = Target(mq.caller, *named(service, name), options).checked()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{name} cannot be a method of a service: its name starts with _")
-        method = self.__dict__[name] = remote_method(self.__dict__[_STATE], name)
+        method = self.__dict__[name] = remote_method(self.__dict__[TARGET], name)
         return method
 
     def __setattr__(self, name: str, value: Any) -> None:
-        view = self.__dict__[_STATE].view
+        view = self.__dict__[TARGET].view
         raise AttributeError(f"a {view} cannot be assigned to ({name}); amqproxy.options({view}, …) sets its options")
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Send a message to whichever method takes it; for a function that is served, call it."""
-        target: Target = self.__dict__[_STATE]
+        target: Target = self.__dict__[TARGET]
         if target.contract is not None and target.contract.is_function:
             return getattr(self, next(iter(target.contract.methods)))(*args, **kwargs)
         if len(args) != 1 or kwargs:
@@ -65,11 +66,11 @@ class Proxy:
         return _message_method(target, args[0])(args[0])
 
     def __dir__(self) -> list[str]:
-        target: Target = self.__dict__[_STATE]
+        target: Target = self.__dict__[TARGET]
         return sorted({*object.__dir__(self), *(target.contract.methods if target.contract else ())})
 
     def __repr__(self) -> str:
-        target: Target = self.__dict__[_STATE]
+        target: Target = self.__dict__[TARGET]
         options = "".join(f", {name}={value!r}" for name, value in target.overrides.items())
         return f"<{type(self).__name__} of {target.service!r} at {target.caller.connection.url}{options}>"
 
@@ -86,12 +87,12 @@ def options(proxy: Proxied, /, **changes: Any) -> Proxied:
     """The same proxy with other options (those of `CallOptions`), or sender: `options(calc, timeout=2)`."""
     if hasattr(proxy, "__amqproxy_options__"):  # one of amqproxy.sync, which stands for one of these
         return proxy.__amqproxy_options__(**changes)  # type: ignore[no-any-return]
-    target: Target | None = getattr(proxy, "__dict__", {}).get(_STATE)
+    target: Target | None = getattr(proxy, "__dict__", {}).get(TARGET)
     if target is None:
         raise TypeError(f"amqproxy.options takes a proxy, not a {type(proxy).__name__}")
     other = object.__new__(type(proxy))
     overrides = {**target.overrides, **changes}
-    other.__dict__[_STATE] = replace(target, overrides=overrides, gauge=Gauge(), messages={}).checked()
+    other.__dict__[TARGET] = replace(target, overrides=overrides, gauge=Gauge(), messages={}).checked()
     return other
 
 

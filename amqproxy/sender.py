@@ -16,7 +16,7 @@ from .caller import Caller, Expired, Line, Returned
 from .errors import CallTimeout, Overloaded, Unroutable
 from .options import CallOptions, SendOptions
 from .payload import Payload
-from .proxy import _STATE, Proxy, named
+from .proxy import TARGET, Proxy, named
 from .publisher import LONGEST_CONFIRM_SECONDS, Publishers, Refused
 from .remote import LimitedMethod, RemoteMethod, Target
 from .topology import delay_queue, rounded_delay
@@ -74,7 +74,7 @@ class Sender(Proxy):
             raise TypeError(f"everyone is True or False, not {everyone!r}")
         known, contract = named(service, name)
         target = SenderTarget(mq.caller, known, contract, options, publishers=mq.publishers, everyone=everyone)
-        self.__dict__[_STATE] = target.checked()
+        self.__dict__[TARGET] = target.checked()
 
 
 class SendingMethod(RemoteMethod):
