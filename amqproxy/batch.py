@@ -231,7 +231,7 @@ def _taken(call: Any, outbox: Outbox) -> asyncio.Future[Any]:
     if type(coroutine) is CoroutineType and coroutine.cr_code is _CALL and _is_new(coroutine):
         given = inspect.getcoroutinelocals(coroutine)
         method: RemoteMethod = given["self"]
-        if method._answers:
+        if method.answers:
             coroutine.close()
             return outbox.call(method, given["args"], given["kwargs"])
     return _run(call, outbox)

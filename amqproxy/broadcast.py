@@ -55,9 +55,9 @@ class BroadcastMethod(RemoteMethod):
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Answers[Any]:  # type: ignore[override]  # many answer
         """The answers, as they come."""
-        body = self._payload.encode(args, kwargs)
+        body = self.payload.encode(args, kwargs)
         if len(body) > self.limits.body_bytes:
-            raise self._too_large(body)
+            raise self.too_large(body)
         assert isinstance(self.options, BroadcastOptions)
         return Answers(Poll(self, body, self.options.expect))
 

@@ -43,7 +43,7 @@ class ConversingMethod(RemoteMethod):
     ) -> None:
         super().__init__(target, name, content_type, options, payload)
         self._method = method
-        self._limited = "timeout" in target.overrides or method.options.timeout is not None
+        self.limited = "timeout" in target.overrides or method.options.timeout is not None
         self._plan = _plan(method, codec, options)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -52,10 +52,10 @@ class ConversingMethod(RemoteMethod):
         if self._method.feed is not None:
             given, args, kwargs = self._method.without_feed(args, kwargs)
             source = _source(given, self._method)
-        body = self._payload.encode(args, kwargs)
+        body = self.payload.encode(args, kwargs)
         if len(body) > self.limits.body_bytes:
-            raise self._too_large(body)
-        limit, watcher = self._time_limit(self._limited)
+            raise self.too_large(body)
+        limit, watcher = self.time_limit(self.limited)
         conversation = Conversation(self, self._plan, body, limit=limit, source=source, watcher=watcher)
         match self._method.stream:
             case None:
@@ -81,7 +81,7 @@ class UntypedMethod:
         """`once` calls it where it answers with a value."""
         self.once = once
         self._is_value = False  # whether it is known to answer so, for which there is a faster way
-        once._limited = "timeout" in target.overrides
+        once.limited = "timeout" in target.overrides
         window = once.options.credit or STREAM_CREDIT
         self._plan = Plan(
             results=items_of(codec, codec.anything(), once.__qualname__),
@@ -120,10 +120,10 @@ class UntypedMethod:
 
     def _conversation(self, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Conversation:
         once = self.once
-        body = once._payload.encode(args, kwargs)
+        body = once.payload.encode(args, kwargs)
         if len(body) > once.limits.body_bytes:
-            raise once._too_large(body)
-        limit, watcher = once._time_limit(once._limited)
+            raise once.too_large(body)
+        limit, watcher = once.time_limit(once.limited)
         return Conversation(once, plan, body, limit=limit, watcher=watcher)
 
     def varied(self, headers: Mapping[str, Any], timeout: float) -> UntypedMethod:

@@ -213,9 +213,9 @@ class Parcel:
         try:
             self._body = method.joined.requests.pack([body for _, body in found])
             if len(self._body) > method.limits.body_bytes:
-                raise method._too_large(self._body)
-            if method._line is not None and method._line.ready:
-                self._publish(method._line)
+                raise method.too_large(self._body)
+            if method.line is not None and method.line.ready:
+                self._publish(method.line)
             else:
                 self._task = self._loop.create_task(self._send_when_ready())
         except CallError as error:
@@ -229,7 +229,7 @@ class Parcel:
         def properties(id: bytes, new: bytes) -> bytes:
             return form.properties(id, message_id or new)
 
-        self._id = line.converse(method._destination, properties, self._body, self)
+        self._id = line.converse(method.destination, properties, self._body, self)
         self._message_id = message_id or line.unique + self._id
         if not method.options.idempotent:
             self._body = b""
@@ -238,7 +238,7 @@ class Parcel:
 
     async def _send_when_ready(self) -> None:
         try:
-            line, _ = await self._method._prepare(self.deadline)
+            line, _ = await self._method.prepare(self.deadline)
             if self._open:
                 self._publish(line)
         except AMQProxyError as error:
@@ -248,7 +248,7 @@ class Parcel:
         """Send the same message on the next line; calls that were answered already keep their answers."""
         await asyncio.sleep(RETRY_SECONDS)
         try:
-            line, _ = await self._method._prepare(self.deadline)
+            line, _ = await self._method.prepare(self.deadline)
             if self._open:
                 self._publish(line)
         except CallError as error:
@@ -376,7 +376,7 @@ class Parcel:
     def _abandon(self) -> None:
         """Let the workers know, if they may have the message."""
         if self._id and self._line is not None:
-            self._method._abandon(Expired(), self._line, self._id)
+            self._method.abandon(Expired(), self._line, self._id)
         self._forget()
 
     def _forget(self) -> None:

@@ -118,9 +118,9 @@ def check_options(options: CallOptions) -> None:
 class RemoteMethod:
     """One method of a proxy; calling it calls the worker."""
 
-    _answers: ClassVar[bool] = True
+    answers: ClassVar[bool] = True
     """Whether a worker is heard of at all."""
-    _limited = False
+    limited = False
     """Whether a timeout was asked for, which then bounds a stream."""
 
     def __init__(self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> None:
@@ -128,7 +128,7 @@ class RemoteMethod:
         self.service = target.service
         self.content_type = content_type
         self.options = options
-        self._payload = payload
+        self.payload = payload
         self._untyped = target.contract is None
         self._gauge = target.gauge
         self._errors = target.contract.errors if target.contract else ()
@@ -142,11 +142,11 @@ class RemoteMethod:
         """The queue that the workers share."""
         self.limits = target.caller.connection.limits
         # The line of the last call with what is made once for it; a method that was never called has none.
-        self._line: Line | None = None
+        self.line: Line | None = None
         self._form: RequestForm = None  # type: ignore[assignment]
         self._joined: Joined | None = None
         self._forms: dict[int, RequestForm] = {}
-        self._destination = b""
+        self.destination = b""
         self.__name__ = name
         self.__qualname__ = f"{target.service}.{name}"
 
@@ -158,17 +158,17 @@ class RemoteMethod:
         within = scope.get()
         if within is not None and (collector := self._collector(within)) is not None:
             return await collector.call(self, args, kwargs)
-        body = self._payload.encode(args, kwargs)
+        body = self.payload.encode(args, kwargs)
         if len(body) > self.limits.body_bytes:
-            raise self._too_large(body)
-        line, form = self._line, self._form
+            raise self.too_large(body)
+        line, form = self.line, self._form
         deadline = self.caller.connection.loop.time() + self.timeout
-        if within is not None and within.watcher is not None and self._answers:
+        if within is not None and within.watcher is not None and self.answers:
             return await self._attended(body, deadline)
         if line is None or not line.ready or within is not None:
             deadline = self.inherited(deadline, within)
-            line, form = await self._prepare(deadline)
-        id, answer = line.send(self._destination, form, body, deadline)
+            line, form = await self.prepare(deadline)
+        id, answer = line.send(self.destination, form, body, deadline)
         try:
             reply = await answer
         except BaseException as error:
@@ -181,7 +181,7 @@ class RemoteMethod:
     def _collector(self, within: Scope) -> Collector | None:
         """Who sends this call together with others, if anybody does: calls whose progress is watched travel alone."""
         collector = within.collector
-        if collector is None or collector.closed or within.watcher is not None or not self._answers:
+        if collector is None or collector.closed or within.watcher is not None or not self.answers:
             return None
         return collector
 
@@ -208,7 +208,7 @@ class RemoteMethod:
             raise CallTimeout(f"{self.__qualname__}: no time is left in which it could be called", executed="no")
         return within.deadline
 
-    def _time_limit(self, limited: bool) -> tuple[float | None, Callable[[Any], object] | None]:
+    def time_limit(self, limited: bool) -> tuple[float | None, Callable[[Any], object] | None]:
         """The moment at which a call with a stream must be over, if there is one, and who watches it.
 
         Only a timeout that was asked for bounds a stream: nobody knows how long one usually takes.
@@ -222,9 +222,9 @@ class RemoteMethod:
         return limit, within.watcher
 
     async def _call_attended(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        body = self._payload.encode(args, kwargs)
+        body = self.payload.encode(args, kwargs)
         if len(body) > self.limits.body_bytes:
-            raise self._too_large(body)
+            raise self.too_large(body)
         return await self._attended(body, self.caller.connection.loop.time() + self.timeout)
 
     async def _attended(self, body: bytes, deadline: float) -> Any:
@@ -256,14 +256,15 @@ class RemoteMethod:
         if reply[1] != self.encoding and reply[1]:
             raise BadReply(f"{self.__qualname__}: the reply is encoded as {reply[1]!r}, not {self.encoding!r}")
         try:
-            return self._payload.decode(reply[2])
+            return self.payload.decode(reply[2])
         except DecodingFailed as error:
             raise BadReply(f"{self.__qualname__}: the reply does not fit: {error}") from error
         except Exception as error:  # of a type of the user's
             text = f"{self.__qualname__}: reading the reply raised {type(error).__name__}: {said(error)}"
             raise BadReply(text) from error
 
-    def _too_large(self, body: bytes) -> MessageTooLarge:
+    def too_large(self, body: bytes) -> MessageTooLarge:
+        """The error of a request that has more bytes than the broker takes."""
         limit = self.limits.body_bytes
         return MessageTooLarge(f"{self.__qualname__}: the request has {len(body)} bytes, max_body_bytes is {limit}")
 
@@ -276,13 +277,13 @@ class RemoteMethod:
         except Exception:  # a type of the user's that cannot be made so
             return decode_failure(body)
 
-    async def _prepare(self, deadline: float) -> tuple[Line, RequestForm]:
+    async def prepare(self, deadline: float) -> tuple[Line, RequestForm]:
         """Get a line that can send, and the form of a request that says how much time is left by then."""
         line = await self._open(deadline)
-        if line is not self._line:
-            self._destination = line.lane.destination(self._exchange.encode(), self.routing_key.encode())
+        if line is not self.line:
+            self.destination = line.lane.destination(self._exchange.encode(), self.routing_key.encode())
             self._form = self._request_form(line)  # what does not change from request to request
-            self._line, self._forms = line, {}
+            self.line, self._forms = line, {}
         return line, self._form.within(Deadline(deadline).left(self.caller.connection.loop.time()))
 
     async def _open(self, deadline: float) -> Line:
@@ -292,13 +293,13 @@ class RemoteMethod:
     def joined(self) -> Joined:
         """How its calls share messages."""
         if self._joined is None:
-            self._joined = self._payload.joined()
+            self._joined = self.payload.joined()
         return self._joined
 
     def _request_form(self, line: Line) -> RequestForm:
         return RequestForm(
             content_type=self.content_type,
-            encoding=self._payload.encoding,
+            encoding=self.payload.encoding,
             reply_to=line.reply_to,
             timeout=self.timeout,
             id_length=line.id_length,
@@ -319,9 +320,9 @@ class RemoteMethod:
         """The same method with other headers and another timeout, for one call."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.headers, other._line, other._forms = headers, None, {}
+        other.headers, other.line, other._forms = headers, None, {}
         if timeout != self.timeout:
-            other.timeout, other._limited = timeout, True
+            other.timeout, other.limited = timeout, True
         return other
 
     def surrounded(self, middleware: Sequence[Middleware]) -> SurroundedMethod:
@@ -330,7 +331,7 @@ class RemoteMethod:
 
     async def _recover(self, error: BaseException, line: Line, id: bytes, body: bytes, deadline: float) -> Reply:
         """What became of a call that got no answer: the error to raise, or the answer to another try."""
-        self._abandon(error, line, id)
+        self.abandon(error, line, id)
         if not (isinstance(error, ConnectionLost) and self.options.idempotent):
             raise await self.explain(error) from None
         try:
@@ -342,7 +343,7 @@ class RemoteMethod:
         except AMQProxyError:  # there will be no other link
             raise await self.explain(error) from None
 
-    def _abandon(self, error: BaseException, line: Line, id: bytes) -> None:
+    def abandon(self, error: BaseException, line: Line, id: bytes) -> None:
         """Let the workers know of a call that nobody waits for any more."""
         if isinstance(error, (asyncio.CancelledError, Expired)):
             self.caller.cancel(line, id, self.pool, self.timeout)
@@ -350,10 +351,10 @@ class RemoteMethod:
     async def _send_again(self, body: bytes, message_id: bytes, deadline: float) -> Reply:
         """The answer to the same call, sent until a link holds."""
         while True:
-            line, form = await self._prepare(deadline)
+            line, form = await self.prepare(deadline)
             if len(body) > self.limits.body_bytes:  # which may be known since the try before
-                raise self._too_large(body)
-            id, answer = line.send(self._destination, form, body, deadline, message_id)
+                raise self.too_large(body)
+            id, answer = line.send(self.destination, form, body, deadline, message_id)
             try:
                 reply = await answer
             except ConnectionLost:
@@ -361,7 +362,7 @@ class RemoteMethod:
                 continue
             except BaseException as error:
                 line.calls.cancelled(id)
-                self._abandon(error, line, id)
+                self.abandon(error, line, id)
                 raise await self.explain(error) from None
             if reply[0] == FAILURE_CONTENT_TYPE:
                 raise self.failure(reply[2])
@@ -438,7 +439,7 @@ class CompressingMethod(RemoteMethod):
 
     async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the worker."""
-        body = self._payload.encode(args, kwargs)
+        body = self.payload.encode(args, kwargs)
         # What nobody would decompress travels as it is: then the limit for bodies decides.
         return await (self._compressed if self._above < len(body) <= self._limit else self._as_it_is)(body)
 

@@ -81,7 +81,7 @@ class SendingMethod(RemoteMethod):
     """One method of a sender; calling it sends a message to whichever worker takes it, and returns None."""
 
     options: SendOptions
-    _answers: ClassVar[bool] = False
+    answers: ClassVar[bool] = False
 
     def __init__(
         self, target: SenderTarget, name: str, content_type: str, options: SendOptions, payload: Payload
@@ -96,7 +96,7 @@ class SendingMethod(RemoteMethod):
     def _request_form(self, line: Line) -> RequestForm:
         return OneWayForm(
             content_type=self.content_type,
-            encoding=self._payload.encoding,
+            encoding=self.payload.encoding,
             id_length=line.id_length,
             message_id_length=line.message_id_length,
             persistent=self._persistent,
@@ -105,7 +105,7 @@ class SendingMethod(RemoteMethod):
             headers=self.headers,
         )
 
-    def _abandon(self, error: BaseException, line: Line, id: bytes) -> None:
+    def abandon(self, error: BaseException, line: Line, id: bytes) -> None:
         """A message that was sent is not taken back."""
 
     def decode(self, reply: Reply) -> None:
@@ -146,7 +146,7 @@ class DelayedMethod(SendingMethod):
     async def __call__(self, /, *args: Any, **kwargs: Any) -> None:
         """Send the message."""
         if not self._delays.ready(self._queue.name):
-            self._line = None  # it is to be prepared, and the queue with it
+            self.line = None  # it is to be prepared, and the queue with it
         await super().__call__(*args, **kwargs)
 
     async def _open(self, deadline: float) -> Line:
@@ -157,8 +157,8 @@ class DelayedMethod(SendingMethod):
         if not isinstance(error, Returned):
             return await super()._recover(error, line, id, body, deadline)
         self._delays.forget(self._queue.name)  # somebody deleted it: once more, and no more than that
-        line, form = await self._prepare(deadline)
-        id, answer = line.send(self._destination, form, body, deadline)  # as a new one: nobody saw the first
+        line, form = await self.prepare(deadline)
+        id, answer = line.send(self.destination, form, body, deadline)  # as a new one: nobody saw the first
         try:
             return await answer
         except BaseException as again:

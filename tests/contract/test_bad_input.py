@@ -113,11 +113,11 @@ async def unharmed(mq: amqproxy.Client, service: str, **options: Any) -> AsyncIt
     async with mq.serve(Shop(), name=service, auto_delete=True, **options) as worker:
         shop = mq.proxy(Shop, name=service)
         assert await shop.add(1, 2) == 3
-        session, line = worker._session, shop.add._line  # type: ignore[attr-defined]
+        session, line = worker._session, shop.add.line  # type: ignore[attr-defined]
         yield shop
         assert await shop.add(3, 4) == 7
         assert worker._session is session and session is not None and session.alive
-        assert shop.add._line is line and not line.calls  # type: ignore[attr-defined]
+        assert shop.add.line is line and not line.calls  # type: ignore[attr-defined]
         assert not worker.running
 
 
@@ -493,7 +493,7 @@ async def test_a_reply_nobody_can_receive_is_dropped(mq: amqproxy.Client, raw: R
 
 async def test_replies_nobody_waits_for_are_counted_and_dropped(mq: amqproxy.Client, raw: Raw, service: str) -> None:
     async with unharmed(mq, service) as shop:
-        line = shop.add._line
+        line = shop.add.line
         queue = line.reply_to.decode()
         raw.publish(queue, b"1")
         raw.publish(queue, b"2", correlation_id=b"stranger")

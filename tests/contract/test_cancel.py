@@ -269,7 +269,7 @@ async def test_what_is_sent_for_others_is_one_message(mq: amqproxy.Client, raw: 
         await by_cancelling(proxy.wait, lambda: until(lambda: served.begun == ["wait"]))
         message = await raw.next_message()
         assert message.properties.content_type == b"amqproxy.Cancel"
-        assert message.properties.reply_to == proxy.ping._line.reply_to
+        assert message.properties.reply_to == proxy.ping.line.reply_to
         assert message.properties.headers == {"x-timeout-ms": 30_000}
         assert (message.properties.delivery_mode, message.body) == (1, b"")
         await until(lambda: served.cancelled == ["wait"])
@@ -292,7 +292,7 @@ async def test_a_pool_that_knows_nothing_of_this_is_asked_once(mq: amqproxy.Clie
         topology.add(link._topology)
     assert len(topology) <= 2
     assert not mq.caller._untold
-    assert not proxy.ping._line.calls._pending
+    assert not proxy.ping.line.calls._pending
 
 
 # At every moment

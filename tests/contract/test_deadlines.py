@@ -42,7 +42,7 @@ async def gate(mq: amqproxy.Client, service: str, **options: Any) -> AsyncIterat
 
 
 def nothing_is_left(proxy: Any) -> bool:
-    calls = proxy.ping._line.calls
+    calls = proxy.ping.line.calls
     assert calls.next_expiry() is None
     return not calls._pending and not calls._buckets and not calls._ticks
 
@@ -66,7 +66,7 @@ async def test_a_late_reply_is_counted_and_given_to_nobody(mq: amqproxy.Client, 
             await amqproxy.options(proxy, timeout=0.05).wait(1)
         handler.open.set()
         assert await proxy.wait(2) == 2
-        while proxy.ping._line.calls.late < 1:
+        while proxy.ping.line.calls.late < 1:
             await proxy.ping()
         assert nothing_is_left(proxy)
 
@@ -117,7 +117,7 @@ async def test_cancelling_leaves_nothing_behind(mq: amqproxy.Client, service: st
             task.cancel()
         results = await asyncio.gather(*tasks[1:], return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in results)
-        assert len(proxy.ping._line.calls) == 1
+        assert len(proxy.ping.line.calls) == 1
         handler.open.set()
         assert await tasks[0] == 0
         assert nothing_is_left(proxy)

@@ -102,11 +102,11 @@ async def unharmed(mq: amqproxy.Client, service: str, **options: Any) -> AsyncIt
     async with mq.serve(Shop(), name=service, auto_delete=True, **options) as worker:
         shop = mq.proxy(Shop, name=service)
         assert await shop.add(1, 2) == 3
-        session, line = worker._session, shop.add._line  # type: ignore[attr-defined]
+        session, line = worker._session, shop.add.line  # type: ignore[attr-defined]
         yield shop
         assert await shop.add(3, 4) == 7
         assert worker._session is session and session is not None and session.alive
-        assert shop.add._line is line and not line.calls  # type: ignore[attr-defined]
+        assert shop.add.line is line and not line.calls  # type: ignore[attr-defined]
         assert not worker.running
 
 
@@ -564,7 +564,7 @@ async def test_a_reply_in_another_encoding_is_a_bad_reply(mq: amqproxy.Client, r
     async with foreign_worker(mq, raw, lambda _: b"3", content_encoding=encoding) as shop:
         with pytest.raises(amqproxy.BadReply, match="the reply is encoded as"):
             await shop.add(1, 2)
-        assert not shop.add._line.calls
+        assert not shop.add.line.calls
 
 
 async def test_a_reply_that_names_no_encoding_is_in_that_of_the_request(mq: amqproxy.Client, raw: Raw) -> None:

@@ -173,7 +173,7 @@ async def test_a_reply_queue_that_is_deleted_fails_its_calls_and_is_replaced(mq:
     async with gate(mq, service) as (handler, proxy):
         call = asyncio.create_task(proxy.wait(1))
         await handler.entered.acquire()
-        await delete_queue(mq, proxy.ping._line.reply_to.decode())
+        await delete_queue(mq, proxy.ping.line.reply_to.decode())
         with pytest.raises(amqproxy.ConnectionLost, match="reply queue was deleted"):
             await call
         assert await proxy.ping() == "pong"

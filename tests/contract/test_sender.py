@@ -87,7 +87,7 @@ async def waiting_in(mq: amqproxy.Client, name: str) -> int:
 
 def publisher(sender: Any) -> Publisher:
     """The line that this sender's `add` used last."""
-    line = sender.add._line
+    line = sender.add.line
     assert isinstance(line, Publisher)
     return line
 

@@ -176,12 +176,12 @@ async def faulty(mq: amqproxy.Client, service: str, **options: Any) -> AsyncIter
     async with mq.serve(served, name=service, auto_delete=True) as worker:
         proxy: Any = mq.proxy(Faulty, name=service, **options)
         await proxy.ping()
-        session, line = worker._session, proxy.ping._line
+        session, line = worker._session, proxy.ping.line
         yield served, proxy
         await nothing_is_left(mq, worker)
         assert await proxy.ping() == "pong"
         assert worker._session is session
-        assert proxy.ping._line is line
+        assert proxy.ping.line is line
 
 
 async def collect(stream: Any) -> tuple[list[Any], BaseException | None]:

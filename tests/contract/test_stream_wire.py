@@ -673,13 +673,13 @@ async def foreign_worker(
     pinging = asyncio.ensure_future(called.ping())
     worker.answer(await worker.request(), b'"pong"')
     assert await pinging == "pong"
-    line = called.ping._line
+    line = called.ping.line
     yield worker, called
     assert not line.conversations and not line.calls._pending
     pinging = asyncio.ensure_future(called.ping())
     worker.answer(await worker.told(f"{service}.ping".encode()), b'"pong"')
     assert await pinging == "pong"
-    assert called.ping._line is line
+    assert called.ping.line is line
 
 
 async def test_our_caller_asks_and_grants_as_the_page_says(mq: amqproxy.Client, raw: Raw, service: str) -> None:
