@@ -208,7 +208,7 @@ class Parcel:
             self._end()
             return
         method = self._method
-        if method._untyped and len(found) > 1:
+        if method.untyped and len(found) > 1:
             self._each = [body for _, body in found]
         try:
             self._body = method.joined.requests.pack([body for _, body in found])
@@ -269,7 +269,7 @@ class Parcel:
                 raise ValueError(f"answers to calls {first} to {first + count - 1} of {self._sent} came")
             if content_type == FAILURE_CONTENT_TYPE:
                 self._failed([*self._open] if part is None else [first], body)
-            elif content_type == CHUNK_CLASS and self._method._untyped and self._sent == 1:
+            elif content_type == CHUNK_CLASS and self._method.untyped and self._sent == 1:
                 self._answer_with(body)
             elif part is None and count > 1:
                 raise ValueError("one answer to many calls came; the worker does not know them (x-batch)")

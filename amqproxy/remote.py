@@ -129,7 +129,7 @@ class RemoteMethod:
         self.content_type = content_type
         self.options = options
         self.payload = payload
-        self._untyped = target.contract is None
+        self.untyped = target.contract is None
         self._gauge = target.gauge
         self._errors = target.contract.errors if target.contract else ()
         self.timeout = options.timeout
@@ -251,7 +251,7 @@ class RemoteMethod:
 
     def decode(self, reply: Reply) -> Any:
         """The value of a reply; BadReply if it does not fit."""
-        if reply[0] == CHUNK_CLASS and self._untyped:  # the bytes of a Blob, which are in no encoding
+        if reply[0] == CHUNK_CLASS and self.untyped:  # the bytes of a Blob, which are in no encoding
             return reply[2]
         if reply[1] != self.encoding and reply[1]:
             raise BadReply(f"{self.__qualname__}: the reply is encoded as {reply[1]!r}, not {self.encoding!r}")
