@@ -353,7 +353,7 @@ class Caller:
         elif content_type in (ALIVE_CLASS, CREDIT_CLASS):
             self._disown(line, header)
 
-    def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
+    def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
         """A request came back: no queue takes it."""
         self._fail(header, Returned(f"{code} {text.decode(errors='replace')}"))
 

@@ -178,7 +178,7 @@ class Desk:
             seconds = 30.0  # as long as calls last whose callers say nothing
         self._session.cancel(key, min(seconds, LONGEST_MEMORY))
 
-    def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
+    def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
         """Nothing is published on this channel."""
 
     def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:

@@ -39,8 +39,8 @@ class ContentSink(Protocol):
     def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
         """A message for a consumer of this channel; `header` holds its flags and properties."""
 
-    def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
-        """A mandatory message of ours that no queue took, with the broker's reason."""
+    def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
+        """A mandatory message of ours that no queue took, with the broker's reason and where it should have gone."""
 
     def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
         """The broker took (ack) or refused (nack) what was published up to or at `tag`."""
@@ -60,7 +60,7 @@ class ContentReader:
     def __init__(self, sink: ContentSink, max_body_bytes: int) -> None:
         self.sink = sink
         self.max_body_bytes = max_body_bytes
-        self._pending: tuple[int, bool] | tuple[int, bytes] | None = None
+        self._pending: tuple[int, bool] | tuple[int, tuple[bytes, bytes]] | None = None
         self._header: bytes | None = None
         self._remaining = 0
         self._parts: list[bytes] | None = []
@@ -79,7 +79,7 @@ class ContentReader:
             return self._pending is not None and self._take_header(data, start, end)
         return kind == BODY and self._header is not None and self._take_body(data, start, end)
 
-    def _expect_content(self, pending: tuple[int, bool] | tuple[int, bytes]) -> None:
+    def _expect_content(self, pending: tuple[int, bool] | tuple[int, tuple[bytes, bytes]]) -> None:
         if self._pending is not None:
             raise Malformed("a message begins before the one ahead of it on its channel is complete")
         self._pending = pending
@@ -121,22 +121,23 @@ class ContentReader:
         pending, header = self._pending, self._header
         self._pending = self._header = None
         number, more = pending  # type: ignore[misc]  # content is only taken while something is pending
-        if type(more) is bytes:
-            self.sink.returned(number, more, header, body)  # type: ignore[arg-type]  # a header came
+        if type(more) is tuple:
+            text, routing_key = more
+            self.sink.returned(number, text, routing_key, header, body)  # type: ignore[arg-type]  # a header came
         else:
             self.sink.delivered(number, more, header, body)  # type: ignore[arg-type]  # a header came
 
     def _refuse(self, size: int) -> None:
         tag, more = self._pending  # type: ignore[misc]  # as above
-        if type(more) is not bytes:  # what we sent ourselves and got back was within the limit
+        if type(more) is not tuple:  # what we sent ourselves and got back was within the limit
             self.sink.too_large(tag, self._header, size)  # type: ignore[arg-type]  # as above
 
     def _take_rare(self, method: bytes, data: bytes, at: int, end: int) -> bool:
         if method == _RETURN:
-            text = at + 3
-            _check_within(text, end)
-            _check_within(text + data[at + 2], end)
-            self._expect_content((int.from_bytes(data[at : at + 2], "big"), data[text : text + data[at + 2]]))
+            text, after = _short_string(data, at + 2, end)
+            _, after = _short_string(data, after, end)  # the exchange
+            routing_key, _ = _short_string(data, after, end)
+            self._expect_content((int.from_bytes(data[at : at + 2], "big"), (text, routing_key)))
             return True
         if method in (_ACK, _NACK):
             _check_within(at + 9, end)
@@ -144,6 +145,14 @@ class ContentReader:
             self.sink.confirmed(tag, bool(flags & 1), method == _ACK)
             return True
         return False
+
+
+def _short_string(data: bytes, at: int, end: int) -> tuple[bytes, int]:
+    """The short string at this place, and the place behind it."""
+    _check_within(at + 1, end)
+    after = at + 1 + data[at]
+    _check_within(after, end)
+    return data[at + 1 : after], after
 
 
 def _check_within(at: int, end: int) -> None:

@@ -55,7 +55,7 @@ class Publisher(Line):
             else:
                 answer.fail(Refused())
 
-    def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
+    def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
         """No queue takes a message; it will be confirmed nevertheless."""
         properties = Properties.decode(header)  # as we wrote them
         id = properties.correlation_id or properties.message_id or b""

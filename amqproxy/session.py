@@ -398,15 +398,14 @@ class Session:
             tag, FAILURE_FORM, self.replies.too_large(size, "the request has", executed="no"), correlation_id, reply_to
         )
 
-    def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
+    def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
         """Something came back that was sent to a caller: it is gone, and with it the queue."""
         log.info("dropped a reply to a caller that is gone")
-        id = routing(header)[2]
-        for streaming in [one for (_, other), one in self.streams.items() if other == id]:
-            streaming.break_off()
-        attended = [call for call in self._worker.running if call.heartbeat is not None and call.correlation_id == id]
-        if len(attended) == 1:  # of several, whose caller is gone is not known
-            self._abandon(attended[0])
+        key = Key(routing_key, routing(header)[2])
+        if key in self.streams:
+            self.streams[key].break_off()
+        for call in [call for call in self._worker.running if call.heartbeat is not None and Key.of(call) == key]:
+            self._abandon(call)
 
     def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
         """Replies are not confirmed: an acknowledged request whose reply is lost times out at its caller."""

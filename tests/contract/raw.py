@@ -72,7 +72,7 @@ class Raw:
     def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
         self.messages.put_nowait(Message(Properties.decode(header), body))
 
-    def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
+    def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
         self.returns.put_nowait(Message(Properties.decode(header), body))
 
     def too_large(self, tag: int, header: bytes, size: int) -> None:

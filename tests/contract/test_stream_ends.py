@@ -8,7 +8,7 @@ import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -290,6 +290,31 @@ async def test_when_the_callers_connection_ends_so_does_the_generator(
             with pytest.raises(amqproxy.ConnectionLost):
                 await reading
         await other.close()
+
+
+@pytest.mark.parametrize("heartbeat", [None, 0.3])
+async def test_of_two_callers_with_one_correlation_id_only_the_one_that_goes_loses_its_stream(
+    amqp_url: str, service: str, heartbeat: float | None
+) -> None:
+    """Numbers are the ids of whoever counts: the first call of each connection has the same."""
+    async with endless(amqp_url, service) as (served, _, proxy), AsyncExitStack() as stack:
+        stays, goes = [await stack.enter_async_context(counting(amqp_url)) for _ in range(2)]
+        streams: list[Any] = [
+            each.proxy(Endless, name=service, heartbeat=heartbeat).flowing() for each in (stays, goes)
+        ]
+        assert [await anext(stream) for stream in streams] == [0, 0]
+        cut(goes)
+        await until(lambda: served.closed == ["flowing"], within=SOON + SLACK)
+        for _ in range(1000):
+            await anext(streams[0])
+        await rounds(proxy, 3)
+        assert served.closed == ["flowing"]
+        await streams[0].aclose()
+        await until(lambda: served.closed == ["flowing"] * 2, within=SOON)
+
+
+def counting(url: str) -> amqproxy.Client:
+    return amqproxy.connect(url, correlation_ids="counter")
 
 
 @asynccontextmanager

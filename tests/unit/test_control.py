@@ -238,7 +238,7 @@ def test_what_is_too_large_and_what_cannot_come_is_dropped(caplog: pytest.LogCap
     clerk = Recorder()
     desk = Desk(clerk, None)  # type: ignore[arg-type]  # as above
     desk.too_large(1, b"", 10**9)
-    desk.returned(312, b"NO_ROUTE", b"", b"")
+    desk.returned(312, b"NO_ROUTE", b"", b"", b"")
     desk.confirmed(1, False, True)
     assert clerk.told == []
     assert "it has 1000000000 bytes" in caplog.text

@@ -63,8 +63,8 @@ class Sink:
     def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
         self.events.append(("delivered", tag, bool(redelivered), header, body))
 
-    def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
-        self.events.append(("returned", code, text, header, body))
+    def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
+        self.events.append(("returned", code, text, routing_key, header, body))
 
     def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
         self.events.append(("confirmed", tag, multiple, accepted))
@@ -145,7 +145,7 @@ def test_consumer_tags_of_any_length_are_stepped_over(consumer: str) -> None:
 def test_a_returned_message_comes_with_the_brokers_reason() -> None:
     made, sink = splitter(1)
     made.feed(b"".join([returned(), *content(b"\x04\x00\x01c", b"body")]))
-    assert sink.events == [("returned", 312, b"NO_ROUTE", b"\x04\x00\x01c", b"body")]
+    assert sink.events == [("returned", 312, b"NO_ROUTE", b"nowhere", b"\x04\x00\x01c", b"body")]
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def traffic(draw: st.DrawFn) -> tuple[bytes, list[Event], bytes]:
                     parts = [deliver(number, redelivered=bool(number & 1), channel=channel)]
                     parts += content(properties, body, channel, piece)
                 case "return":
-                    event = ("returned", 312, b"NO_ROUTE", properties, body)
+                    event = ("returned", 312, b"NO_ROUTE", b"nowhere", properties, body)
                     parts = [returned(channel), *content(properties, body, channel, piece)]
                 case "ack":
                     event, parts = ("confirmed", number, True, True), [of(Basic.Ack(number, True), channel)]
@@ -422,7 +422,7 @@ def test_a_method_that_was_cut_off_is_malformed_and_reads_nothing_behind_its_fra
     method: bytes, behind: bytes
 ) -> None:
     payload = method[7:-1]
-    needed = {b"\x3c": payload[4] + 14, b"\x32": payload[6] + 7}.get(payload[3:4], 13)
+    needed = {b"\x3c": payload[4] + 14, b"\x32": len(payload)}.get(payload[3:4], 13)
     for end in range(4, len(payload)):
         made, sink = splitter(1)
         stream = frame(METHOD, payload[:end]) + b"".join(content(NO_PROPERTIES, b"")) + behind

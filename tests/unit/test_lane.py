@@ -60,7 +60,7 @@ class Sink:
     def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
         self.bodies.append(body)
 
-    def returned(self, code: int, text: bytes, header: bytes, body: bytes) -> None:
+    def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
         self.bodies.append(b"returned " + text)
 
     def too_large(self, tag: int, header: bytes, size: int) -> None:
