@@ -9,7 +9,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format cover bench batches oneway traffic soak conformance fuzz clean rabbitmq clients interop codecs generated cancels
+.PHONY: help demo test lint format cover bench batches oneway traffic soak conformance faults fuzz clean rabbitmq clients interop codecs generated cancels
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,9 @@ traffic: $(BIN)/.dev rabbitmq  ## plain messages per second, the embedded broker
 soak: $(BIN)/.dev  ## what messages and clients cost the embedded broker, and leave there
 	$(BIN)/python -m tests.bench.broker_soak $(ARGS)
 	$(BIN)/python -m tests.bench.soak --embedded
+
+faults: $(BIN)/.dev rabbitmq  ## every fault of the list, injected; writes docs/reliability.md
+	$(BIN)/pytest -m fault --faults-table $(ARGS)
 
 fuzz: $(BIN)/.dev  ## the embedded broker against ten minutes of nonsense
 	$(BIN)/python -m tests.fuzz --seconds 600 $(ARGS)

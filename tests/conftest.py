@@ -26,7 +26,7 @@ from amqproxy.testing import (
     rabbitmq,
 )
 
-pytest_plugins = ["pytester"]  # for the tests of our own plugin
+pytest_plugins = ["pytester", "tests.faults.table"]  # the former is for the tests of our own plugin
 
 AMQP_PORT = 5672
 TEST_TIMEOUT = 120

@@ -19,9 +19,9 @@ import amqproxy
 from amqproxy.testing import BrokerThread, RabbitMQ, broker_thread
 from amqproxy.topology import Queue
 from tests.contract.raw import Message, Raw
-from tests.contract.relay import Relay
 from tests.contract.shop import left_in_caller, serving
 from tests.contract.test_links import cut
+from tests.faults.network import Relay
 from tests.processes import running
 from tests.served import Patient
 

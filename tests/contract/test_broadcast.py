@@ -14,8 +14,8 @@ import pytest
 import amqproxy
 from amqproxy.poll import Poll
 from amqproxy.tally import SILENT_SECONDS
-from tests.contract.relay import Relay
 from tests.contract.voters import Question, Voter, all_of, nothing_is_left, pool, soon, until, values
+from tests.faults.network import Relay
 
 
 @pytest.fixture(autouse=True)

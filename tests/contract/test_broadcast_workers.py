@@ -13,8 +13,8 @@ import pytest
 import amqproxy
 from amqproxy.tally import SILENT_SECONDS
 from tests.contract.raw import Raw
-from tests.contract.relay import Relay
 from tests.contract.voters import Voter, a_pool_of_others, all_of, answer, pool, processes, soon, until, values
+from tests.faults.network import Relay
 from tests.polled import Polled
 from tests.processes import running
 

@@ -10,8 +10,8 @@ import pytest
 
 import amqproxy
 from amqproxy.testing import RabbitMQ
-from tests.contract.relay import Relay
 from tests.contract.test_sender import Diary, declare, diary, nothing_is_left, publisher, waiting_in
+from tests.faults.network import Relay
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from streams import Numbers
 
 import amqproxy
 from amqproxy.wire import ALIVE_CLASS, CANCEL_CLASS, CREDIT_CLASS, CREDIT_HEADER, credit_of, part_of, pool_exchange
-from tests.contract.relay import Relay
+from tests.faults.network import Relay
 from tests.interop.peer import EXAMPLES, ROOT, Peer
 from tests.interop.program import PATIENCE, outcome, serving, started
 from tests.interop.tap import PUBLISH, RETURN, Passed, Tap
