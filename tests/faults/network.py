@@ -139,14 +139,18 @@ class Relay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._open.add(writer)
         try:
             if self.refuses:
                 raise ConnectionResetError
             far_reader, far_writer = await asyncio.open_connection(self.target.host, self.target.port)
         except OSError:
             reset(writer)
+            self._open.discard(writer)
             return
         both = {writer, far_writer}
+        if writer.transport.is_closing():  # it was cut meanwhile
+            far_writer.transport.abort()
         pumps = {
             asyncio.create_task(self.up.pump(reader, far_writer)),
             asyncio.create_task(self.down.pump(far_reader, writer)),
