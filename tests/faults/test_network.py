@@ -99,7 +99,7 @@ async def test_it_is_slow_and_hands_on_byte_by_byte() -> None:
 
 
 async def test_a_connection_that_it_refuses_is_reset() -> None:
-    async with echo() as (relay, reader, writer):
+    async with echo() as (relay, reader, _):
         relay.refuses = True
         relay.reset()
         with pytest.raises(ConnectionResetError):
