@@ -14,6 +14,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from .addresses import WORKERS
 from .answer import Answer
 from .calls import Calls
 from .errors import AMQProxyError, BadReply, ConnectionLost, MessageTooLarge, Overloaded, Unroutable
@@ -291,7 +292,7 @@ class Caller:
             properties = Properties.decode(header)
         except Malformed:
             return
-        if properties.correlation_id and properties.reply_to:
+        if properties.correlation_id and properties.reply_to and WORKERS.include(properties.reply_to):
             self.cancel(line, properties.correlation_id, "", 0.0, properties.reply_to)
 
     def _tell_pool(self, exchange: str, properties: bytes) -> None:

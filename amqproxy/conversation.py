@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .addresses import WORKERS, printable
 from .alive import NOTHING, Progress, decode_progress
 from .answer import Reply
 from .caller import Caller, Expired, Line, Returned
@@ -275,6 +276,9 @@ class Conversation:
 
     def _meet(self, worker: bytes) -> bool:
         """A worker tells its address; False if the call cannot go on with it, since another had begun."""
+        if not WORKERS.include(worker):
+            text = f"{printable(worker)} is no name of a worker's own queue, which the broker makes up"
+            raise BadReply(f"{self._method.__qualname__}: {text}")
         before, self._worker = self._worker, worker
         self._destination = self._line.lane.destination(b"", worker)
         if before and self._has_begun():

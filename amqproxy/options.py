@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
@@ -18,6 +19,12 @@ MAX_CREDIT = 1_000_000
 LONGEST_WAIT_SECONDS = 49 * 24 * 3600
 """For messages in queues: RabbitMQ counts in milliseconds, in 32 bits."""
 COMPRESSION_NAMES = ("snappy", "zstd", "gzip", "lz4")
+REPLY_QUEUES = (
+    r"amq\..+|(?i:.*(?:repl(?:y|ies)|response|answer|callback).*|"
+    r".*[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}.*)"
+)
+"""Names that services do not have, and the reply queues of clients in many languages do: those that the broker made up,
+which nobody else can declare, those that say what they are for, and those with a UUID in them."""
 
 Options = TypeVar("Options", bound="ConnectOptions | CallOptions | ServeOptions")
 
@@ -204,6 +211,10 @@ class ServeOptions:
     """Whether failures hold the field `error`, besides the two that the Akka AMQP proxies know."""
     debug: bool = False
     """Send tracebacks to callers. They hold paths and values of this process."""
+    reply_queues: str = REPLY_QUEUES
+    """A regular expression for the whole name of a queue that replies may go to: a request must not make a worker write
+    to other queues in its caller's place. Default: names that the broker made up (amq.…), and those that have a UUID or
+    a word like "reply" or "response" in them; ".*" is for all."""
     middleware: Sequence[Callable[..., Any]] = ()
     """Functions around each handler, the outermost first: see `amqproxy.middleware`."""
     providers: Mapping[Any, Any] = field(default_factory=dict)
@@ -229,6 +240,7 @@ class ServeOptions:
         for codec in self.codecs:
             _check_codec(codec)
         _short_strings(self, "queue", "exchange", "routing_key")
+        _pattern(self, "reply_queues")
 
 
 def changed(options: Options, what: str, changes: Mapping[str, Any]) -> Options:
@@ -322,6 +334,16 @@ def _flags(options: Any, *names: str) -> None:
     for name in names:
         if not isinstance(getattr(options, name), bool):
             raise TypeError(f"{name} is True or False, not {getattr(options, name)!r}")
+
+
+def _pattern(options: Any, name: str) -> None:
+    value = getattr(options, name)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a regular expression, as a str, and not {value!r}")
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{name} is a regular expression, and {value!r} is none: {error}") from error
 
 
 def _whole(options: Any, *names: str) -> None:

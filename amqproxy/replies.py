@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from .addresses import Addresses, printable
 from .codecs import DecodingFailed, HoldsTooMuch
 from .errors import CallTimeout, Executed, RemoteError
 from .handler import Call, Handler, Refused, failure_of, refusal
@@ -48,6 +49,7 @@ class Replies:
         self._worker = worker
         self._loop = link.loop
         self._destinations: dict[bytes, bytes] = {}
+        self._addresses = Addresses(worker.options.reply_queues)
 
     def answer(
         self, tag: int, form: ReplyForm, body: bytes, correlation_id: bytes | None, reply_to: bytes | None
@@ -61,7 +63,9 @@ class Replies:
             if len(body) > self.limits.body_bytes:
                 form, body = FAILURE_FORM, self.too_large(len(body), "the reply has", executed="yes")
             destination = self._destinations.get(reply_to) or self._destination(reply_to)
-            if tag:
+            if not destination:
+                self.settle(tag)
+            elif tag:
                 lane.reply(tag, destination, form.properties(correlation_id), body, alone=not self._worker.running)
             else:  # of a stream that has begun, or of a broadcast: there is no delivery to settle
                 lane.publish(destination, form.properties(correlation_id), body)
@@ -148,9 +152,17 @@ class Replies:
         """Send something to somebody; nothing goes out once the channel is closed."""
         if self.lane.open:
             destination = self._destinations.get(reply_to) or self._destination(reply_to)
-            self.lane.publish(destination, properties, body)
+            if destination:
+                self.lane.publish(destination, properties, body)
 
     def _destination(self, reply_to: bytes) -> bytes:
+        """The encoded address of a reply queue; nothing if the worker does not write there."""
+        if not self._addresses.include(reply_to):
+            log.warning(
+                "dropped a reply to %s, which is no name of a reply queue; serve(reply_queues=…) says which names are",
+                printable(reply_to),
+            )
+            return b""
         if len(self._destinations) >= MAX_DESTINATIONS:
             self._destinations.clear()
         destination = self._destinations[reply_to] = self.lane.destination(b"", reply_to)

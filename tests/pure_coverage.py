@@ -16,6 +16,7 @@ MODULES = {
         f"amqproxy/{name}.py": f"tests/unit/test_{name}.py"
         for name in (
             "acks",
+            "addresses",
             "alive",
             "blob",
             "calls",

@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
     (
         "values",
         {
+            "addresses",
             "alive",
             "codecs",
             "blob",
