@@ -35,6 +35,7 @@ from .proxy import Proxy, options
 from .received import Stream
 from .runner import run
 from .sender import Sender
+from .signing import Signing
 from .timebox import deadline
 from .tracing import tracing
 
@@ -64,6 +65,7 @@ __all__ = [
     "Proxy",
     "RemoteError",
     "Sender",
+    "Signing",
     "Stream",
     "TopologyConflict",
     "Unroutable",

@@ -354,6 +354,14 @@ class Caller:
         elif content_type in (ALIVE_CLASS, CREDIT_CLASS):
             self._disown(line, header)
 
+    def is_for_me(self, destination: str) -> bool:
+        """What was sent to our reply queue; asked by the lane of a connection that signs, as is the following."""
+        return any(line.reply_to == destination.encode() for line in self._by_prefix.values())
+
+    def not_signed(self, tag: int, header: bytes, reason: str) -> None:
+        """An answer that is not taken: the call goes on waiting for one that is."""
+        self._stray(reason)
+
     def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
         """A request came back: no queue takes it."""
         self._fail(header, Returned(f"{code} {text.decode(errors='replace')}"))

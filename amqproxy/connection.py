@@ -30,6 +30,7 @@ from .forgotten import retrieve
 from .frames import ContentSink
 from .lane import Lane, LaneProtocol, LaneWriter
 from .options import ConnectOptions
+from .signed import Signatures, SignedLane
 from .topology import Binding, Exchange, PoolTopology, Queue
 from .url import BrokerURL
 
@@ -93,7 +94,14 @@ class Limits:
 class Link:
     """One AMQP connection, from its handshake to its end; a new one is made after each loss."""
 
-    def __init__(self, amqp: aio_pika.Connection, protocol: LaneProtocol, url: BrokerURL, limits: Limits) -> None:
+    def __init__(
+        self,
+        amqp: aio_pika.Connection,
+        protocol: LaneProtocol,
+        url: BrokerURL,
+        limits: Limits,
+        signatures: Signatures | None = None,
+    ) -> None:
         self.url = url
         self.loop = asyncio.get_running_loop()
         self.closed = protocol.lost
@@ -102,6 +110,7 @@ class Link:
         self._aiormq: AbstractConnection = amqp.transport.connection  # type: ignore[union-attr]  # it is open
         self._protocol = protocol
         self.limits = limits
+        self._signatures = signatures
         self._topology: AbstractChannel | None = None
         self._topology_lock = asyncio.Lock()
         protocol.splitter.max_frame_bytes = self._aiormq.connection_tune.frame_max or _MAX_FRAME_BYTES
@@ -123,7 +132,7 @@ class Link:
             await self._cold(channel.basic_qos(prefetch_count=prefetch))
         if confirms:  # aiormq was told that there are none: it would count what it publishes itself
             await self._cold(channel.confirm_delivery())
-        lane = Lane(self._protocol, channel.number, sink, self.limits.body_bytes)
+        lane = self._lane(channel.number, sink)
         opened = OpenLane(self, channel, lane)
 
         def closed(closing: asyncio.Future[Any]) -> None:
@@ -134,6 +143,11 @@ class Link:
 
         channel.closing.add_done_callback(closed)
         return opened
+
+    def _lane(self, channel: int, sink: ContentSink) -> Lane:
+        if self._signatures is None:
+            return Lane(self._protocol, channel, sink, self.limits.body_bytes)
+        return SignedLane(self._protocol, channel, sink, self.limits.body_bytes, self._signatures)
 
     async def declare_pool(self, topology: PoolTopology) -> None:
         """Declare the queue of a pool and bind it; TopologyConflict or AccessRefused name what is in the way."""
@@ -283,6 +297,7 @@ class Connection:
         self.url = url
         self.options = options
         self.limits = Limits(options.max_body_bytes)
+        self._signatures = None if options.signing is None else Signatures(options.signing)
         self.loop = asyncio.get_running_loop()
         self._link: Link | None = None
         self._decided = asyncio.Event()
@@ -395,7 +410,7 @@ class Connection:
             said = transport.protocol.close_reason if transport.protocol is not None else None
             raise connect_error(error, said, self.url, self.options.connect_timeout) from error
         assert transport.protocol is not None
-        return Link(amqp, transport.protocol, self.url, self.limits)
+        return Link(amqp, transport.protocol, self.url, self.limits, self._signatures)
 
 
 def _back_off() -> wait_random_exponential:

@@ -110,6 +110,7 @@ class Desk:
     def __init__(self, session: Clerk, link: Link) -> None:
         self.address = b""
         """The queue's name."""
+        self._exchange = ""
         self._session = session
         self._link = link
         self._opened: OpenLane | None = None
@@ -118,7 +119,7 @@ class Desk:
 
     async def open(self, exchange: str) -> None:
         """Declare the queue, bind it to the pool's exchange, and consume it."""
-        link = self._link
+        link, self._exchange = self._link, exchange
         self._opened = opened = await link.open_lane(self, lambda error: self._lost(opened, exchange, error))
         name = await link.declare_own_queue(Queue("", durable=False, exclusive=True, auto_delete=True), exchange)
         self.address = name.encode()
@@ -177,6 +178,15 @@ class Desk:
         except ValueError:
             seconds = 30.0  # as long as calls last whose callers say nothing
         self._session.cancel(key, min(seconds, LONGEST_MEMORY))
+
+    # What the lane of a connection that signs tells besides (signed.Addressee)
+
+    def is_for_me(self, destination: str) -> bool:
+        """What was sent to this worker, or to all of its pool."""
+        return destination in (self.address.decode(), self._exchange)
+
+    def not_signed(self, tag: int, header: bytes, reason: str) -> None:
+        """A message that is not taken; who sent it to all workers is not told by all of them."""
 
     def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
         """Nothing is published on this channel."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from .alive import MIN_HEARTBEAT
 from .fields import encode_table
+from .signing import Signing
 
 MAX_SHORT_STRING = 255
 MAX_CREDIT = 1_000_000
@@ -51,6 +52,8 @@ class ConnectOptions:
     digits, for peers that take them for numbers."""
     ssl_context: Any = None
     """An `ssl.SSLContext` for amqps:// URLs; default: one that verifies certificate and host name."""
+    signing: Signing | None = None
+    """Keys to sign all messages with, and to take no others: see `amqproxy.Signing`. Default: nothing is signed."""
     middleware: Sequence[Callable[..., Any]] = ()
     """Functions around each call of all proxies, the outermost first: see `amqproxy.middleware`."""
 
@@ -59,6 +62,8 @@ class ConnectOptions:
         _whole(self, "heartbeat", "max_in_flight", "max_body_bytes", "max_decompressed_bytes")
         _positive(self, "connect_timeout", "max_in_flight", "max_body_bytes", "max_decompressed_bytes")
         _one_of(self, "correlation_ids", "secret", "counter")
+        if not isinstance(self.signing, Signing | None):
+            raise TypeError(f"signing is an amqproxy.Signing, not a {type(self.signing).__name__}")
         if not 0 <= self.heartbeat <= 65535:
             raise ValueError(f"heartbeat is from 0 to 65535 seconds, not {self.heartbeat}")
 

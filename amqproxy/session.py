@@ -398,6 +398,27 @@ class Session:
             tag, FAILURE_FORM, self.replies.too_large(size, "the request has", executed="no"), correlation_id, reply_to
         )
 
+    # What the lane of a connection that signs tells besides (signed.Addressee)
+
+    def is_for_me(self, destination: str) -> bool:
+        """What was sent to the pool's queue."""
+        return destination == self._worker.topology.queue.name
+
+    def not_signed(self, tag: int, header: bytes, reason: str) -> None:
+        """A request that is not taken: its sender is told, or else it goes to the dead letters, where there are any."""
+        self._lane.hold(tag)
+        try:
+            _, _, correlation_id, reply_to = routing(header)
+        except Malformed:
+            reply_to = None
+        if not reply_to:
+            self._lane.nack(tag, requeue=False)
+            return
+        failure = self.replies.failure(
+            refusal("unauthenticated", f"the request is not taken: {reason}", type="NotSigned")
+        )
+        self.replies.answer(tag, FAILURE_FORM, failure, correlation_id, reply_to)
+
     def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
         """Something came back that was sent to a caller: it is gone, and with it the queue."""
         log.info("dropped a reply to a caller that is gone")

@@ -34,6 +34,7 @@ MODULES = {
             "scope",
             "series",
             "signature",
+            "signing",
             "tally",
             "topology",
             "trace",

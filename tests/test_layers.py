@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "provided",
             "scope",
             "signature",
+            "signing",
             "topology",
             "trace",
             "url",
@@ -39,7 +40,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
         },
     ),
     ("pure machines", {"acks", "calls", "confirms", "flow", "frames", "scaling", "series", "tally", "vigil"}),
-    ("the link", {"connection", "forgotten", "lane"}),
+    ("the link", {"connection", "forgotten", "lane", "signed"}),
     (
         "what users call",
         {

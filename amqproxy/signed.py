@@ -1,0 +1,110 @@
+"""The lane of a connection that signs: it signs what goes out, and lets nothing come in that is not signed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Protocol, runtime_checkable
+
+from .frames import ContentSink
+from .lane import Lane, LaneProtocol
+from .signing import NotSigned, Once, Signing, destination, sign, verify
+
+log = logging.getLogger("amqproxy.signed")
+
+
+@runtime_checkable
+class Addressee(Protocol):
+    """A `ContentSink` that takes messages from others."""
+
+    def is_for_me(self, destination: str) -> bool:
+        """Whether what was sent there would come here."""
+
+    def not_signed(self, tag: int, header: bytes, reason: str) -> None:
+        """A message came that is not taken; it is to be settled all the same."""
+
+
+class Signatures:
+    """The signatures of one connection, all of its lanes together."""
+
+    def __init__(self, signing: Signing) -> None:
+        self._signing = signing
+        self._once = Once(signing.window, signing.remember)
+
+    def sign(self, properties: bytes, body: bytes, to: str) -> bytes:
+        """The properties with a signature."""
+        return sign(self._signing, properties, body, to, time.time(), os.urandom(16))
+
+    def check(self, header: bytes, body: bytes, addressee: Addressee, *, again: bool) -> None:
+        """NotSigned or another ValueError if the message is not to be taken."""
+        signature = verify(self._signing, header, body)
+        if signature.to and not addressee.is_for_me(signature.to):
+            raise NotSigned(f"it was sent to {signature.to!r}, and not here")
+        self._once.take(signature, time.time(), again=again)
+
+
+class _Address(bytes):
+    """What a lane wants to be told of a destination, with that as signatures have it."""
+
+    to: str
+
+
+class SignedLane(Lane):
+    """A lane whose messages are signed, in both directions."""
+
+    __slots__ = ("_signatures",)
+
+    def __init__(
+        self, protocol: LaneProtocol, channel: int, sink: ContentSink, max_body_bytes: int, signatures: Signatures
+    ) -> None:
+        super().__init__(protocol, channel, Checked(sink, signatures), max_body_bytes)
+        self._signatures = signatures
+
+    def destination(self, exchange: bytes, routing_key: bytes) -> bytes:
+        """As that of a lane."""
+        address = _Address(super().destination(exchange, routing_key))
+        address.to = destination(exchange, routing_key)
+        return address
+
+    def publish(self, destination: bytes, properties: bytes, body: bytes, *, alone: bool = False) -> None:
+        """Sign a message and send it."""
+        assert isinstance(destination, _Address)
+        signed = self._signatures.sign(properties, body, destination.to)
+        super().publish(destination, signed, body, alone=alone)
+
+
+class Checked:
+    """What stands between a lane and its sink: deliveries get through that are signed, all else does as it is.
+
+    What comes back was sent by us, and what is too large is not stored: neither is looked at.
+    """
+
+    def __init__(self, sink: ContentSink, signatures: Signatures) -> None:
+        self._sink = sink
+        self._addressee = sink if isinstance(sink, Addressee) else None
+        self._signatures = signatures
+
+    def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
+        """A message came."""
+        if self._addressee is None:
+            return  # it consumes nothing, and this is from nobody
+        try:
+            self._signatures.check(header, body, self._addressee, again=bool(redelivered))
+        except ValueError as error:
+            log.warning("did not take a message: %s", error)
+            self._addressee.not_signed(tag, header, str(error))
+            return
+        self._sink.delivered(tag, redelivered, header, body)
+
+    def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
+        """A message came back."""
+        self._sink.returned(code, text, routing_key, header, body)
+
+    def too_large(self, tag: int, header: bytes, size: int) -> None:
+        """A message is larger than is taken."""
+        self._sink.too_large(tag, header, size)
+
+    def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
+        """The broker has messages, or refuses them."""
+        self._sink.confirmed(tag, multiple, accepted)
