@@ -1,0 +1,295 @@
+"""S20: who has no key gets nothing done, changes nothing, and can send nothing a second time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import amqproxy
+from amqproxy.properties import Properties
+from amqproxy.signing import SIGNATURE_HEADER, Signing, sign, verify
+from tests.contract.raw import Message, Raw
+from tests.patience import until
+from tests.processes import running
+from tests.security.signed_worker import KEYS, Ledger
+
+SIGNING = Signing(keys=KEYS, key="new")
+
+
+class Book(Ledger):
+    def __init__(self) -> None:
+        self.noted: list[str] = []
+        self.waiting = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    async def note(self, text: str) -> None:
+        self.noted.append(text)
+
+    async def total(self, numbers: AsyncIterator[int]) -> int:
+        return sum([number async for number in numbers])
+
+    async def wait(self) -> None:
+        self.waiting.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+
+    async def blob(self, size: int) -> amqproxy.Blob:
+        return amqproxy.Blob(bytes(size))
+
+    async def fail(self) -> None:
+        raise ZeroDivisionError("no")
+
+
+@pytest.fixture
+async def signed(amqp_url: str) -> AsyncIterator[amqproxy.Client]:
+    async with amqproxy.connect(amqp_url, signing=SIGNING) as mq:
+        yield mq
+
+
+@asynccontextmanager
+async def book(mq: amqproxy.Client, service: str, **options: Any) -> AsyncIterator[tuple[Book, Any]]:
+    """A book that is served, and a proxy of it."""
+    one = Book()
+    async with mq.serve(one, name=service, auto_delete=True, **options):
+        yield one, mq.proxy(Book, name=service)
+
+
+async def numbers(to: int) -> AsyncIterator[int]:
+    for number in range(to):
+        yield number
+
+
+async def test_everything_goes_signed(signed: amqproxy.Client, service: str) -> None:
+    async with book(signed, service) as (one, proxy):
+        assert await proxy.add(1, 2) == 3
+        assert [number async for number in proxy.count(300)] == list(range(300))
+        assert await proxy.total(numbers(300)) == sum(range(300))
+        assert len(await (await proxy.blob(300_000)).read()) == 300_000
+        assert await amqproxy.gather(proxy.add(n, n) for n in range(50)) == [2 * n for n in range(50)]
+        with pytest.raises(ZeroDivisionError):
+            await proxy.fail()
+        await signed.sender(Book, name=service).note("sent")
+        await signed.sender(Book, name=service, delay=0.05).note("later")
+        await signed.sender(Book, name=service, everyone=True).note("all")
+        assert [answer.value async for answer in signed.broadcast(Book, name=service).add(3, 4)] == [7]
+        call = asyncio.create_task(proxy.wait())
+        await one.waiting.wait()
+        call.cancel()
+        await asyncio.wait_for(one.cancelled.wait(), 5)
+        await until(lambda: sorted(one.noted) == ["all", "later", "sent"], lambda: str(one.noted))
+        assert await amqproxy.options(proxy, heartbeat=0.5).add(1, 2) == 3
+
+
+async def test_so_it_does_between_processes(amqp_url: str, signed: amqproxy.Client, service: str) -> None:
+    async with running("security/signed_worker.py", amqp_url, service, "0") as worker:
+        await worker.says("serving")
+        proxy = signed.proxy(Ledger, name=service)
+        assert await proxy.add(1, 2) == 3
+        assert [number async for number in proxy.count(5)] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("ahead", [-40, 40])
+async def test_clocks_may_differ_within_the_window(
+    amqp_url: str, signed: amqproxy.Client, service: str, ahead: int
+) -> None:
+    async with running("security/signed_worker.py", amqp_url, service, str(ahead)) as worker:
+        await worker.says("serving")
+        assert await signed.proxy(Ledger, name=service).add(1, 2) == 3
+
+
+async def test_who_does_not_sign_is_told_so_and_nothing_is_run(
+    signed: amqproxy.Client, mq: amqproxy.Client, service: str
+) -> None:
+    async with book(signed, service) as (one, proxy):
+        with pytest.raises(amqproxy.RemoteError, match="the request is not taken: it is not signed") as caught:
+            await mq.proxy(Book, name=service).note("x")
+        assert (caught.value.code, caught.value.executed) == ("unauthenticated", "no")
+        await mq.sender(Book, name=service).note("y")
+        await mq.sender(Book, name=service, everyone=True).note("z")
+        assert await proxy.add(1, 2) == 3
+        assert one.noted == []
+
+
+async def test_another_secret_is_none(amqp_url: str, signed: amqproxy.Client, service: str) -> None:
+    stranger = Signing(keys={"new": b"x" * 32}, key="new")
+    async with book(signed, service) as (one, _), amqproxy.connect(amqp_url, signing=stranger) as mq:
+        with pytest.raises(amqproxy.CallTimeout):  # it does not believe the refusal either
+            await mq.proxy(Book, name=service, timeout=0.5).note("x")
+        assert one.noted == []
+
+
+async def test_keys_are_changed_without_a_pause(amqp_url: str, signed: amqproxy.Client, service: str) -> None:
+    before = Signing(keys={"old": KEYS["old"], "new": KEYS["new"]}, key="old")
+    async with book(signed, service), amqproxy.connect(amqp_url, signing=before) as mq:
+        assert await mq.proxy(Book, name=service).add(1, 2) == 3
+
+
+class Tapped:
+    """A request of a signing caller, as it is taken off its queue by somebody else."""
+
+    def __init__(self, raw: Raw, mq: amqproxy.Client, service: str) -> None:
+        self.raw, self.mq, self.service = raw, mq, service
+
+    async def request(self, x: int = 1) -> tuple[asyncio.Task[int], Message]:
+        call = asyncio.create_task(
+            self.mq.proxy(Book, name=self.service, routing_key=self.raw.reply_to.decode()).add(x, 2)
+        )
+        return call, await self.raw.next_message()
+
+
+def own(service: str, raw: Raw, **properties: Any) -> tuple[Properties, bytes]:
+    """A request with a signature of the right key, as its caller would send it."""
+    said = Properties(content_type=f"{service}.note".encode(), correlation_id=b"1", reply_to=raw.reply_to, **properties)
+    body = b'["x"]'
+    return Properties.decode(sign(SIGNING, said.encode(), body, service, time.time(), os.urandom(16))), body
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "another method": {"content_type": b"SERVICE.wait"},
+    "another correlation id": {"correlation_id": b"2"},
+    "another message id": {"message_id": b"2"},
+    "another user": {"app_id": b"x"},
+    "another encoding": {"content_encoding": b"json"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_request_that_was_changed_is_not_taken(
+    signed: amqproxy.Client, raw: Raw, service: str, change: str
+) -> None:
+    async with book(signed, service) as (one, _):
+        said, body = own(service, raw)
+        values = {k: v.replace(b"SERVICE", service.encode()) for k, v in CHANGES[change].items()}
+        raw.publish_encoded(service, body, replace(said, **values).encode())
+        assert refusal(await raw.next_message())["code"] == "unauthenticated"
+        raw.publish_encoded(service, b'["y"]', said.encode())
+        assert "its signature is wrong" in refusal(await raw.next_message())["message"]
+        assert one.noted == []
+
+
+async def test_the_deadline_and_where_to_answer_are_signed(
+    signed: amqproxy.Client, mq: amqproxy.Client, raw: Raw, amqp_url: str, service: str
+) -> None:
+    async with book(signed, service) as (one, _), Raw.connected(amqp_url) as thief:
+        said, body = own(service, raw, headers={"x-timeout-ms": 30000})
+        raw.publish_encoded(service, body, replace(said, reply_to=thief.reply_to).encode())
+        assert refusal(await thief.next_message())["code"] == "unauthenticated"
+        headers = {**(said.headers or {}), "x-timeout-ms": 60000}
+        raw.publish_encoded(service, body, replace(said, headers=headers).encode())
+        assert refusal(await raw.next_message())["code"] == "unauthenticated"
+        assert one.noted == []
+
+
+async def test_a_request_is_taken_once(signed: amqproxy.Client, raw: Raw, service: str) -> None:
+    async with book(signed, service) as (one, _):
+        said, body = own(service, raw)
+        raw.publish_encoded(service, body, said.encode())
+        assert (await raw.next_message()).body == b"null"
+        raw.publish_encoded(service, body, said.encode())
+        assert "it came a second time" in refusal(await raw.next_message())["message"]
+        assert one.noted == ["x"]
+
+
+async def test_a_request_for_another_service_is_not_taken(signed: amqproxy.Client, raw: Raw, service: str) -> None:
+    async with book(signed, service) as (one, _):
+        said = Properties(content_type=f"{service}.note".encode(), reply_to=raw.reply_to)
+        bytes_ = sign(SIGNING, said.encode(), b'["x"]', "test.staging", time.time(), os.urandom(16))
+        raw.publish_encoded(service, b'["x"]', bytes_)
+        assert "it was sent to 'test.staging', and not here" in refusal(await raw.next_message())["message"]
+        assert one.noted == []
+
+
+@pytest.mark.parametrize(("age", "why"), [(61, "61 s ago, and the window is 60 s"), (-61, "in the future")])
+async def test_an_old_request_is_not_taken(signed: amqproxy.Client, raw: Raw, service: str, age: int, why: str) -> None:
+    async with book(signed, service) as (one, _):
+        said = Properties(content_type=f"{service}.note".encode(), reply_to=raw.reply_to)
+        bytes_ = sign(SIGNING, said.encode(), b'["x"]', service, time.time() - age, os.urandom(16))
+        raw.publish_encoded(service, b'["x"]', bytes_)
+        assert why in refusal(await raw.next_message())["message"]
+        assert one.noted == []
+
+
+async def test_what_a_worker_gives_back_is_taken_by_the_next(
+    amqp_url: str, signed: amqproxy.Client, service: str
+) -> None:
+    async with amqproxy.connect(amqp_url, signing=SIGNING) as other:
+        one, two = Book(), Book()
+        first = other.serve(one, name=service, grace=0)
+        await first.start()
+        call = asyncio.create_task(signed.proxy(Book, name=service).wait())
+        await one.waiting.wait()
+        async with signed.serve(two, name=service, concurrency=1):
+            await first.stop()
+            await asyncio.wait_for(two.waiting.wait(), 10)
+            call.cancel()
+        await signed._live_connection().current_link._declare(lambda c: c.queue_delete(service))  # type: ignore[union-attr]
+
+
+async def test_forged_replies_are_passed_over_and_the_true_one_is_taken(
+    signed: amqproxy.Client, raw: Raw, service: str
+) -> None:
+    tap = Tapped(raw, signed, service)
+    (one, first), (two, second) = await tap.request(1), await tap.request(5)
+    asked, also = first.properties, second.properties
+    assert asked.reply_to and asked.correlation_id and also.correlation_id
+    reply_to, strays = asked.reply_to.decode(), signed.caller.strays
+
+    def reply(correlation_id: bytes | None) -> Properties:
+        said = Properties(content_type=b"x", content_encoding=b"json", correlation_id=correlation_id)
+        return Properties.decode(sign(SIGNING, said.encode(), b"3", reply_to, time.time(), os.urandom(16)))
+
+    raw.publish(reply_to, b"666", correlation_id=asked.correlation_id, content_encoding=b"json")
+    swapped = replace(reply(asked.correlation_id), correlation_id=also.correlation_id)
+    raw.publish_encoded(reply_to, b"3", swapped.encode())
+    raw.publish_encoded(reply_to, b"4", reply(asked.correlation_id).encode())
+    good = reply(asked.correlation_id)
+    raw.publish_encoded(reply_to, b"3", good.encode())
+    assert await one == 3
+    raw.publish_encoded(reply_to, b"3", good.encode())
+    await until(lambda: signed.caller.strays == strays + 4)
+    assert not two.done()
+    two.cancel()
+
+
+async def test_signatures_are_on_all_that_is_sent(signed: amqproxy.Client, raw: Raw, service: str) -> None:
+    call, message = await Tapped(raw, signed, service).request()
+    text = (message.properties.headers or {})[SIGNATURE_HEADER]
+    assert text.startswith("1:new:") and text.endswith(":" + raw.reply_to.decode())
+    assert verify(SIGNING, message.properties.encode(), message.body).to == raw.reply_to.decode()
+    call.cancel()
+
+
+async def test_without_keys_nothing_is_signed(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+    call, message = await Tapped(raw, mq, service).request()
+    assert SIGNATURE_HEADER not in (message.properties.headers or {})
+    call.cancel()
+
+
+async def test_what_cannot_be_read_is_not_taken_and_harms_nobody(
+    signed: amqproxy.Client, raw: Raw, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with book(signed, service) as (_, proxy):
+        deep = b"\x01hF\0\0\0\0"
+        for _ in range(100):
+            deep = b"\x01hF" + len(deep).to_bytes(4, "big") + deep
+        for header in (b"\x20\x00" + len(deep).to_bytes(4, "big") + deep, b"\x04\x00\x02\xff\xfe", b"\x00\x00"):
+            raw.publish_encoded(service, b"x", header)
+        assert await proxy.add(1, 2) == 3
+    assert caplog.text.count("did not take a message") == 3
+    for secret in KEYS.values():
+        assert secret.decode() not in caplog.text
+
+
+def refusal(message: Message) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(message.body)
+    return {**body["error"], "message": body["message"]}
