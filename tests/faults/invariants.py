@@ -1,0 +1,175 @@
+"""What must hold of a random run, whatever went wrong in it: a checker of journals, without I/O and without a clock.
+
+Callers note each call and what became of it, workers each time that they run one. The rules are those at the end of
+the list of faults (a to g), and those that nobody would write down: errors have names, nobody is cancelled who was not,
+processes end in order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tests.faults.journal import Record
+
+SLACK = 1.0
+"""Seconds beyond its deadline that a call may take."""
+
+ONE_WAY = "one-way"
+ONCE = "once"
+CANCELLED = "cancelled"
+SENT_ONCE = ("plain", ONCE, CANCELLED, "stream", "fed", "batch", "raising")
+"""Kinds of calls that the caller sends one time, and the broker does not keep: whatever runs twice was redelivered."""
+
+
+def expected(token: str) -> str:
+    """What a worker makes of a token, and of no other."""
+    return token[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Something that must not be."""
+
+    rule: str
+    text: str
+    began: float = 0.0
+    """When the call began; 0 if it is about no call."""
+    ended: float = 0.0
+
+
+@dataclass(slots=True)
+class Fate:
+    """What became of one call."""
+
+    kind: str = ""
+    process: str = ""
+    began: float = 0.0
+    limit: float = 0.0
+    outcome: str = ""
+    """"ok", "failed" or "cancelled"; empty as long as nothing is known."""
+    ended: float = 0.0
+    value: str = ""
+    error: str = ""
+    text: str = ""
+    executed: str = ""
+    named: bool = True
+    runs: int = 0
+    first_runs: int = 0
+    """Runs of a delivery that the broker did not call redelivered."""
+
+
+@dataclass
+class Checker:
+    """Takes journals record by record, in any order, and tells what they violate."""
+
+    slack: float = SLACK
+    killed: set[str] = field(default_factory=set)
+    """Processes that were killed, and owe nobody an answer."""
+    fates: dict[str, Fate] = field(default_factory=lambda: defaultdict(Fate))
+    stalls: Counter[str] = field(default_factory=Counter)
+    """Seconds for which a process had no processor, or its loop no turn: the worst time of each."""
+    left: list[Violation] = field(default_factory=list)
+
+    def take(self, process: str, record: Record) -> None:
+        """One line of a process's journal."""
+        fate = self.fates[record["token"]] if record["token"] else None
+        match record["what"]:
+            case "call":
+                assert fate is not None
+                fate.kind, fate.process = record["kind"], process
+                fate.began, fate.limit = record["at"], record["limit"]
+            case "run":
+                assert fate is not None
+                fate.runs += 1
+                fate.first_runs += not record["redelivered"]
+            case "ok" | "failed" | "cancelled" as outcome:
+                assert fate is not None
+                fate.outcome, fate.ended = outcome, record["at"]
+                fate.value, fate.error, fate.text = (record.get(key, "") for key in ("value", "error", "text"))
+                fate.executed, fate.named = record.get("executed", ""), record.get("named", True)
+            case "stall":
+                self.stalls[process] = max(self.stalls[process], record["seconds"])
+            case "left":
+                for thing, count in record["things"].items():
+                    if count:
+                        self.left.append(Violation("g: nothing is left behind", f"{process} has {count} {thing}"))
+
+    def outcomes(self) -> dict[str, Counter[str]]:
+        """Calls by their kind, and how they ended."""
+        found: dict[str, Counter[str]] = defaultdict(Counter)
+        for fate in self.fates.values():
+            if fate.kind:
+                ended = f"{fate.error} ({fate.executed})" if fate.outcome == "failed" else fate.outcome or "unknown"
+                found[fate.kind][ended] += 1
+        return found
+
+    @property
+    def runs(self) -> int:
+        """How often handlers ran."""
+        return sum(fate.runs for fate in self.fates.values())
+
+    @property
+    def run_again(self) -> int:
+        """Calls that ran more than once, as calls may that are delivered at least once."""
+        return sum(fate.runs > 1 for fate in self.fates.values())
+
+    def violations(self) -> list[Violation]:
+        """All that must not be."""
+        found = list(self.left)
+        for token, fate in self.fates.items():
+            for rule, text in self._broken(token, fate):
+                what = f"{fate.kind} {token} of {fate.process}: {text}"
+                found.append(Violation(rule, what, fate.began, fate.ended))
+        return found
+
+    def _broken(self, token: str, fate: Fate) -> Iterator[tuple[str, str]]:
+        """The rules that one call breaks, and how."""
+        if not fate.kind:
+            yield "nobody runs what was not called", f"it ran {fate.runs} times"
+            return
+        if fate.kind == ONCE and fate.runs > 1:
+            yield "b: at most once", f"it ran {fate.runs} times"
+        if fate.kind in SENT_ONCE and fate.first_runs > 1:
+            yield "what is sent once is delivered once, or redelivered", f"{fate.first_runs} first runs"
+        yield from self._late(fate)
+        match fate.outcome:
+            case "ok":
+                yield from _broken_success(token, fate)
+            case "failed":
+                yield from _broken_failure(fate)
+            case "cancelled" if fate.kind != CANCELLED:
+                yield "nobody is cancelled who was not", "it raised CancelledError"
+
+    def _late(self, fate: Fate) -> Iterator[tuple[str, str]]:
+        rule = "f: no call outlives its deadline"
+        if not fate.outcome:
+            if fate.process not in self.killed:
+                yield rule, "it has not ended at all"
+            return
+        allowed = fate.limit + self.slack + self.stalls[fate.process]
+        if fate.ended - fate.began > allowed:
+            took = f"it took {fate.ended - fate.began:.2f} s of {fate.limit:.2f} s"
+            yield rule, f"{took} ({fate.outcome} {fate.error} {fate.text})"
+
+
+def _broken_success(token: str, fate: Fate) -> Iterator[tuple[str, str]]:
+    if fate.kind == ONE_WAY:
+        if not fate.runs:
+            yield "d: what was confirmed runs", "it was confirmed, and never ran"
+        return
+    if not fate.runs:
+        yield "a: what was answered ran", "it was answered, and never ran"
+    if fate.value != expected(token):
+        yield "e: an answer is that of its call", f"the answer is {fate.value!r}"
+
+
+def _broken_failure(fate: Fate) -> Iterator[tuple[str, str]]:
+    said = f"{fate.error}: {fate.text}"
+    if not fate.named:
+        yield "errors have names", said
+    if fate.executed == "no" and fate.runs:
+        yield "c: what was not executed did not run", f"it ran {fate.runs} times, and failed with {said}"
+    if fate.executed == "yes" and not fate.runs:
+        yield "what was executed ran", f"it never ran, and failed with {said}"

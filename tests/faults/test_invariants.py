@@ -1,0 +1,118 @@
+"""The checker of random runs finds each violation, and none where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.invariants import Checker, Violation, expected
+from tests.faults.journal import Journal, read
+
+TOKEN = "caller1.7"
+
+
+def checked(*records: tuple[str, str, dict[str, Any]], killed: set[str] | None = None) -> list[Violation]:
+    checker = Checker(killed=killed or set())
+    for process, what, facts in records:
+        checker.take(process, {"at": 0.0, "what": what, "token": TOKEN, **facts})
+    return checker.violations()
+
+
+def call(kind: str = "plain", at: float = 0.0, limit: float = 3.0) -> tuple[str, str, dict[str, Any]]:
+    return "caller1", "call", {"kind": kind, "at": at, "limit": limit}
+
+
+def ran(redelivered: bool = False) -> tuple[str, str, dict[str, Any]]:
+    return "worker2", "run", {"redelivered": redelivered}
+
+
+def ok(value: str = expected(TOKEN), at: float = 0.1) -> tuple[str, str, dict[str, Any]]:
+    return "caller1", "ok", {"value": value, "at": at}
+
+
+def failed(executed: str, error: str = "ConnectionLost", at: float = 0.1, **facts: Any) -> Any:
+    return "caller1", "failed", {"error": error, "text": "…", "executed": executed, "named": True, "at": at, **facts}
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        (call(), ran(), ok()),
+        (ok(), ran(), call()),  # journals are read one after another
+        (call(), ran(), ran(redelivered=True), ok()),
+        (call("idempotent"), ran(), ran(), ok()),
+        (call("one-way"), ran(), ran(), ok("")),
+        (call("once"), ran(), failed("maybe")),
+        (call(), failed("no")),
+        (call(), failed("maybe")),
+        (call(), ran(), failed("maybe")),
+        (call(), ran(), failed("yes", "RemoteError")),
+        (call("one-way"), failed("maybe")),
+        (call("cancelled"), ran(), ("caller1", "cancelled", {"at": 0.2})),
+        (call(), ran(), ok(at=3.9)),
+        (call(), ran(), ok(at=4.9), ("caller1", "stall", {"seconds": 1.0, "token": ""})),
+        (("caller1", "left", {"token": "", "things": {"pending calls": 0}}),),
+    ],
+)
+def test_what_may_be_is_no_violation(records: Any) -> None:
+    assert checked(*records) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "records"),
+    [
+        ("a", "never ran", (call(), ok())),
+        ("b", "ran 2 times", (call("once"), ran(), ran(redelivered=True), ok())),
+        ("c", "ran 1 times, and failed with Unroutable", (call(), ran(), failed("no", "Unroutable"))),
+        ("d", "confirmed, and never ran", (call("one-way"), ok(""))),
+        ("e", "the answer is 'x'", (call(), ran(), ok("x"))),
+        ("f", "took 4.10 s of 3.00 s", (call(), ran(), ok(at=4.1))),
+        ("f", "took 4.10 s of 3.00 s", (call(), failed("maybe", at=4.1))),
+        ("f", "not ended at all", (call(), ran())),
+        ("g", "caller1 has 2 pending calls", (("caller1", "left", {"token": "", "things": {"pending calls": 2}}),)),
+        ("what was executed ran", "never ran", (call(), failed("yes", "RemoteError"))),
+        ("what is sent once", "2 first runs", (call(), ran(), ran(), ok())),
+        ("errors have names", "AttributeError", (call(), failed("maybe", "AttributeError", named=False))),
+        ("nobody is cancelled", "CancelledError", (call(), ("caller1", "cancelled", {"at": 0.1}))),
+        ("nobody runs", "ran 1 times", (ran(),)),
+    ],
+)
+def test_each_violation_is_found(rule: str, text: str, records: Any) -> None:
+    [violation] = checked(*records)
+    assert violation.rule.startswith(rule)
+    assert text in violation.text
+
+
+def test_a_caller_that_was_killed_owes_nothing() -> None:
+    assert checked(call(), ran(), killed={"caller1"}) == []
+    assert checked(call("one-way"), killed={"caller1"}) == []
+
+
+def test_runs_and_outcomes_are_counted() -> None:
+    checker = Checker()
+    for token in ("1", "2", "3"):
+        checker.take("caller1", {"at": 0.0, "what": "call", "token": token, "kind": "plain", "limit": 1.0})
+        checker.take("worker2", {"at": 0.0, "what": "run", "token": token, "redelivered": False})
+    checker.take("worker2", {"at": 0.0, "what": "run", "token": "3", "redelivered": True})
+    checker.take("caller1", {"at": 0.0, "what": "ok", "token": "1", "value": "1"})
+    checker.take("caller1", {"at": 0.0, "what": "failed", "token": "2", "error": "CallTimeout", "executed": "maybe"})
+    assert checker.outcomes() == {"plain": {"ok": 1, "CallTimeout (maybe)": 1, "unknown": 1}}
+    assert (checker.runs, checker.run_again) == (4, 1)
+
+
+def test_a_journal_is_read_as_it_was_written_but_for_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "caller1.journal"
+    assert list(read(path)) == []
+    journal = Journal(path)
+    journal.note("call", TOKEN, kind="plain")
+    begun = path.stat().st_size
+    journal.note("ok", TOKEN, value="ü\n")
+    with path.open("a") as file:
+        file.write('{"at": 1.0, "what": "o')
+    first, second = read(path)
+    assert (first["what"], first["token"], first["kind"]) == ("call", TOKEN, "plain")
+    assert (second["what"], second["value"]) == ("ok", "ü\n")
+    assert second["at"] >= first["at"] > 0
+    assert [record["what"] for record in read(path, begun)] == ["ok"]
