@@ -82,7 +82,7 @@ class Replies:
         if self._worker.options.requeue_once and not redelivered and tag:
             self.give_back(tag)
             return
-        self.answer(tag, FAILURE_FORM, self.failure(failure), correlation_id, reply_to)
+        self.answer(tag, FAILURE_FORM, self.failure(_doubted(failure, redelivered)), correlation_id, reply_to)
 
     def ended(
         self, error: BaseException, handler: Handler, call: Call, tag: int, *, again: bool = True
@@ -99,11 +99,12 @@ class Replies:
             self.settle(tag)
             return None
         if isinstance(error, Refused):
-            return error.failure
+            return _doubted(error.failure, call.redelivered)
         if isinstance(error, HoldsTooMuch):
-            return refusal("resource_exhausted", f"{handler.method.title}: {error}", type="MessageTooLarge")
+            text = f"{handler.method.title}: {error}"
+            return _doubted(refusal("resource_exhausted", text, type="MessageTooLarge"), call.redelivered)
         if isinstance(error, DecodingFailed):
-            return refusal("invalid_argument", f"{handler.method.title}: {error}")
+            return _doubted(refusal("invalid_argument", f"{handler.method.title}: {error}"), call.redelivered)
         if isinstance(error, CallTimeout) and call.is_over:
             # Of a call that had what was left of this one's time: its caller is about to find out by its own clock.
             log.info("%r ended with its caller's time: %s", call, error)
@@ -177,3 +178,10 @@ class Replies:
         """Let another worker have it."""
         if tag and self.lane.open:
             self.lane.nack(tag, requeue=True)
+
+
+def _doubted(failure: RemoteError, redelivered: bool) -> RemoteError:
+    """A failure that claims no more than is known: whoever had the request before may have run it, and died."""
+    if redelivered and failure.executed == "no":
+        failure.executed = "maybe"
+    return failure

@@ -67,6 +67,38 @@ async def test_what_does_not_end_within_its_grace_is_given_back_and_run_elsewher
         await (await (await mq._live_connection().link())._channel()).queue_delete(service)
 
 
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_refusal_of_what_another_worker_may_have_run_says_so(
+    mq: amqproxy.Client, service: str, together: bool
+) -> None:
+    class Older:
+        async def take(self, x: int) -> None:
+            entered.release()
+            await asyncio.Event().wait()
+
+    class Newer:
+        async def take(self, x: str) -> None: ...
+
+    entered = asyncio.Semaphore(0)
+    older = mq.serve(Older(), name=service, grace=0)
+    await older.start()
+    async with mq.batch(Older, name=service) as batch:
+        taken = [batch.take(n) if together else mq.proxy(Older, name=service).take(n) for n in range(2)]
+        calls = [asyncio.ensure_future(call) for call in taken]
+        for _ in calls:
+            await entered.acquire()
+        await older.stop()
+        async with mq.serve(Newer(), name=service):
+            for call in calls:
+                with pytest.raises(amqproxy.RemoteError) as caught:
+                    await call
+                assert (caught.value.code, caught.value.executed) == ("invalid_argument", "maybe")
+            with pytest.raises(amqproxy.RemoteError) as refused:
+                await mq.proxy(Older, name=service).take(3)
+            assert refused.value.executed == "no"
+        await (await (await mq._live_connection().link())._channel()).queue_delete(service)
+
+
 async def test_a_second_stop_without_grace_ends_the_waiting_of_the_first(mq: amqproxy.Client, service: str) -> None:
     handler = Gate()
     worker = mq.serve(handler, name=service, auto_delete=True, grace=60)
