@@ -99,7 +99,8 @@ def test_each_property_is_signed(name: str) -> None:
 @pytest.mark.parametrize("name", ["content_type", "reply_to", "message_id"])
 def test_an_empty_property_is_none_that_is_missing(name: str) -> None:
     with pytest.raises(NotSigned, match="wrong"):
-        verify(SIGNING, replace(signed(replace(SAID, **{name: None})), **{name: b""}).encode(), b"[1,2]")
+        emptied: Any = {name: b""}
+        verify(SIGNING, replace(signed(replace(SAID, **{name: None})), **emptied).encode(), b"[1,2]")
 
 
 def test_what_stands_in_one_property_cannot_be_moved_to_the_next() -> None:
