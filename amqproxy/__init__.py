@@ -33,6 +33,7 @@ from .progress import progress, track
 from .provided import provided
 from .proxy import Proxy, options
 from .received import Stream
+from .retry import Retry, RetryBudget
 from .runner import run
 from .sender import Sender
 from .signing import Signing
@@ -64,6 +65,8 @@ __all__ = [
     "Progress",
     "Proxy",
     "RemoteError",
+    "Retry",
+    "RetryBudget",
     "Sender",
     "Signing",
     "Stream",

@@ -21,6 +21,7 @@ from .errors import AMQProxyError, BadReply, ConnectionLost, MessageTooLarge, Ov
 from .fields import Malformed
 from .lines import Lines
 from .properties import Properties, routing
+from .retry import RetryBudget
 from .topology import Exchange, Queue
 from .wire import (
     ALIVE_CLASS,
@@ -211,6 +212,8 @@ class Caller:
         self._deaf: dict[str, float] = {}
         self._telling: set[asyncio.Task[None]] = set()
         self._census: dict[str, asyncio.Task[tuple[int, int] | None]] = {}
+        self.retry_budget = RetryBudget()
+        """Of all proxies whose `retry` has none of its own."""
         self.strays = 0
         """Messages in the reply queue that answer no call of ours."""
 

@@ -107,11 +107,14 @@ class UntypedMethod:
 
     def stream(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Stream[Any]:
         """The call of a method that streams, or that answers once with an array."""
+        if self.once.repeats:
+            text = f"{self.__qualname__} is asked for a stream, and what has begun cannot be sent again"
+            raise ContractError(f"{text}: use a proxy without retry and hedge")
         return Stream(self._conversation(self._plan, args, kwargs))
 
     async def either(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The value; or the stream, if the method turns out to answer with one."""
-        if self._is_value or self.once.options.idempotent:  # which a stream cannot be
+        if self._is_value or self.once.options.idempotent or self.once.repeats:  # which a stream cannot be
             return await self.value(args, kwargs)
         conversation = self._conversation(replace(self._plan, may_be_value=True), args, kwargs)
         value = await conversation.result()

@@ -12,8 +12,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from .bounds import check_number
 from .errors import BrokerUnavailable
-from .options import check_number
 
 if TYPE_CHECKING:
     import ssl

@@ -34,7 +34,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol
 
-from .options import check_number
+from .bounds import check_number
 from .stream import as_asynchronous, close
 
 Middleware = Callable[..., Awaitable[Any]]

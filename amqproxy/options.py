@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 from .alive import MIN_HEARTBEAT
+from .bounds import check_number, check_positive
 from .fields import encode_table
+from .retry import Retry
 from .signing import Signing
 
 MAX_SHORT_STRING = 255
@@ -91,6 +92,12 @@ class CallOptions:
     """From 0 to 255, for pools that serve with a max_priority: higher ones go first."""
     idempotent: bool = False
     """True if running a call twice does no harm: then a call whose link broke is sent again, within its timeout."""
+    retry: int | Retry | None = None
+    """How often a call is sent at most that fails without having run, or that may run twice: a number, or an
+    `amqproxy.Retry`. Default: such a call fails. Streams are not tried again."""
+    hedge: float | None = None
+    """Seconds after which a call of an idempotent method that was not answered is sent a second time; the first answer
+    counts, and the other try is cancelled. Default: it is waited for. Others are not, and neither are streams."""
     credit: int | None = None
     """How many items of a stream may be between worker and caller, sent and not taken; default: 256, or of the chunks
     of a Blob 32 (8 MiB)."""
@@ -117,7 +124,9 @@ class CallOptions:
         _one_of(self, "protobuf_names", "java", "protobuf")
         if self.compress_above is not None and self.compress_above < 0:
             raise ValueError(f"compress_above is 0 or more bytes, not {self.compress_above}")
-        _positive(self, "timeout", "max_in_flight", "credit", "batch", "heartbeat")
+        _positive(self, "timeout", "max_in_flight", "credit", "batch", "heartbeat", "hedge")
+        if self.retry is not None:
+            object.__setattr__(self, "retry", Retry.of(self.retry))
         if self.credit is not None and self.credit > MAX_CREDIT:
             raise ValueError(f"credit is {MAX_CREDIT} items at most, not {self.credit}")
         if self.heartbeat is not None and self.heartbeat < MIN_HEARTBEAT:
@@ -145,7 +154,7 @@ class SendOptions(CallOptions):
 
     def __post_init__(self) -> None:
         CallOptions.__post_init__(self)
-        for name in ("credit", "heartbeat"):
+        for name in ("credit", "heartbeat", "retry", "hedge"):
             if getattr(self, name) is not None:
                 raise ValueError(f"a sender has no {name}, for no worker answers; mq.proxy(…) has it")
         _positive(self, "expires")
@@ -178,7 +187,7 @@ class BroadcastOptions(CallOptions):
             raise ValueError("a broadcast has no compress_above: compress it with an encoding such as zstd-json")
         if self.exchange:
             raise ValueError("a broadcast has no exchange: it goes to that of the pool, amqproxy.QUEUE")
-        for name in ("idempotent", "credit", "heartbeat"):
+        for name in ("idempotent", "credit", "heartbeat", "retry", "hedge"):
             if getattr(self, name):
                 raise ValueError(f"a broadcast has no {name}: it is sent once, answered whole, and watches its workers")
 
@@ -274,17 +283,7 @@ def _positive(options: Any, *names: str) -> None:
     for name in names:
         value = getattr(options, name)
         if value is not None:
-            check_number(name, value)
-            if value == 0:
-                raise ValueError(f"{name} is more than 0, not {value!r}")
-
-
-def check_number(name: str, value: Any) -> None:
-    """TypeError or ValueError unless the value is a finite number, and not a negative one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is a number, not {value!r}")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} is 0 or more and finite, not {value!r}")
+            check_positive(name, value)
 
 
 def _one_of(options: Any, name: str, *values: str | None) -> None:

@@ -17,6 +17,7 @@ from .middleware import SurroundedMethod
 from .options import CallOptions
 from .payload import CollectedPayload, Payload, UntypedMessage, UntypedPayload
 from .remote import CompressingMethod, Gauge, RemoteMethod, Target
+from .retrying import CallTarget
 from .wire import JSON, request_class
 
 Proxied = TypeVar("Proxied")
@@ -41,7 +42,7 @@ class Proxy:
     """
 
     def __init__(self, mq: Calling, service: Any, /, *, name: str | None = None, **options: Any) -> None:
-        self.__dict__[TARGET] = Target(mq.caller, *named(service, name), options).checked()
+        self.__dict__[TARGET] = CallTarget(mq.caller, *named(service, name), options).checked()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -158,6 +159,9 @@ def _typed_method(target: Target, method: Method) -> RemoteMethod | SurroundedMe
         raise ContractError(f"{method.title}: {method.feed.name} is a stream, which a {target.view} cannot feed")
     if not target.streams or (method.stream is None and method.feed is None):
         made = _make(target, method.name, name, options, payload)
+    elif options.retry is not None or options.hedge is not None:
+        text = f"{method.title} streams, and what has begun cannot be sent again"
+        raise ContractError(f"{text}: use a proxy without retry and hedge")
     else:
         made = ConversingMethod(target, method.name, name, options, payload, method, codec)
     remote = _surrounded(target, options, made)

@@ -120,6 +120,8 @@ class RemoteMethod:
 
     answers: ClassVar[bool] = True
     """Whether a worker is heard of at all."""
+    repeats: ClassVar[bool] = False
+    """Whether a call may be sent more than once."""
     limited = False
     """Whether a timeout was asked for, which then bounds a stream."""
 

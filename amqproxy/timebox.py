@@ -8,8 +8,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from .bounds import check_number
 from .deadline import Deadline
-from .options import check_number
 from .scope import Block, Scope, scope
 
 

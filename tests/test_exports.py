@@ -11,9 +11,10 @@ from amqproxy import testing
 NAMES = {
     "AMQProxyError", "AccessRefused", "Answers", "BadReply", "Blob", "Broadcast", "BrokerUnavailable", "Call",
     "CallError", "CallTimeout", "Client", "Closed", "ConnectionLost", "ContractError", "EncodingFailed",
-    "MessageTooLarge", "Next", "OutgoingCall", "Overloaded", "Progress", "Proxy", "RemoteError", "Sender", "Signing",
-    "Stream", "TopologyConflict", "Unroutable", "WorkerAnswer", "WorkerLost", "connect", "current", "deadline",
-    "gather", "message", "method", "options", "progress", "provided", "run", "serve", "sync", "tracing", "track",
+    "MessageTooLarge", "Next", "OutgoingCall", "Overloaded", "Progress", "Proxy", "RemoteError", "Retry",
+    "RetryBudget", "Sender", "Signing", "Stream", "TopologyConflict", "Unroutable", "WorkerAnswer", "WorkerLost",
+    "connect", "current", "deadline", "gather", "message", "method", "options", "progress", "provided", "run",
+    "serve", "sync", "tracing", "track",
 }  # fmt: skip
 NAMES_FOR_TESTS = {
     "BrokerThread", "RabbitMQ", "RabbitMQNotInstalled", "START_TIMEOUT", "broker", "broker_product", "broker_thread",

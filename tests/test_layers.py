@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "alive",
             "codecs",
             "blob",
+            "bounds",
             "contract",
             "deadline",
             "errors",
@@ -30,6 +31,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "options",
             "properties",
             "provided",
+            "retry",
             "scope",
             "signature",
             "signing",
@@ -47,6 +49,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             *("answer", "bars", "batch", "batching", "broadcast", "caller", "control", "conversation"),
             *("conversing", "handler", "heartbeat", "lines", "middleware", "outbox", "payload", "poll"),
             *("progress", "providers", "proxy", "publisher", "received", "remote", "replies", "sender", "server"),
+            *("retrying",),
             *("session", "stream", "streaming", "surrounding", "threads", "timebox", "tracing", "turns"),
         },
     ),
@@ -68,7 +71,7 @@ KNOWN = LAYER_OF.keys() | {ISLAND}
 CALLING = frozenset(
     {
         *("answer", "batch", "broadcast", "caller", "conversation", "conversing", "lines", "outbox", "payload"),
-        *("poll", "progress", "proxy", "publisher", "received", "remote", "sender"),
+        *("poll", "progress", "proxy", "publisher", "received", "remote", "retrying", "sender"),
     }
 )
 SERVING = frozenset(

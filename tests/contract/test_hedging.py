@@ -1,0 +1,143 @@
+"""Slow calls that are sent a second time: the first answer counts, and the other try is given up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+import amqproxy
+from amqproxy import RemoteError, Retry, RetryBudget
+from amqproxy.handler import Refused, refusal
+from tests.patience import until
+
+
+class Tortoise:
+    """Its calls end when they are told to, in whatever order."""
+
+    def __init__(self) -> None:
+        self.ids: list[str | None] = []
+        self.gates: list[asyncio.Future[int]] = []
+        self.stopped: list[int] = []
+
+    @amqproxy.method(idempotent=True)
+    async def crawl(self) -> int:
+        self.ids.append(amqproxy.current().message_id)
+        gate: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.gates.append(gate)
+        place = len(self.gates)
+        try:
+            return await gate
+        except asyncio.CancelledError:
+            self.stopped.append(place)
+            raise
+
+    async def once(self) -> str:
+        await asyncio.sleep(0.1)
+        return "once"
+
+
+@asynccontextmanager
+async def tortoise(mq: amqproxy.Client, service: str) -> AsyncIterator[Tortoise]:
+    served = Tortoise()
+    async with mq.serve(served, name=service, auto_delete=True, grace=0):
+        yield served
+
+
+async def test_a_call_that_is_answered_in_time_is_sent_once(mq: amqproxy.Client, service: str) -> None:
+    async with tortoise(mq, service) as served:
+        call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=20).crawl())
+        await until(lambda: served.gates)
+        served.gates[0].set_result(1)
+        assert await call == 1
+        assert len(served.ids) == 1
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+async def test_the_first_answer_wins_and_the_loser_is_stopped(mq: amqproxy.Client, service: str, winner: int) -> None:
+    async with tortoise(mq, service) as served:
+        call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=0.05).crawl())
+        await until(lambda: len(served.gates) == 2)
+        assert len(set(served.ids)) == 1  # both are one call
+        served.gates[winner].set_result(winner)
+        assert await call == winner
+        await until(lambda: served.stopped == [2 - winner])
+        assert len(served.gates) == 2
+
+
+async def test_what_a_handler_raises_is_an_answer(mq: amqproxy.Client, service: str) -> None:
+    async with tortoise(mq, service) as served:
+        call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=0.05).crawl())
+        await until(lambda: len(served.gates) == 2)
+        served.gates[1].set_exception(ValueError("no"))
+        with pytest.raises(ValueError, match="no"):
+            await call
+        await until(lambda: served.stopped == [1])
+
+
+async def test_a_cancelled_call_gives_up_both(mq: amqproxy.Client, service: str) -> None:
+    async with tortoise(mq, service) as served:
+        call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=0.05).crawl())
+        await until(lambda: len(served.gates) == 2)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await until(lambda: sorted(served.stopped) == [1, 2])
+
+
+async def test_the_time_of_a_call_is_over_for_both(mq: amqproxy.Client, service: str) -> None:
+    async with tortoise(mq, service) as served:
+        with pytest.raises(amqproxy.CallTimeout) as caught:
+            await mq.proxy(Tortoise, name=service, hedge=0.05, timeout=0.3).crawl()
+        assert caught.value.executed == "maybe"
+        assert len(served.gates) == 2
+        await until(lambda: sorted(served.stopped) == [1, 2])
+
+
+async def test_only_idempotent_methods_are_hedged(mq: amqproxy.Client, service: str) -> None:
+    async with tortoise(mq, service):
+        assert await mq.proxy(Tortoise, name=service, hedge=0.01).once() == "once"
+    for arguments in ((service,), (Plain,)):
+        with pytest.raises(ValueError, match="hedge is for methods that may run twice: give idempotent=True"):
+            mq.proxy(*arguments, hedge=1)
+
+
+class Plain:
+    async def ping(self) -> None: ...
+
+
+async def test_where_most_calls_fail_nothing_is_sent_twice(mq: amqproxy.Client, service: str) -> None:
+    budget = RetryBudget(tokens=1)
+    budget.failed()
+    async with tortoise(mq, service) as served:
+        call = asyncio.ensure_future(
+            mq.proxy(Tortoise, name=service, hedge=0.01, retry=Retry(1, budget=budget)).crawl()
+        )
+        await asyncio.sleep(0.1)
+        assert len(served.gates) == 1
+        served.gates[0].set_result(1)
+        assert await call == 1
+
+
+async def test_a_try_that_is_refused_leaves_the_other(mq: amqproxy.Client, service: str) -> None:
+    async with tortoise(mq, service) as served:
+        call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=0.05, retry=3).crawl())
+        await until(lambda: len(served.gates) == 2)
+        served.gates[0].set_exception(Refused(refusal("unavailable", "not now", retryable=True)))
+        await asyncio.sleep(0.05)
+        assert not call.done()
+        served.gates[1].set_result(5)
+        assert await call == 5
+
+
+async def test_when_both_are_refused_the_call_is(mq: amqproxy.Client, service: str) -> None:
+    async with tortoise(mq, service) as served:
+        call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=0.05).crawl())
+        await until(lambda: len(served.gates) == 2)
+        for gate in served.gates:
+            gate.set_exception(Refused(refusal("unavailable", "not now", retryable=True)))
+        with pytest.raises(RemoteError, match="not now") as caught:
+            await call
+        assert caught.value.executed == "no"
