@@ -46,6 +46,7 @@ class MethodOptions:
     timeout: float | None = None
     idempotent: bool | None = None
     heartbeat: float | None = None
+    at_most_once: bool = False
 
 
 def serve(name: str, *, errors: tuple[type[Exception], ...] = (), **options: Any) -> Callable[[Served], Served]:
@@ -70,18 +71,28 @@ def serve(name: str, *, errors: tuple[type[Exception], ...] = (), **options: Any
 
 
 def method(
-    *, timeout: float | None = None, idempotent: bool | None = None, heartbeat: float | None = None
+    *,
+    timeout: float | None = None,
+    idempotent: bool | None = None,
+    heartbeat: float | None = None,
+    at_most_once: bool = False,
 ) -> Callable[[Function], Function]:
     """Options of one method: its timeout in seconds, and whether running it twice does no harm.
 
     `heartbeat` is for methods that take long: seconds between two signs of life, of which callers miss three at most.
+    With `at_most_once` no call is run a second time when its worker dies: its request is acknowledged before it runs,
+    and one that a worker had before is refused (code "aborted", executed "maybe").
     """
+    if not isinstance(at_most_once, bool):
+        raise TypeError(f"at_most_once is True or False, not {at_most_once!r}")
+    if at_most_once and idempotent:
+        raise ValueError("a method that is idempotent may run twice, and one that is at_most_once may not: choose one")
     given = {"timeout": timeout, "idempotent": idempotent, "heartbeat": heartbeat}
     changed(CallOptions(), "a method", {name: value for name, value in given.items() if value is not None})
 
     def describe(function: Function) -> Function:
         inner = getattr(function, "__func__", function)  # inside of a staticmethod or classmethod
-        setattr(inner, _METHOD, MethodOptions(timeout, idempotent, heartbeat))
+        setattr(inner, _METHOD, MethodOptions(timeout, idempotent, heartbeat, at_most_once))
         return function
 
     return describe

@@ -48,6 +48,8 @@ class Handler:
     """How the items that it is fed travel; None if it takes no stream."""
     streams: bool
     """Whether either is there."""
+    apart: bool
+    """Whether its calls are not simply run, answered and acknowledged: they stream, or run at most once."""
     _function: Callable[..., Any]
     _result: Shape | Items
     _threads: Executor | None
@@ -209,6 +211,7 @@ class HandlerTable:
                     results=results,
                     feed=feed,
                     streams=results is not None or feed is not None,
+                    apart=results is not None or feed is not None or method.options.at_most_once,
                     _function=function,
                     _result=result,
                     _threads=None if _runs_in_the_loop(function) else self._threads,
@@ -250,6 +253,15 @@ def too_late(handler: Handler) -> RemoteError:
     """The failure of a request that came when its time was over: nobody waits for what it would do."""
     text = f"{handler.method.title} was not run: no time was left when the request came"
     return refusal("deadline_exceeded", text, type="CallTimeout")
+
+
+def redelivered(handler: Handler) -> RemoteError:
+    """The failure of a request that a worker had before, and that is not to be run twice."""
+    text = (
+        f"{handler.method.title} runs at most once, and a worker that was lost had this call already: whether it ran "
+        "is not known; look before you call again"
+    )
+    return RemoteError(text, code="aborted", type="Redelivered", executed="maybe")
 
 
 def failure_of(error: BaseException, *, debug: bool) -> RemoteError:

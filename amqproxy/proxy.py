@@ -147,6 +147,8 @@ def _surrounded(target: Target, options: CallOptions, method: Made) -> Made | Su
 
 def _typed_method(target: Target, method: Method) -> RemoteMethod | SurroundedMethod:
     options = target.options(method.options)
+    if method.options.at_most_once:  # and, as calls that share a message are run again together, none does
+        options = replace(options, idempotent=False, batch=1)
     codec = target.codec(options.encoding or natural_encoding(method))
     if not carries(codec, method):
         others = codecs(target.caller.connection.options.max_decompressed_bytes).values()

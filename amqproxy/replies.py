@@ -113,7 +113,8 @@ class Replies:
         if isinstance(error, asyncio.CancelledError):
             if worker.gives_up:
                 if not (tag and again):  # nobody else will answer
-                    return RemoteError("the worker stopped", code="unavailable", type="WorkerStopped", retryable=True)
+                    text = "the worker stopped in the middle of the call, and no other goes on with it"
+                    return RemoteError(text, code="unavailable", type="WorkerStopped", retryable=True, executed="maybe")
                 self.give_back(tag)
                 raise error
         elif isinstance(error, KeyboardInterrupt) or not self._loop.is_running():

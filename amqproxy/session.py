@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .alive import heartbeat_of
 from .codecs.items import Separable
@@ -13,7 +14,7 @@ from .contract import Contract
 from .control import Abandoned, Desk, Key
 from .errors import AMQProxyError, RemoteError
 from .fields import FieldTable, Malformed
-from .handler import Call, Handler, HandlerTable, Refused, not_begun, refusal, too_late
+from .handler import Call, Handler, HandlerTable, Refused, not_begun, redelivered, refusal, too_late
 from .heartbeat import Heartbeat
 from .properties import Properties, routing
 from .replies import Pool, Replies
@@ -152,7 +153,7 @@ class Session:
             log.error("rejected a request whose properties do not decode: %s", error)
             self._lane.nack(tag, requeue=False)
             return
-        if worker.stopping:
+        if worker.stopping and not self._keeps(content_type, encoding):
             self._lane.nack(tag, requeue=True)
             return
         if correlation_id is None:
@@ -178,8 +179,13 @@ class Session:
         if special is not None and call.heartbeat is not None:
             call.heartbeat.begin()
         # Not loop.create_task: with an eager task factory the call would run, and end, before it is noted here.
-        running = self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
+        running = self._run_apart(handler, call, tag, body) if handler.apart else self._run(handler, call, tag, body)
         worker.running[call] = asyncio.Task(running, loop=self.loop)
+
+    def _keeps(self, content_type: bytes | None, encoding: bytes | None) -> bool:
+        """Whether a request that comes while the worker stops is run all the same: given back, it would be refused."""
+        handler = self._handlers.get(content_type, encoding)
+        return handler is not None and handler.method.options.at_most_once
 
     def _attend(self, handler: Handler, call: Call) -> None:
         """Give a call the signs of life that its request asks for; RemoteError if it is too late to run it."""
@@ -206,7 +212,7 @@ class Session:
         """Run a call that had to wait for its turn."""
         if call.heartbeat is not None:
             call.heartbeat.begin()
-        running = self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
+        running = self._run_apart(handler, call, tag, body) if handler.apart else self._run(handler, call, tag, body)
         task = self._worker.running[call] = asyncio.Task(running, loop=self.loop)
         return task
 
@@ -227,6 +233,21 @@ class Session:
         else:
             del self._worker.running[call]
             self.replies.answer(tag, handler.reply_form, reply, call.correlation_id, call.reply_to)
+
+    def _run_apart(self, handler: Handler, call: Call, tag: int, body: bytes) -> Coroutine[Any, Any, None]:
+        """The same for a call of which more is wanted."""
+        if handler.method.options.at_most_once:
+            return self._run_once(handler, call, tag, body)
+        return self._run_stream(handler, call, tag, body)
+
+    async def _run_once(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
+        """The same for a call that is not to be run again, whatever happens: its delivery is settled ahead of it."""
+        if call.redelivered or not self.alive:  # then another worker has it, or will
+            del self._worker.running[call]
+            self.replies.fail(tag, True, redelivered(handler), call.correlation_id, call.reply_to)
+            return
+        self.replies.settle(tag)
+        await (self._run_stream(handler, call, 0, body) if handler.streams else self._run(handler, call, 0, body))
 
     async def _run_stream(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
         """The same for a call with a stream."""

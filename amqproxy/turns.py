@@ -61,8 +61,9 @@ class Turns:
             calls = calls_of(headers)
         except ValueError as error:  # as Malformed is
             raise refusal("invalid_argument", f"{title}: {error}") from error
-        if calls > 1 and handler.streams:
-            raise refusal("unimplemented", f"{title} streams, and its calls cannot share a message")
+        if calls > 1 and handler.apart:
+            why = "streams" if handler.streams else "runs at most once"
+            raise refusal("unimplemented", f"{title} {why}, and its calls cannot share a message")
         return calls
 
     def _way(self, handler: Handler) -> Way:

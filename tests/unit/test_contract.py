@@ -1429,3 +1429,15 @@ def test_a_worker_that_lacks_a_provider_says_so() -> None:
         contract_of(Marked, serving={})
     with pytest.raises(TypeError, match="serve has no option 'colour'"):
         contract_of(Marked, serving={"colour": "red"})
+
+
+def test_a_method_that_runs_at_most_once_is_not_idempotent() -> None:
+    class Bank:
+        @method(at_most_once=True)
+        async def pay(self) -> None: ...
+
+    assert contract_of(Bank).methods["pay"].options.at_most_once
+    with pytest.raises(ValueError, match="choose one"):
+        method(at_most_once=True, idempotent=True)
+    with pytest.raises(TypeError, match="at_most_once is True or False, not 1"):
+        method(at_most_once=1)  # type: ignore[arg-type]

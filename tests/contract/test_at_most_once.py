@@ -1,0 +1,175 @@
+"""Methods that run at most once: acknowledged before they run, and refused when another worker had them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+import amqproxy
+from amqproxy import RemoteError
+from tests.contract.raw import Raw
+from tests.contract.test_links import cut, quiet
+from tests.ledger import Ledger, runs
+from tests.processes import PATIENCE, running
+
+__all__ = ["quiet"]  # a fixture: lost connections are logged by aiormq
+
+
+class Bank:
+    def __init__(self) -> None:
+        self.paid: list[int] = []
+        self.redelivered: list[bool] = []
+        self.entered = asyncio.Semaphore(0)
+        self.open = asyncio.Event()
+
+    @amqproxy.method(at_most_once=True)
+    async def pay(self, amount: int) -> int:
+        self.paid.append(amount)
+        self.redelivered.append(amqproxy.current().redelivered)
+        self.entered.release()
+        await self.open.wait()
+        return amount
+
+    @amqproxy.method(at_most_once=True)
+    async def refuse(self) -> None:
+        raise ValueError("no")
+
+    @amqproxy.method(at_most_once=True)
+    def in_a_thread(self, amount: int) -> int:
+        return amount
+
+    async def book(self, amount: int) -> int:
+        self.paid.append(amount)
+        self.entered.release()
+        await self.open.wait()
+        return amount
+
+
+async def test_it_is_called_as_any_other(mq: amqproxy.Client, service: str) -> None:
+    bank = Bank()
+    bank.open.set()
+    async with mq.serve(bank, name=service, auto_delete=True):
+        proxy = mq.proxy(Bank, name=service)
+        assert await proxy.pay(3) == 3
+        assert await proxy.in_a_thread(4) == 4  # type: ignore[misc]  # a plain def, which runs in a thread
+        with pytest.raises(ValueError, match="no"):
+            await proxy.refuse()
+        assert await mq.proxy(service).pay(5) == 5
+
+
+async def test_a_request_that_a_worker_had_before_is_refused(amqp_url: str, service: str) -> None:
+    """The link of the first worker breaks while the request waits in it, not begun and not acknowledged."""
+    async with amqproxy.connect(amqp_url) as mq, amqproxy.connect(amqp_url) as server:
+        bank = Bank()
+        async with Raw.connected(amqp_url) as first:
+            # A worker of another make that takes the request, and goes without a word.
+            channel = first.opened._channel
+            await channel.queue_declare(service, durable=True, auto_delete=False, arguments={"x-expires": 60_000})
+            await first.opened.consume(service, lambda: None, no_ack=False)
+            call = asyncio.ensure_future(mq.proxy(Bank, name=service).pay(1))
+            one_way = asyncio.ensure_future(mq.sender(Bank, name=service).pay(2))
+            await first.next_message()
+            await first.next_message()
+            await one_way
+        async with server.serve(bank, name=service, arguments={"x-expires": 60_000}):
+            with pytest.raises(RemoteError, match="runs at most once") as caught:
+                await call
+            assert (caught.value.code, caught.value.executed) == ("aborted", "maybe")
+            assert not caught.value.retryable
+            bank.open.set()
+            assert await mq.proxy(Bank, name=service).pay(3) == 3
+            assert bank.paid == [3]
+
+
+async def test_what_runs_is_acknowledged_already(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+    bank = Bank()
+    async with mq.serve(bank, name=service, auto_delete=True, concurrency=1):
+        proxy = mq.proxy(Bank, name=service)
+        calls = [asyncio.ensure_future(proxy.pay(n)) for n in range(3)]
+        for _ in calls:  # the prefetch of 1 does not hold them back
+            await bank.entered.acquire()
+        bank.open.set()
+        assert sorted(await asyncio.gather(*calls)) == [0, 1, 2]
+
+
+async def test_a_worker_that_stops_loses_none_and_refuses_none(amqp_url: str, service: str) -> None:
+    """What is on its way when a worker stops is run by it: given back it would count as run."""
+    options = {"name": service, "arguments": {"x-expires": 60_000}}
+    async with amqproxy.connect(amqp_url) as mq, amqproxy.connect(amqp_url) as server:
+        bank = Bank()
+        bank.open.set()
+        proxy = mq.proxy(Bank, name=service)
+        calls = []
+        async with server.serve(bank, **options):  # type: ignore[arg-type]
+            for round in range(10):
+                async with server.serve(bank, **options):  # type: ignore[arg-type]
+                    calls += [asyncio.ensure_future(proxy.pay(100 * round + n)) for n in range(100)]
+                    await bank.entered.acquire()
+            assert await asyncio.gather(*calls) == list(range(1000))
+        assert sorted(bank.paid) == list(range(1000))
+
+
+async def test_what_a_stopping_worker_interrupts_may_have_run(mq: amqproxy.Client, service: str) -> None:
+    bank = Bank()
+    async with mq.serve(bank, name=service, arguments={"x-expires": 60_000}, grace=0):
+        call = asyncio.ensure_future(mq.proxy(Bank, name=service).pay(1))
+        await bank.entered.acquire()
+    with pytest.raises(RemoteError, match="the worker stopped in the middle of the call") as caught:
+        await call
+    assert (caught.value.code, caught.value.executed) == ("unavailable", "maybe")
+
+
+async def test_calls_of_a_batch_travel_alone(mq: amqproxy.Client, service: str) -> None:
+    bank = Bank()
+    bank.open.set()
+    async with mq.serve(bank, name=service, auto_delete=True):
+        proxy = mq.proxy(Bank, name=service)
+        assert await amqproxy.gather(proxy.pay(n) for n in range(5)) == list(range(5))
+        by_name = mq.proxy(service)
+        assert await amqproxy.gather(by_name.pay(n) for n in range(5)) == list(range(5))
+        assert await proxy.book(1) == 1
+
+
+async def test_a_proxy_that_takes_it_for_idempotent_is_wrong(amqp_url: str, service: str) -> None:
+    async with amqproxy.connect(amqp_url) as mq, amqproxy.connect(amqp_url) as server:
+        bank = Bank()
+        async with server.serve(bank, name=service, auto_delete=True):
+            call = asyncio.ensure_future(mq.proxy(Bank, name=service, idempotent=True, retry=3).pay(1))
+            await bank.entered.acquire()
+            cut(mq)
+            with pytest.raises(amqproxy.ConnectionLost):
+                await call
+            assert bank.paid == [1]
+            bank.open.set()
+
+
+async def test_requests_that_fail_are_not_given_back_once(mq: amqproxy.Client, service: str) -> None:
+    async with mq.serve(Bank(), name=service, auto_delete=True, requeue_once=True):
+        with pytest.raises(ValueError, match="no") as caught:
+            await mq.proxy(Bank, name=service).refuse()
+        assert caught.value.executed == "yes"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("heartbeat", [None, 0.1])
+async def test_a_worker_that_is_killed_leaves_one_run(
+    mq: amqproxy.Client, amqp_url: str, service: str, tmp_path: Path, heartbeat: float | None
+) -> None:
+    journal = tmp_path / "journal"
+    script = ("ledger.py", amqp_url, service, str(journal))
+    async with running(*script, "hang=1") as first:
+        await first.says(f"serving {service}")
+        proxy = mq.proxy(Ledger, name=service, timeout=PATIENCE if heartbeat else 2, heartbeat=heartbeat)
+        call = asyncio.ensure_future(proxy.pay("rent"))
+        await first.says("booked rent")
+        first.send(signal.SIGKILL)
+        await first.ends()
+    async with running(*script) as second:
+        with pytest.raises(amqproxy.WorkerLost if heartbeat else amqproxy.CallTimeout) as caught:
+            await call
+        assert caught.value.executed == "maybe"
+        await second.says(f"serving {service}")
+        assert await mq.proxy(Ledger, name=service).book("tea") == "tea 1"  # behind whatever was given back
+        assert runs(journal, "rent") == 1

@@ -1,0 +1,75 @@
+"""A worker whose handlers say in a file how often they ran, and that is killed meanwhile.
+
+    python ledger.py URL NAME FILE [OPTION=VALUE …]
+
+It hangs in the first run of each entry, or dies behind it, as OPTION says: hang=1, or dies=handler. With store=URL
+calls are de-duplicated by that Redis, and dies=store has it die when the reply is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import amqproxy
+from amqproxy.runner import run
+
+
+def say(word: str) -> None:
+    print(word, flush=True)
+
+
+class Ledger:
+    def __init__(self, file: str = "", hang: bool = False) -> None:
+        self.file = Path(file)
+        self.hang = hang
+
+    async def book(self, entry: str) -> str:
+        """Write an entry down, once more; which worker did, and how often it was done."""
+        return await self._book(entry)
+
+    @amqproxy.method(at_most_once=True)
+    async def pay(self, entry: str) -> str:
+        return await self._book(entry)
+
+    async def _book(self, entry: str) -> str:
+        with self.file.open("a") as file:
+            file.write(f"{entry}\n")
+        times = runs(self.file, entry)
+        say(f"booked {entry}")
+        if self.hang and times == 1:
+            await asyncio.Event().wait()
+        return f"{entry} {times}"
+
+
+def runs(file: Path, entry: str) -> int:
+    """How often an entry was written down."""
+    return file.read_text().splitlines().count(entry) if file.exists() else 0
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def dying(call: Any, next: amqproxy.Next) -> Any:
+    result = await next(call)
+    if result.endswith(" 1"):
+        die()
+    return result
+
+
+def main(url: str, name: str, file: str, *given: str) -> None:
+    options = dict(one.split("=", 1) for one in given)
+    serving: dict[str, Any] = {"middleware": [dying] if options.get("dies") == "handler" else []}
+    logging.basicConfig(level=logging.INFO)
+    arguments = {"x-expires": 60_000}
+    run(Ledger(file, "hang" in options), url, name=name, auto_delete=False, arguments=arguments, **serving)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
