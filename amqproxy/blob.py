@@ -79,8 +79,7 @@ class Blob:
             partial.replace(target)
         except OSError as error:
             if error.filename == str(partial):  # a name that only we know
-                error.filename = str(target)
-                error.filename2 = None
+                raise type(error)(error.errno, error.strerror, str(target)) from None
             raise
         finally:
             partial.unlink(missing_ok=True)

@@ -129,6 +129,7 @@ class Answers(AsyncIterator[WorkerAnswer[Value]], Generic[Value]):
         failure: CallError | None = None
         async with self:
             async for answer in self:
+                self._ended = True  # whichever comes first: the others are not taken
                 if answer.error is None:
                     return answer.result()
                 failure = answer.error

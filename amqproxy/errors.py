@@ -219,11 +219,19 @@ def remote_error_class(name: str, registered: Iterable[type[Exception]] = ()) ->
 
 
 def check_rebuilt(kind: type[Exception]) -> None:
-    """TypeError if callers cannot be given errors of this type: it wants more than a text, or shares no base."""
+    """TypeError if callers cannot be given errors of this type: it wants more than a text, or shares no base.
+
+    Nor can those that would end an iteration, or that say of the caller's own link what is none of it.
+    """
+    name = kind.__qualname__
+    if issubclass(kind, (StopIteration, StopAsyncIteration)):
+        raise TypeError(f"{name} would end its caller's iteration, and cannot be raised there: take another base")
+    if issubclass(kind, AMQProxyError) and not issubclass(kind, RemoteError):
+        raise TypeError(f"{name} would be taken for an error of the caller's own: take RemoteError as its base")
     try:
-        remote_error_class(exception_name(kind), (kind,))("")
+        remote_error_class(exception_name(kind), (kind,))("a text", code="unknown", type=name, executed="yes")
     except Exception as error:
-        text = f"{kind.__qualname__} cannot be rebuilt for callers, who have its name and text alone: {said(error)}"
+        text = f"{name} cannot be rebuilt for callers, who have its name and text alone: {said(error)}"
         raise TypeError(text) from error
 
 

@@ -35,6 +35,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Protocol
 
 from .bounds import check_number
+from .forgotten import never_made
 from .stream import as_asynchronous, close
 
 Middleware = Callable[..., Awaitable[Any]]
@@ -271,6 +272,10 @@ class SurroundedStream(AsyncIterator[Any]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def __del__(self) -> None:
+        if not (self._begun or self._closed):
+            never_made(self._name, self)
 
     def __repr__(self) -> str:
         return f"<Stream of {self._name}>"

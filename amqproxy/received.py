@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import AsyncIterator, Generator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from .blob import Blob
 from .conversation import Conversation
+from .forgotten import never_made
 
 Item = TypeVar("Item", covariant=True)
 
@@ -72,8 +72,7 @@ class Stream(AsyncIterator[Item], Generic[Item]):
     def __del__(self) -> None:
         conversation = self._conversation
         if not (conversation.begun or conversation.ended):
-            text = f"the call of {conversation.name} was not made: its stream was never awaited or iterated"
-            warnings.warn(text, RuntimeWarning, source=self, stacklevel=2)
+            never_made(conversation.name, self)
         elif not conversation.ended and not conversation.loop.is_closed():
             # Collected wherever the last reference was dropped, which may be another thread.
             conversation.loop.call_soon_threadsafe(conversation.cancel)

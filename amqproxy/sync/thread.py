@@ -337,10 +337,10 @@ class Promise(Future[Any]):
 
     def cancel(self) -> bool:
         """Give up the call, which is not sent, or whose answer is dropped; False if it has ended."""
+        give_up, self._cancel_call = self._cancel_call, None  # at once: another thread may end it in between
         cancelled = super().cancel()
-        if cancelled and self._cancel_call is not None:
-            self._cancel_call()
-            self._cancel_call = None
+        if cancelled and give_up is not None:
+            give_up()
         return cancelled
 
     def set_running_or_notify_cancel(self) -> bool:

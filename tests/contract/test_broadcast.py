@@ -113,7 +113,9 @@ async def test_its_answers_are_taken_once(mq: amqproxy.Client, service: str, bro
         assert (await anext(answers)).value is not None
         assert len(await answers) == 1, "the rest"
         assert [answer async for answer in answers] == []
-        for again in (answers, answers.first()):
+        other = broadcast.add(1)
+        await other.first()
+        for again in (answers, answers.first(), other, other.first()):
             with pytest.raises(RuntimeError, match=r"the answers to .*add were taken already: keep the list"):
                 await again
 

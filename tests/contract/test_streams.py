@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -301,7 +301,13 @@ async def test_a_stream_that_was_forgotten_is_warned_of(mq: amqproxy.Client, ser
             proxy.count(3)
         with pytest.warns(RuntimeWarning, match=r"the call of .*count was not made"):
             amqproxy.progress(proxy.count(3), print)
+        with pytest.warns(RuntimeWarning, match=r"the call of .*count was not made"):
+            amqproxy.options(proxy, middleware=[untouched]).count(3)
         assert served.produced == 0
+
+
+async def untouched(call: Any, next: Callable[[Any], Any]) -> Any:
+    return await next(call)
 
 
 async def test_the_call_is_made_when_the_first_item_is_asked_for_or_it_is_awaited(

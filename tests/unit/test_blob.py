@@ -247,6 +247,9 @@ async def test_where_nothing_can_be_written_nothing_is_read(tmp_path: Path) -> N
 
     with pytest.raises(FileNotFoundError):
         await Blob(source()).save(tmp_path / "no" / "folder")
+    with pytest.raises(IsADirectoryError) as caught:
+        await Blob(b"").save(tmp_path)
+    assert str(caught.value) == f"[Errno 21] Is a directory: '{tmp_path}'"
     assert read == []
 
 

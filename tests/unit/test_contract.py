@@ -28,7 +28,7 @@ from amqproxy.contract import (
     method,
     serve,
 )
-from amqproxy.errors import ContractError
+from amqproxy.errors import ConnectionLost, ContractError, RemoteError
 from amqproxy.messages import class_name, message, message_name
 from amqproxy.options import ServeOptions
 from amqproxy.provided import provided
@@ -724,7 +724,28 @@ class Particular(Exception):
         return super().__new__(cls, code, reason)
 
 
-@pytest.mark.parametrize("kind", [Particular, ExceptionGroup])
+class Plain(Exception):
+    def __new__(cls, text: str) -> Any:
+        return super().__new__(cls, text)
+
+
+class Done(StopAsyncIteration):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Done, StopIteration])
+def test_errors_that_end_an_iteration_are_refused_when_the_service_is_described(kind: Any) -> None:
+    with pytest.raises(TypeError, match=f"{kind.__name__} would end its caller's iteration"):
+        serve("service", errors=(kind,))
+
+
+def test_errors_that_tell_of_the_callers_own_link_are_refused_when_the_service_is_described() -> None:
+    with pytest.raises(TypeError, match=r"ConnectionLost would be taken .*: take RemoteError as its base"):
+        serve("service", errors=(ConnectionLost,))
+    serve("service", errors=(type("Mine", (RemoteError,), {}),))
+
+
+@pytest.mark.parametrize("kind", [Particular, Plain, ExceptionGroup])
 def test_errors_that_cannot_be_rebuilt_are_refused_when_the_service_is_described(kind: Any) -> None:
     with pytest.raises(TypeError, match=f"{kind.__name__} cannot be rebuilt for callers, who have its name and text"):
         serve("service", errors=(KeyError, kind))
