@@ -113,6 +113,7 @@ class Link:
         self._signatures = signatures
         self._topology: AbstractChannel | None = None
         self._topology_lock = asyncio.Lock()
+        self._silent = False  # a good-bye was not answered
         protocol.splitter.max_frame_bytes = self._aiormq.connection_tune.frame_max or _MAX_FRAME_BYTES
         self._aiormq.closing.add_done_callback(self._on_closed)
 
@@ -237,9 +238,22 @@ class Link:
         """Say good-bye as AMQP wants it, or drop the socket when that takes too long."""
         self._protocol.flush()
         try:
-            await _bounded(self._amqp.close())
+            await self.take_leave(self._amqp.close())
         finally:
             self._protocol.abort()
+
+    async def take_leave(self, closing: Awaitable[Any]) -> None:
+        """Await a good-bye of aiormq's, but not for long: whatever it raises, the thing is closed.
+
+        A broker that has not answered one, as it does while it blocks the connection, is not waited for again. It runs
+        in a task of its own because aiormq cancels those who wait for it when the connection breaks meanwhile.
+        """
+        task = asyncio.ensure_future(closing)
+        task.add_done_callback(retrieve)
+        done, _ = await asyncio.wait((task,), timeout=0 if self._silent else CLOSE_SECONDS)
+        if not done:
+            self._silent = True
+            task.cancel()
 
 
 class OpenLane:
@@ -263,7 +277,7 @@ class OpenLane:
     async def cancel(self) -> None:
         """Let no more messages come in; those that came already stay to be settled."""
         if self.lane.open and self._tag:
-            await _bounded(self._channel.basic_cancel(self._tag))
+            await self._link.take_leave(self._channel.basic_cancel(self._tag))
 
     async def close(self) -> None:
         """Close the channel; what was not acknowledged on it goes back to its queue."""
@@ -271,19 +285,7 @@ class OpenLane:
             return
         self.lane.flush()
         self.lane.close()
-        await _bounded(self._channel.close())
-
-
-async def _bounded(closing: Awaitable[Any]) -> None:
-    """Await a good-bye of aiormq's, but not for long: whatever it raises, the thing is closed.
-
-    It runs in a task of its own because aiormq cancels those who wait for it when the connection breaks meanwhile.
-    """
-    task = asyncio.ensure_future(closing)
-    task.add_done_callback(retrieve)
-    done, _ = await asyncio.wait((task,), timeout=CLOSE_SECONDS)
-    if not done:
-        task.cancel()
+        await self._link.take_leave(self._channel.close())
 
 
 async def _never(message: Any) -> None:
