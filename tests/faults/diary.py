@@ -1,4 +1,4 @@
-"""What the tests of faults call: it notes what it runs, and waits where it is told to. Run as a script it serves itself."""
+"""What the tests of faults call: it notes what it runs. Run as a script it serves itself."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,19 +82,19 @@ class Row:
         executed: str | None = None,
         match: str | None = None,
         since_begin: bool = False,
-    ) -> Iterator[None]:
+    ) -> Iterator[Any]:
         """The block raises this error within so many seconds, or ends without one; text says what that means.
 
         `executed` is that of the error; `match` is looked for in its text. With `since_begin` the time counts from
-        `begin()` on, else from here.
+        `begin()` on, else from here. What is yielded holds the error, as that of `pytest.raises` does.
         """
         began = self._began if since_begin else time.monotonic()
         if isinstance(expected, str):
-            yield
+            yield None
             saw = expected
         else:
             with pytest.raises(expected, match=match) as caught:
-                yield
+                yield caught
             saw = type(caught.value).__name__
             if isinstance(caught.value, amqproxy.CallError):
                 assert executed is None or caught.value.executed == executed, repr(caught.value.executed)
