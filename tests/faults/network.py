@@ -15,6 +15,9 @@ READ_BYTES = 65536
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with a time of 0: closing sends RST, and what is not sent yet is dropped."""
 
+OnItsWay = asyncio.Queue[tuple[float, bytes]]
+"""When it is to arrive, and what; nothing for the end."""
+
 
 class Direction:
     """One way through the relay. What is set here holds for all connections, those that come later too."""
@@ -32,7 +35,8 @@ class Direction:
         """What comes is lost from here on, as behind a cable that was pulled: the stream is broken until it is cut."""
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._reset_at: int | None = None
+        self._end_at: int | None = None
+        self._resets = True
         self._corrupt_at: int | None = None
 
     def __repr__(self) -> str:
@@ -48,60 +52,68 @@ class Direction:
 
     def reset_after(self, size: int) -> None:
         """So many bytes more are let through, and then the connection is reset that they came on."""
-        self._reset_at = self.passed + size
+        self._end_at, self._resets = self.passed + size, True
+
+    def close_after(self, size: int) -> None:
+        """As `reset_after`, but the connection is closed in order, as by a program that ends."""
+        self._end_at, self._resets = self.passed + size, False
 
     def corrupt_after(self, size: int) -> None:
         """The byte behind so many more is turned upside down."""
         self._corrupt_at = self.passed + size
 
     async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Hand on what comes, until there is no more; ConnectionResetError when it is to be reset."""
-        loop = asyncio.get_running_loop()
-        on_its_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(1024)
+        """Hand on what comes, until there is no more or an end is due; ConnectionResetError if that is by reset."""
+        on_its_way: OnItsWay = asyncio.Queue(1024)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._depart(reader, on_its_way))
+                group.create_task(self._arrive(on_its_way, writer))
+        except* EOFError:
+            pass
 
-        async def arrive() -> None:
-            while True:
-                due, data = await on_its_way.get()
-                if (wait := due - loop.time()) > 0:
-                    await asyncio.sleep(wait)
-                await self._flowing.wait()
-                if not data:
-                    return
-                await self._hand_on(data, writer)
+    async def _depart(self, reader: asyncio.StreamReader, on_its_way: OnItsWay) -> None:
+        while True:
+            await self._flowing.wait()
+            data = await reader.read(READ_BYTES)
+            await on_its_way.put((asyncio.get_running_loop().time() + self.latency, data))
+            if not data:
+                return
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(arrive())
-            while True:
-                await self._flowing.wait()
-                data = await reader.read(READ_BYTES)
-                await on_its_way.put((loop.time() + self.latency, data))
-                if not data:
-                    return
+    async def _arrive(self, on_its_way: OnItsWay, writer: asyncio.StreamWriter) -> None:
+        while True:
+            due, data = await on_its_way.get()
+            if (wait := due - asyncio.get_running_loop().time()) > 0:
+                await asyncio.sleep(wait)
+            await self._flowing.wait()
+            if not data:
+                return
+            await self._hand_on(data, writer)
 
     async def _hand_on(self, data: bytes, writer: asyncio.StreamWriter) -> None:
         while data:
             piece, data = data[: self.piece], data[self.piece :]
             if self.swallows:
                 continue
-            piece, reset = self._spoilt(piece)
+            piece, ends = self._spoilt(piece)
             self.passed += len(piece)
             writer.write(piece)
             await writer.drain()
-            if reset:
-                raise ConnectionResetError(f"as {self!r} was told")
+            if ends:
+                raise ConnectionResetError if self._resets else EOFError
             if self.bytes_per_second < float("inf"):
                 await asyncio.sleep(len(piece) / self.bytes_per_second)
 
     def _spoilt(self, piece: bytes) -> tuple[bytes, bool]:
-        """What is handed on of a piece, and whether the connection is reset behind it."""
+        """What is handed on of a piece, and whether the connection ends behind it."""
         at = self.passed
         if self._corrupt_at is not None and at <= self._corrupt_at < at + len(piece):
             place = self._corrupt_at - at
             piece = piece[:place] + bytes((piece[place] ^ 0xFF,)) + piece[place + 1 :]
             self._corrupt_at = None
-        if self._reset_at is not None and self._reset_at <= at + len(piece):
-            piece = piece[: self._reset_at - at]
-            self._reset_at = None
+        if self._end_at is not None and self._end_at <= at + len(piece):
+            piece = piece[: self._end_at - at]
+            self._end_at = None
             return piece, True
         return piece, False
 

@@ -196,13 +196,15 @@ def table(sights: Iterable[Sight], elsewhere: Mapping[str, str]) -> list[str]:
         "| | fault | done here | broker | the caller saw | after, of at most | lost | run again |",
         "|---|---|---|---|---|---|--:|--:|",
     ]
-    by_fault: dict[str, list[Sight]] = {}
+    different: dict[tuple[str, ...], Sight] = {}
     for sight in sights:
-        by_fault.setdefault(sight.fault, []).append(sight)
+        key = (sight.fault, sight.done, sight.broker, sight.saw)
+        different[key] = added(different[key], sight) if key in different else sight
     for fault, title in ROWS.items():
-        for sight in by_fault.get(fault, ()):
-            number, *others = sight.cells()
-            lines.append(f"| {number} | {title} | {' | '.join(others)} |")
+        for sight in different.values():
+            if sight.fault == fault:
+                number, *others = sight.cells()
+                lines.append(f"| {number} | {title} | {' | '.join(others)} |")
         if fault in elsewhere:
             lines.append(f"| {fault} | {title} | {elsewhere[fault]} | | | | | |")
     return lines
