@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -15,7 +16,7 @@ _ALLOWED_QUERY = frozenset(("heartbeat", "name", "cafile", "capath", "cadata", "
 
 @dataclass(frozen=True, slots=True)
 class BrokerURL:
-    """An AMQP URL. Printing it never shows the password."""
+    """An AMQP URL, of one broker or of the several hosts of a cluster. Printing it never shows the password."""
 
     scheme: str
     host: str
@@ -24,12 +25,22 @@ class BrokerURL:
     password: str = field(repr=False)
     virtual_host: str
     query: tuple[tuple[str, str], ...] = ()
+    others: tuple[tuple[str, int], ...] = ()
+    """Further hosts with their ports, which have the same users and virtual hosts."""
 
     @classmethod
     def parse(cls, text: str) -> BrokerURL:
-        """Read `amqp://user:password@host:port/vhost` or `embedded:`; ValueError says why not, without the password."""
+        """Read `amqp://user:password@host:port,host:port/vhost` or `embedded:`.
+
+        ValueError says why not, without the password.
+        """
         if text.lower() == EMBEDDED:
             return cls(scheme="embedded", host="", port=0, user="", password="", virtual_host="/")
+        first, *others = [cls._of_one(each) for each in _of_each_host(text)]
+        return replace(first, others=tuple((other.host, other.port) for other in others))
+
+    @classmethod
+    def _of_one(cls, text: str) -> BrokerURL:
         try:
             parts = urlsplit(text)
         except ValueError:  # its text quotes the URL, password and all
@@ -71,9 +82,18 @@ class BrokerURL:
         return self.scheme == "embedded"
 
     @property
+    def hosts(self) -> tuple[BrokerURL, ...]:
+        """The same URL for each host alone."""
+        return tuple(replace(self, host=host, port=port, others=()) for host, port in self._places)
+
+    @property
     def address(self) -> str:
-        """Host and port, as people write them."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        """Host and port, as people write them; with commas between several."""
+        return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self._places)
+
+    @property
+    def _places(self) -> tuple[tuple[str, int], ...]:
+        return ((self.host, self.port), *self.others)
 
     def __str__(self) -> str:
         if self.embedded:
@@ -87,6 +107,15 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _of_each_host(text: str) -> list[str]:
+    """The URL of each host, where one names several."""
+    found = re.match(r"([^:/?#]*://)([^/?#]*@)?([^/?#@]*)(.*)", text, re.DOTALL)
+    if found is None:
+        return [text]
+    scheme, login, hosts, rest = found.groups("")
+    return [f"{scheme}{login}{host}{rest}" for host in hosts.split(",")]
 
 
 def _query(text: str) -> tuple[tuple[str, str], ...]:

@@ -265,3 +265,51 @@ def test_equal_urls_are_equal_and_can_be_keys(user: str, password: str) -> None:
     url = BrokerURL("amqp", "h", 1, user, password, "/")
     assert {url: 1}[BrokerURL("amqp", "h", 1, user, password, "/")] == 1
     assert url != BrokerURL("amqp", "h", 1, user, "other", "/")
+
+
+def test_several_hosts_share_all_but_host_and_port() -> None:
+    url = BrokerURL.parse("amqp://u:p%2C%40w@one:5672,two,[::1]:5674/orders?heartbeat=7")
+    assert url.address == "one:5672,two:5672,[::1]:5674"
+    assert str(url) == "amqp://u@one:5672,two:5672,[::1]:5674/orders"
+    one, two, three = url.hosts
+    assert [(each.host, each.port) for each in url.hosts] == [("one", 5672), ("two", 5672), ("::1", 5674)]
+    for each in (one, two, three):
+        assert (each.user, each.password, each.virtual_host) == ("u", "p,@w", "orders")
+        assert each.query == (("heartbeat", "7"),)
+        assert each.hosts == (each,)
+
+
+def test_one_host_is_the_only_one() -> None:
+    url = BrokerURL.parse("amqps://u:p@one/")
+    assert url.hosts == (url,)
+
+
+@examples
+@given(places=st.lists(st.tuples(hosts, st.integers(1, 65535)), min_size=1, max_size=4), password=words)
+def test_several_hosts_are_printed_as_they_are_read(places: list[tuple[str, int]], password: str) -> None:
+    (host, port), *others = places
+    url = BrokerURL("amqp", host, port, "u", password, "v", (), tuple(others))
+    assert BrokerURL.parse(str(url)) == BrokerURL("amqp", host, port, "u", "", "v", (), tuple(others))
+
+
+@pytest.mark.parametrize("hosts", ["one,", ",one", "one,,two"])
+def test_no_host_of_several_is_empty(hosts: str) -> None:
+    with pytest.raises(ValueError, match="names no host"):
+        BrokerURL.parse(f"amqp://u:p@{hosts}/")
+
+
+def test_the_port_of_each_host_is_checked() -> None:
+    with pytest.raises(ValueError, match="port"):
+        BrokerURL.parse("amqp://u:s3cr3t@one,two:99999/")
+
+
+def test_guest_is_not_assumed_when_one_of_the_hosts_is_another_machine() -> None:
+    assert BrokerURL.parse("amqp://localhost,127.0.0.2:5673/").user == "guest"
+    with pytest.raises(ValueError, match=r"for rabbit\.example names no user"):
+        BrokerURL.parse("amqp://localhost,rabbit.example/")
+
+
+@pytest.mark.parametrize("text", ["localhost,other", "http://a,b", "embedded://a,b"])
+def test_hosts_are_read_of_broker_urls_only(text: str) -> None:
+    with pytest.raises(ValueError, match=r"starts with amqp://|embedded: is the whole URL"):
+        BrokerURL.parse(text)
