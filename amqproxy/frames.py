@@ -9,6 +9,7 @@ frames (https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf).
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Protocol
 
 from .fields import Malformed, encode_short_string
@@ -22,7 +23,11 @@ HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 BASIC = 60
 _DELIVER, _RETURN = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32"
 _ACK, _NACK = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
-_CONNECTION_CLOSE = b"\x00\x0a\x00\x32"
+_CONNECTION = b"\x00\x0a\x00"
+"""The class of methods that are about the connection, and the first half of their numbers."""
+_CONNECTION_CLOSE = _CONNECTION + b"\x32"
+_CONNECTION_BLOCKED = _CONNECTION + b"\x3c"
+_CONNECTION_UNBLOCKED = _CONNECTION + b"\x3d"
 _PUBLISH = b"\x00\x3c\x00\x28\x00\x00"
 
 _FRAME = struct.Struct(">BHI")
@@ -219,14 +224,34 @@ def close_reason(frames: bytes) -> str | None:
 
     aiormq drops them when the broker refuses connection.open.
     """
-    at = 0
-    while _CONNECTION_CLOSE in frames and len(frames) - at >= FRAME_OVERHEAD:
-        kind, channel, length = _FRAME.unpack_from(frames, at)
-        payload = frames[at + 7 : at + 7 + length]
-        if kind == METHOD and channel == 0 and payload.startswith(_CONNECTION_CLOSE) and len(payload) > 6:
+    for payload in _about_connection(frames):
+        if payload.startswith(_CONNECTION_CLOSE) and len(payload) > 6:
             return f"{int.from_bytes(payload[4:6], 'big')} {payload[7 : 7 + payload[6]].decode(errors='replace')}"
-        at += FRAME_OVERHEAD + length
     return None
+
+
+def block_notice(frames: bytes) -> str | None:
+    """What the broker says last in these whole frames about taking messages: why it takes none, or "" if it does again.
+
+    None if it says nothing about that (https://www.rabbitmq.com/docs/connection-blocked).
+    """
+    notice = None
+    for payload in _about_connection(frames):
+        if payload.startswith(_CONNECTION_BLOCKED) and len(payload) > 4:
+            notice = payload[5 : 5 + payload[4]].decode(errors="replace") or "it does not say why"
+        elif payload.startswith(_CONNECTION_UNBLOCKED):
+            notice = ""
+    return notice
+
+
+def _about_connection(frames: bytes) -> Iterator[bytes]:
+    """The methods among whole frames that are about the connection."""
+    at = 0
+    while _CONNECTION in frames and len(frames) - at >= FRAME_OVERHEAD:
+        kind, channel, length = _FRAME.unpack_from(frames, at)
+        if kind == METHOD and channel == 0:
+            yield frames[at + 7 : at + 7 + length]
+        at += FRAME_OVERHEAD + length
 
 
 _KINDS = frozenset((METHOD, HEADER, BODY, HEARTBEAT))

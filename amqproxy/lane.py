@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from .acks import Acks
 from .fields import Malformed
@@ -17,6 +18,7 @@ from .frames import (
     ContentReader,
     ContentSink,
     Splitter,
+    block_notice,
     close_reason,
     encode_ack,
     encode_nack,
@@ -46,6 +48,10 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self.splitter = Splitter(max_frame_bytes)
         self.close_reason: str | None = None
         """Why the broker closed the connection, if it said so."""
+        self.blocked: str | None = None
+        """Why the broker takes no messages now; None if it does."""
+        self.on_blocked: Callable[[str | None], None] = lambda reason: None
+        """Told when that changes."""
         self.writable = True
         self.lanes: list[Lane] = []
         self.lost: asyncio.Future[None] = loop.create_future()
@@ -88,6 +94,8 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self.flush()
         if others:
             self.close_reason = close_reason(others) or self.close_reason
+            if (notice := block_notice(others)) is not None:
+                self._block(notice or None)
             self._reader.feed_data(others)
             self._fed_at = self.loop.time()
         elif self.splitter.readers and self.loop.time() - self._fed_at > HEARTBEAT_FEED_SECONDS:
@@ -97,8 +105,20 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone: nothing more can be written."""
         self._lose()
+        self.blocked = None
         self.resume_writing()
         super().connection_lost(exc)
+
+    def _block(self, reason: str | None) -> None:
+        """The broker takes no messages for a while, or does again: whoever can wait, should."""
+        if reason == self.blocked:
+            return
+        self.blocked = reason
+        if reason is not None:
+            self.writable = False
+        elif not self._paused:  # type: ignore[attr-defined]  # FlowControlMixin's own state
+            self._let_go()
+        self.on_blocked(reason)
 
     def _lose(self) -> None:
         for lane in self.lanes:
@@ -115,12 +135,16 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         """The socket's buffer has drained."""
+        if self.blocked is None:
+            self._let_go()
+        if self._paused:  # type: ignore[attr-defined]  # FlowControlMixin's own state; it asserts on it
+            super().resume_writing()
+
+    def _let_go(self) -> None:
         self.writable = True
         for waiter in self._writable_waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        if self._paused:  # type: ignore[attr-defined]  # FlowControlMixin's own state; it asserts on it
-            super().resume_writing()
 
     async def wait_writable(self) -> None:
         """Return when the socket takes more, or is gone."""

@@ -28,6 +28,7 @@ from amqproxy.frames import (
     METHOD,
     ContentReader,
     Splitter,
+    block_notice,
     close_reason,
     encode_ack,
     encode_nack,
@@ -651,3 +652,49 @@ def test_what_is_behind_a_message_that_ends_the_program_is_read_later() -> None:
         made.feed(other + message + message[:20])
     assert made.feed(message[20:] + other) == 2 * other
     assert len(sink.events) == 2
+
+
+# What the broker says about its memory and its disk
+
+
+@pytest.mark.parametrize("reason", ["low on memory", "x" * 255, "größer"])
+def test_a_block_has_the_brokers_own_reason(reason: str) -> None:
+    blocked = of(pamqp.commands.Connection.Blocked(reason), 0)
+    for frames in (blocked, of(pamqp.heartbeat.Heartbeat(), 0) + blocked, blocked + of(Basic.Ack(1, False), 9)):
+        assert block_notice(frames) == reason
+
+
+def test_a_block_without_a_reason_is_one_all_the_same() -> None:
+    assert block_notice(of(pamqp.commands.Connection.Blocked(""), 0)) == "it does not say why"
+
+
+def test_the_last_notice_counts() -> None:
+    blocked, unblocked = of(pamqp.commands.Connection.Blocked("r"), 0), of(pamqp.commands.Connection.Unblocked(), 0)
+    assert block_notice(unblocked) == block_notice(blocked + unblocked) == ""
+    assert block_notice(blocked + unblocked + blocked) == "r"
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        b"",
+        of(pamqp.heartbeat.Heartbeat(), 0),
+        of(pamqp.commands.Connection.Close(530, "NOT_ALLOWED", 10, 40), 0),
+        frame(METHOD, b"\x00\x0a\x00\x3c\x01r", channel=1),
+        frame(BODY, b"\x00\x0a\x00\x3c\x01r", channel=0),
+        frame(METHOD, b"x\x00\x0a\x00\x3c\x01r", channel=0),
+        frame(METHOD, b"\x00\x0a\x00\x3c", channel=0),
+    ],
+    ids=lambda data: data[:15].hex(),
+)
+def test_other_frames_say_nothing_about_it(frames: bytes) -> None:
+    assert block_notice(frames) is None
+
+
+@examples
+@given(st.binary(max_size=20), st.binary(max_size=20), st.integers(0, 40))
+def test_looking_for_a_notice_in_garbage_does_no_harm(before: bytes, after: bytes, cut_at: int) -> None:
+    blocked = of(pamqp.commands.Connection.Blocked("low on memory"), 0)
+    for data in (blocked[:cut_at], before + blocked[:cut_at] + after, blocked[:11] + after, before + blocked + after):
+        notice = block_notice(data)
+        assert notice is None or isinstance(notice, str)

@@ -208,3 +208,45 @@ async def test_a_second_loss_finds_nothing_left_to_lose(protocol: LaneProtocol) 
     protocol.abort()
     protocol.connection_lost(ConnectionResetError())
     assert protocol.lost.done()
+
+
+BLOCKED = frame(1, 0, b"\x00\x0a\x00\x3c\x0dlow on memory")
+UNBLOCKED = frame(1, 0, b"\x00\x0a\x00\x3d")
+
+
+async def test_a_blocked_connection_takes_no_messages_until_the_broker_does(protocol: LaneProtocol) -> None:
+    told: list[str | None] = []
+    protocol.on_blocked = told.append
+    lane = Lane(protocol, 1, Sink(), 99)
+    protocol.data_received(BLOCKED)
+    waiting = asyncio.ensure_future(lane.wait_writable())
+    await asyncio.sleep(0)
+    assert not lane.writable
+    assert not waiting.done()
+    protocol.data_received(BLOCKED)
+    protocol.data_received(UNBLOCKED)
+    await waiting
+    assert lane.writable
+    assert told == ["low on memory", None]
+
+
+async def test_a_socket_that_drains_does_not_unblock_and_the_other_way_round(protocol: LaneProtocol) -> None:
+    protocol.data_received(BLOCKED)
+    protocol.pause_writing()
+    protocol.resume_writing()
+    assert not protocol.writable
+    protocol.pause_writing()
+    protocol.data_received(UNBLOCKED)
+    assert not protocol.writable
+    protocol.resume_writing()
+    assert protocol.writable
+
+
+async def test_who_waits_for_a_blocked_broker_is_woken_when_it_is_gone(protocol: LaneProtocol) -> None:
+    lane = Lane(protocol, 1, Sink(), 99)
+    protocol.data_received(BLOCKED)
+    waiting = asyncio.ensure_future(lane.wait_writable())
+    await asyncio.sleep(0)
+    protocol.connection_lost(None)
+    await asyncio.wait_for(waiting, 1)
+    assert not lane.open
