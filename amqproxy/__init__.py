@@ -37,6 +37,7 @@ from .retry import Retry, RetryBudget
 from .runner import run
 from .sender import Sender
 from .signing import Signing
+from .states import State
 from .timebox import deadline
 from .tracing import tracing
 
@@ -69,6 +70,7 @@ __all__ = [
     "RetryBudget",
     "Sender",
     "Signing",
+    "State",
     "Stream",
     "TopologyConflict",
     "Unroutable",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -15,11 +16,13 @@ from .caller import Caller
 from .contract import contract_of
 from .embedded import shared
 from .errors import Closed
+from .forgotten import retrieve
 from .options import ConnectOptions, changed
 from .proxy import Proxy
 from .publisher import Publishers
 from .sender import Sender
 from .server import Worker
+from .states import State, States
 from .url import DEFAULT_URL, BrokerURL
 
 if TYPE_CHECKING:
@@ -42,8 +45,10 @@ def connect(url: str | None = None, **options: Any) -> Client:
 
     Without a URL, AMQPROXY_URL is taken, else amqp://guest:guest@localhost/. The URL "embedded:" is that of a broker
     inside of this process, for all its threads and event loops and for nobody else: it comes with the first client and
-    goes with the last, and all it holds is in memory. Options are those of `ConnectOptions`. Opening the connection
-    raises BrokerUnavailable or AccessRefused; afterwards it is kept up until it is closed.
+    goes with the last, and all it holds is in memory. Several hosts of a cluster, "amqp://user:password@one,two:5673/v",
+    are tried in turn. Options are those of `ConnectOptions`. Opening the connection raises BrokerUnavailable or
+    AccessRefused; with `wait=True` it waits for a broker instead. Afterwards it is kept up until it is closed, or the
+    broker refuses the credentials.
     """
     return Client(broker_url(url), changed(ConnectOptions(), "connect", options))
 
@@ -56,6 +61,8 @@ class Client:
         """Where the broker is; once this is open, also that of "embedded:", for clients of other kinds."""
         self._given = url
         self._options = options
+        self._states = States(time.time)
+        self._connecting: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
         self._caller: Caller | None = None
         self._publishers: Publishers | None = None
@@ -84,15 +91,23 @@ class Client:
     async def _connect(self) -> Connection:
         from .connection import Connection  # imports aio-pika, which costs more than all the rest of us
 
-        connection = Connection(self.url, self._options)
+        connection = Connection(self.url, self._options, self._states)
+        connecting = self._connecting = asyncio.create_task(connection.open())
+        connecting.add_done_callback(retrieve)
         try:
-            await connection.open()
+            await asyncio.wait((connecting,))
             if self._closed:
-                await connection.close()
                 raise Closed(f"{self!r} was closed while it was opened")
+            connecting.result()
         except BaseException:
+            connecting.cancel()
+            await asyncio.wait((connecting,))
+            if connection.current_link is not None:
+                await connection.close()
             await self._leave()
             raise
+        finally:
+            self._connecting = None
         return connection
 
     async def _leave(self) -> None:
@@ -103,6 +118,8 @@ class Client:
     async def close(self) -> None:
         """Drain the workers, let calls that are still out fail, and close the connection; safe to call twice."""
         self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
         workers, self._workers = [worker for worker in self._workers if not worker.ended], []
         stopped = await asyncio.gather(*(worker.stop() for worker in workers), return_exceptions=True)
         caller, self._caller = self._caller, None
@@ -118,6 +135,7 @@ class Client:
                 await connection.close()
             finally:
                 await self._leave()
+        self._states.change("closed", reason="the connection was closed")
         for problem in stopped:
             if problem is not None:  # the served object could not be left, say: told when all else is closed
                 raise problem
@@ -136,6 +154,18 @@ class Client:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open" if self._connection else "not opened yet"
         return f"<amqproxy.Client {self.url} ({state})>"
+
+    @property
+    def state(self) -> State:
+        """What the connection is doing now, and why."""
+        return self._states.current
+
+    def on_state(self, callback: Callable[[State], object]) -> Callable[[], None]:
+        """Let `callback` be told of each change of `state`; what is returned, when it is called, ends that.
+
+        It is called in the event loop, between other things, and so it must not take long. What it raises is logged.
+        """
+        return self._states.watch(callback)
 
     @overload
     def proxy(self, service: type[Service], /, *, name: str | None = None, **options: Any) -> Service: ...

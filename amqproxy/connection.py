@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import re
 import secrets
 import ssl
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -22,15 +25,16 @@ import aiormq
 from aio_pika.abc import ConnectionParameter
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.connection import TransportFactory
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, retry_if_exception_type, wait_random_exponential
 from yarl import URL
 
+from .backoff import LONGEST_SECONDS, Spell, jitter, persist
 from .errors import AccessRefused, AMQProxyError, BrokerUnavailable, Closed, ConnectionLost, TopologyConflict
 from .forgotten import retrieve
 from .frames import ContentSink
 from .lane import Lane, LaneProtocol, LaneWriter
 from .options import ConnectOptions
 from .signed import Signatures, SignedLane
+from .states import States
 from .topology import Binding, Exchange, PoolTopology, Queue
 from .url import BrokerURL
 
@@ -40,7 +44,6 @@ CLOSE_SECONDS = 5.0
 """How long closing may take before the socket is simply dropped."""
 COLD_SECONDS = 15.0
 """How long the broker may take to answer a declare or the like; a blocked connection answers nothing."""
-RECONNECT_MAX_SECONDS = 15.0
 _MAX_FRAME_BYTES = 1024 * 1024
 
 Result = TypeVar("Result")
@@ -120,6 +123,24 @@ class Link:
     def _on_closed(self, closing: asyncio.Future[Any]) -> None:
         _reason(closing)  # takes the exception, which asyncio would otherwise report as never retrieved
         self._protocol.abort()
+
+    @property
+    def blocked(self) -> str | None:
+        """Why the broker takes no messages from us now, in its own words; None if it does."""
+        return self._protocol.blocked
+
+    def watch(self, on_blocked: Callable[[str | None], None]) -> None:
+        """Let `on_blocked` hear why the broker takes no messages any more, and None when it does again."""
+        self._protocol.on_blocked = on_blocked
+
+    @property
+    def loss(self) -> str:
+        """Why the connection is gone, as far as anybody knows."""
+        if self._protocol.close_reason is not None:
+            return f"the broker closed it ({self._protocol.close_reason})"
+        if self._aiormq.is_connection_was_stuck:  # type: ignore[attr-defined]  # aiormq's only implementation
+            return "the broker gave no more sign of life"
+        return "the network or the broker cut it off"
 
     async def open_lane(
         self, sink: ContentSink, on_closed: Callable[[Exception], None], *, prefetch: int = 0, confirms: bool = False
@@ -295,12 +316,14 @@ async def _never(message: Any) -> None:
 class Connection:
     """A link that is made again whenever it breaks, until it is closed."""
 
-    def __init__(self, url: BrokerURL, options: ConnectOptions) -> None:
+    def __init__(self, url: BrokerURL, options: ConnectOptions, states: States | None = None) -> None:
         self.url = url
         self.options = options
         self.limits = Limits(options.max_body_bytes)
         self._signatures = None if options.signing is None else Signatures(options.signing)
         self.loop = asyncio.get_running_loop()
+        self.states = states or States(time.time)
+        """What it is doing, for whoever wants to know."""
         self._link: Link | None = None
         self._decided = asyncio.Event()
         self._burials: set[asyncio.Task[None]] = set()
@@ -308,8 +331,14 @@ class Connection:
         self._keeper: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Connect; BrokerUnavailable or AccessRefused if that fails within the connect timeout."""
-        self._change(await self._connect())
+        """Connect; BrokerUnavailable or AccessRefused if that fails, or if it is to wait for a broker the latter."""
+        self.states.change("connecting")
+        try:
+            link = await (self._connect_at_last() if self.options.wait else self._connect(self.url.hosts))
+        except BaseException as error:
+            self.states.change("new", reason=str(error) or None)
+            raise
+        self._use(link)
         self._keeper = self.loop.create_task(self._keep(), name="amqproxy connection")
 
     @property
@@ -321,7 +350,7 @@ class Connection:
         """The link, waited for while it is being made again; AccessRefused or Closed when it will not be."""
         while self._link is None:
             if self._failure is not None:
-                raise self._failure
+                raise copy(self._failure)  # which each who is told adds a traceback to
             await self._decided.wait()
         return self._link
 
@@ -331,55 +360,93 @@ class Connection:
         if keeper is not None:
             keeper.cancel()
             await asyncio.wait((keeper,))
-        link = self._link
-        self._change(None, Closed("the connection was closed"))
+        link, self._link = self._link, None
+        self._give_up(Closed("the connection was closed"))
         if link is not None:
             await link.close()
 
-    def _change(self, link: Link | None, failure: AMQProxyError | None = None) -> None:
-        self._link, self._failure = link, failure
-        if link is None and failure is None:
-            self._decided.clear()
-        else:
-            self._decided.set()
+    def _use(self, link: Link) -> None:
+        self._link = link
+        self._decided.set()
+        link.watch(lambda reason: self._blocked(link, reason))
+        self._blocked(link, link.blocked)
+
+    def _give_up(self, failure: AMQProxyError) -> None:
+        self._failure = failure
+        self._decided.set()
+        self.states.change("closed", reason=str(failure))
+
+    def _blocked(self, link: Link, reason: str | None) -> None:
+        """The broker takes no messages, for this reason; or it does (again)."""
+        address = link.url.address
+        if reason is not None:
+            log.warning("%s takes no messages for now (%s): what is to be sent waits", address, reason)
+            self.states.change("blocked", host=address, reason=reason)
+            return
+        if self.states.current.name == "blocked":
+            log.info("%s takes messages again", address)
+        self.states.change("open", host=address)
 
     async def _keep(self) -> None:
+        spell = Spell()
         try:
-            while self._link is not None:
-                await asyncio.shield(self._link.closed)
-                self._bury(self._link)
-                log.warning("lost the connection to %s, connecting again", self.url.address)
-                self._change(None)
-                self._change(await self._reconnect())
-                log.info("connected to %s again", self.url.address)
+            while (link := self._link) is not None:
+                began = self.loop.time()
+                await asyncio.shield(link.closed)
+                self._bury(link)
+                lost = self.loop.time()
+                spell.lasted(lost - began)
+                log.warning("lost the connection to %s, connecting again: %s", link.url.address, link.loss)
+                self._link = None
+                self._decided.clear()
+                self.states.change("reconnecting", host=link.url.address, reason=link.loss)
+                await asyncio.sleep(jitter(spell.short))  # many may have lost it at the same moment
+                self._use(again := await self._connect_at_last())
+                log.info("connected to %s again, after %.1f s", again.url.address, self.loop.time() - lost)
         except AccessRefused as error:
-            log.error("%s", error)
-            self._change(None, error)
+            log.error("the connection is given up, and all that use it fail: %s", error)
+            self._give_up(error)
+        except Exception as error:  # a flaw of ours: those who wait for a link are to know that none will come
+            log.exception("the connection to %s is given up", self.url.address)
+            self._give_up(BrokerUnavailable(f"the connection to {self.url.address} was given up: {error!r}"))
 
-    async def _reconnect(self) -> Link:
-        attempts = AsyncRetrying(
-            wait=_back_off(), retry=retry_if_exception_type(BrokerUnavailable), before_sleep=_report_attempt
-        )
-        return await attempts(self._connect)
+    async def _connect_at_last(self) -> Link:
+        """A link, however long it takes a broker to be there; AccessRefused if it does not want us."""
+
+        def failed(error: BaseException, attempt: int, pause: float) -> None:
+            log.warning("%s; next try in %.1f s", error, pause)
+            current = self.states.current
+            self.states.change(current.name, host=current.host, attempt=attempt, reason=str(error))
+
+        return await persist(self._connect_anywhere, lambda error: isinstance(error, BrokerUnavailable), failed)
+
+    async def _connect_anywhere(self) -> Link:
+        """A link to any of the hosts: those that lost the same one are to find different others."""
+        hosts = self.url.hosts
+        start = random.randrange(len(hosts))  # noqa: S311  # no secret
+        return await self._connect(hosts[start:] + hosts[:start])
 
     async def persist(self, operation: Callable[[], Awaitable[Result]], what: str) -> Result:
         """Try an operation until it succeeds, with back-off, as long as there is hope for a link."""
 
-        def report(state: RetryCallState) -> None:
-            assert state.outcome is not None and state.next_action is not None
-            log.error("%s failed: %s; next try in %.1f s", what, state.outcome.exception(), state.next_action.sleep)
+        def failed(error: BaseException, attempt: int, pause: float) -> None:
+            log.error("%s failed: %s; next try in %.1f s", what, error, pause)
 
-        attempts = AsyncRetrying(
-            wait=_back_off(),
-            retry=retry_if_exception(self._may_mend),
-            before_sleep=report,
-            reraise=True,
-        )
+        return await persist(operation, self._may_mend, failed)
 
-        async def attempt() -> Result:  # tenacity awaits what it can see to be a coroutine function
-            return await operation()
-
-        return await attempts(attempt)
+    async def on_link(self, operation: Callable[[Link], Awaitable[Result]]) -> Result:
+        """What the operation returns on the first link that outlasts it."""
+        tries = 0
+        while True:
+            link = await self.link()
+            try:
+                return await operation(link)
+            except ConnectionLost as error:
+                pause = min(LONGEST_SECONDS, 2.0**tries)
+                done, _ = await asyncio.wait((link.closed,), timeout=pause)  # then there is another link to wait for
+                tries = 0 if done else tries + 1
+                if not done:
+                    log.warning("trying again after %g s what failed: %s", pause, error)
 
     def _bury(self, link: Link) -> None:
         """Let aio-pika know that the connection is over, in the background: it would find out when it is collected."""
@@ -392,16 +459,31 @@ class Connection:
         mendable = isinstance(error, AMQProxyError) and not isinstance(error, AccessRefused)
         return mendable and self._failure is None
 
-    async def _connect(self) -> Link:
-        transport = _Transport(self.url)
+    async def _connect(self, hosts: tuple[BrokerURL, ...]) -> Link:
+        """A link to the first of these hosts that takes us, within the connect timeout, of which each has its share."""
+        end = self.loop.time() + self.options.connect_timeout
+        failures: list[BrokerUnavailable] = []
+        for number, url in enumerate(hosts):
+            share = max(0.0, end - self.loop.time()) / (len(hosts) - number)
+            try:
+                return await self._connect_to(url, share)
+            except BrokerUnavailable as error:
+                failures.append(error)
+        if len(failures) == 1:
+            raise failures[0]
+        told = "; ".join(str(failure).removesuffix(_START_ONE) for failure in failures)
+        raise BrokerUnavailable(f"none of {len(hosts)} hosts takes a connection: {told}") from failures[-1]
+
+    async def _connect_to(self, url: BrokerURL, seconds: float) -> Link:
+        transport = _Transport(url)
         amqp = _AMQP(
-            _aiormq_url(self.url, self.options),
+            _aiormq_url(url, self.options),
             ssl_context=self.options.ssl_context,
             client_properties={"connection_name": self.options.name or _program_name(), "product": "amqproxy"},
             transport_factory=transport,
         )
         try:
-            async with asyncio.timeout(self.options.connect_timeout):
+            async with asyncio.timeout(seconds):
                 await amqp.connect()
         except BaseException as error:
             if transport.protocol is not None:
@@ -410,19 +492,9 @@ class Connection:
             if not isinstance(error, Exception):
                 raise
             said = transport.protocol.close_reason if transport.protocol is not None else None
-            raise connect_error(error, said, self.url, self.options.connect_timeout) from error
+            raise connect_error(error, said, url, round(seconds, 1)) from error
         assert transport.protocol is not None
-        return Link(amqp, transport.protocol, self.url, self.limits, self._signatures)
-
-
-def _back_off() -> wait_random_exponential:
-    """Exponential, with full jitter: many clients of a broker that restarts do not come back at once."""
-    return wait_random_exponential(multiplier=0.25, max=RECONNECT_MAX_SECONDS)
-
-
-def _report_attempt(state: RetryCallState) -> None:
-    assert state.outcome is not None and state.next_action is not None
-    log.warning("%s; next try in %.1f s", state.outcome.exception(), state.next_action.sleep)
+        return Link(amqp, transport.protocol, url, self.limits, self._signatures)
 
 
 def _program_name() -> str:
@@ -437,6 +509,9 @@ def _aiormq_url(url: BrokerURL, options: ConnectOptions) -> URL:
 
 def _reason(closing: asyncio.Future[Any]) -> BaseException | None:
     return None if closing.cancelled() else closing.exception()
+
+
+_START_ONE = ": start RabbitMQ there, or `amqproxy broker` for a try, or give another URL (AMQPROXY_URL)"
 
 
 def connect_error(error: Exception, said: str | None, url: BrokerURL, timeout: float) -> AMQProxyError:
@@ -463,10 +538,7 @@ def connect_error(error: Exception, said: str | None, url: BrokerURL, timeout: f
                 "does this port speak TLS, and is its certificate for this host and from an authority that is trusted?"
             )
         case ConnectionRefusedError():
-            return BrokerUnavailable(
-                f"no broker listens at {url.address}: start RabbitMQ there, or `amqproxy broker` for a try, or give "
-                "another URL (AMQPROXY_URL)"
-            )
+            return BrokerUnavailable(f"no broker listens at {url.address}{_START_ONE}")
     return BrokerUnavailable(f"cannot connect to {url.address}: {text}")
 
 

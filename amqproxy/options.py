@@ -36,7 +36,9 @@ class ConnectOptions:
     """How a connection is made and what it will hold."""
 
     connect_timeout: float = 10.0
-    """Seconds until `connect` gives up with BrokerUnavailable."""
+    """Seconds until `connect` gives up with BrokerUnavailable; several hosts of a URL share them."""
+    wait: bool = False
+    """Wait for a broker that is not there yet, however long that takes. Refused credentials are an error even so."""
     heartbeat: int = 20
     """Seconds between heartbeats; a broker that is silent for three of them is gone. ?heartbeat= in the URL wins."""
     name: str | None = None
@@ -60,6 +62,7 @@ class ConnectOptions:
 
     def __post_init__(self) -> None:
         _middleware(self)
+        _flags(self, "wait")
         _whole(self, "heartbeat", "max_in_flight", "max_body_bytes", "max_decompressed_bytes")
         _positive(self, "connect_timeout", "max_in_flight", "max_body_bytes", "max_decompressed_bytes")
         _one_of(self, "correlation_ids", "secret", "counter")

@@ -42,25 +42,25 @@ class Service:
         codecs(0, contract.options.codecs)
 
 
-def run(target: Any, url: str | None = None, *, name: str | None = None, **options: Any) -> None:
+def run(target: Any, url: str | None = None, *, name: str | None = None, wait: bool = False, **options: Any) -> None:
     """Serve a class, an instance or a function until SIGTERM or Ctrl-C, and return when it has drained.
 
         if __name__ == "__main__":
             amqproxy.run(Calculator(database), concurrency=20)
 
-    The broker is `url`, else AMQPROXY_URL, else guest at localhost; options are those of `ServeOptions`. A
-    second signal gives back at once what is still running and ends the process with 130 (Ctrl-C) or 143
-    (SIGTERM), as shells count; a third one has its usual effect. Threads cannot be stopped: a plain `def`
-    handler that still runs then holds up the end of the interpreter.
+    The broker is `url`, else AMQPROXY_URL, else guest at localhost; with `wait` it need not be up yet. Options are
+    those of `ServeOptions`. A second signal gives back at once what is still running and ends the process with 130
+    (Ctrl-C) or 143 (SIGTERM), as shells count; a third one has its usual effect. Threads cannot be stopped: a plain
+    `def` handler that still runs then holds up the end of the interpreter.
 
     Raises:
-        BrokerUnavailable: No broker answered within the connect timeout.
+        BrokerUnavailable: No broker answered within the connect timeout, and there is no `wait`.
         AccessRefused: The broker refused the credentials, now or when the connection was made again.
         TopologyConflict: The queue exists with other arguments.
         ContractError: The target cannot be served as it is written.
         SystemExit: There was a second signal.
     """
-    code = asyncio.run(serve_until_stopped([Service(target, name, options)], url))
+    code = asyncio.run(serve_until_stopped([Service(target, name, options)], url, wait=wait))
     if code:
         raise SystemExit(code)
 
@@ -69,6 +69,7 @@ async def serve_until_stopped(
     services: Sequence[Service],
     url: str | None = None,
     *,
+    wait: bool = False,
     started: Callable[[Sequence[Worker]], None] = lambda workers: None,
 ) -> int:
     """Serve all of `services` on one connection, until a signal comes or one of them cannot go on.
@@ -80,7 +81,7 @@ async def serve_until_stopped(
         service.check()
     # Made once and before there is a connection: what a constructor complains about is no matter of the broker.
     services = [replace(service, target=instance_of(service.target)) for service in services]
-    client = connect(url)
+    client = connect(url, wait=wait)
     workers: list[Worker] = []
     with Signals() as signals:
         serving = asyncio.create_task(_serve(client, services, workers, started))

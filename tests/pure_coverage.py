@@ -37,6 +37,7 @@ MODULES = {
             "series",
             "signature",
             "signing",
+            "states",
             "tally",
             "topology",
             "trace",

@@ -180,7 +180,8 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     match sys.argv[1:]:
         case "serve", url, name, *grace:
-            run(Streamed(), url, name=name, **({"grace": float(grace[0])} if grace else {}))
+            options: dict[str, Any] = {"grace": float(grace[0])} if grace else {}
+            run(Streamed(), url, name=name, **options)
         case "call", url, name, what:
             asyncio.run(call(url, name, what))
         case _:

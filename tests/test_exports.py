@@ -12,9 +12,9 @@ NAMES = {
     "AMQProxyError", "AccessRefused", "Answers", "BadReply", "Blob", "Broadcast", "BrokerUnavailable", "Call",
     "CallError", "CallTimeout", "Client", "Closed", "ConnectionLost", "ContractError", "EncodingFailed",
     "MessageTooLarge", "Next", "OutgoingCall", "Overloaded", "Progress", "Proxy", "RemoteError", "Retry",
-    "RetryBudget", "Sender", "Signing", "Stream", "TopologyConflict", "Unroutable", "WorkerAnswer", "WorkerLost",
-    "connect", "current", "deadline", "gather", "message", "method", "options", "progress", "provided", "run",
-    "serve", "sync", "tracing", "track",
+    "RetryBudget", "Sender", "Signing", "State", "Stream", "TopologyConflict", "Unroutable", "WorkerAnswer",
+    "WorkerLost", "connect", "current", "deadline", "gather", "message", "method", "options", "progress", "provided",
+    "run", "serve", "sync", "tracing", "track",
 }  # fmt: skip
 NAMES_FOR_TESTS = {
     "BrokerThread", "RabbitMQ", "RabbitMQNotInstalled", "START_TIMEOUT", "broker", "broker_product", "broker_thread",

@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "scope",
             "signature",
             "signing",
+            "states",
             "topology",
             "trace",
             "url",
@@ -42,7 +43,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
         },
     ),
     ("pure machines", {"acks", "calls", "confirms", "flow", "frames", "scaling", "series", "tally", "vigil"}),
-    ("the link", {"connection", "forgotten", "lane", "signed"}),
+    ("the link", {"backoff", "connection", "forgotten", "lane", "signed"}),
     (
         "what users call",
         {

@@ -61,6 +61,7 @@ def command(
     queue: Annotated[
         str | None, typer.Option(metavar="NAME", help="The queue to share; default: the service's name.")
     ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for a broker that is not up yet.")] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Send tracebacks to callers: they hold paths and values.")
     ] = False,
@@ -75,6 +76,8 @@ def command(
     options = {option: value for option, value in given.items() if value is not None}
     if debug:
         options["debug"] = True
+    if wait:
+        options["wait"] = True
     with failures():
         if len(targets) > 1 and (name or queue):
             raise UsageError(f"{'--name' if name else '--queue'} is for one object; two services cannot share it")
@@ -121,6 +124,7 @@ def _serve(
     from ..runner import Service
 
     tell_ready = _nobody if not supervised else _parent()
+    wait = options.pop("wait", False)
     services = [Service(_load(target, verbose), name, options) for target in targets]
     reachable(url)
     for target, service in zip(targets, services, strict=True):
@@ -128,7 +132,7 @@ def _serve(
             service.check()
         except (ValueError, TypeError) as error:  # ContractError is one
             raise UsageError(f"{target}: {error}") from error
-    code = asyncio.run(_until_stopped(services, url, tell_ready, verbose))
+    code = asyncio.run(_until_stopped(services, url, wait, tell_ready, verbose))
     raise typer.Exit(code)
 
 
@@ -149,7 +153,7 @@ def _parent() -> Callable[[], None]:
 
 
 async def _until_stopped(
-    services: Sequence[Service], url: str | None, tell_ready: Callable[[], None], verbose: bool
+    services: Sequence[Service], url: str | None, wait: bool, tell_ready: Callable[[], None], verbose: bool
 ) -> int:
     """Serve, and return the exit code, unless something was left behind that cannot be waited for."""
     from ..client import broker_url
@@ -166,7 +170,7 @@ async def _until_stopped(
 
     if on_screen and not verbose:
         logs.hide_progress()  # the panel tells it better
-    code = await serve_until_stopped(services, url, started=started)
+    code = await serve_until_stopped(services, url, wait=wait, started=started)
     if _left_behind():
         _end_now(code)
     return code

@@ -12,7 +12,8 @@ from .thread import LoopThread
 
 GONE = "the connection is closed; amqproxy.sync.connect() makes another"
 
-HIDDEN = {"open", *(name for name, value in vars(client.Client).items() if isinstance(value, property))}
+SHOWN = {"state"}
+HIDDEN = {"open", *(name for name, value in vars(client.Client).items() if isinstance(value, property))} - SHOWN
 """What is of no use here: opening, which is done, and what the views of the async side are made of."""
 
 
