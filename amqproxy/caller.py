@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from .addresses import WORKERS
 from .answer import Answer
 from .calls import Calls
-from .errors import AMQProxyError, BadReply, ConnectionLost, MessageTooLarge, Overloaded, Unroutable
+from .errors import AccessRefused, AMQProxyError, BadReply, ConnectionLost, MessageTooLarge, Overloaded, Unroutable
 from .fields import Malformed
 from .lines import Lines
 from .properties import Properties, routing
@@ -190,12 +190,16 @@ class Line:
             answer.fail(error)
 
     def lose(self, error: Exception) -> None:
-        """The channel or the replies are gone: let all calls fail."""
+        """The channel or the replies are gone: let all calls fail.
+
+        With AccessRefused if that is why: sent again, they would be refused again.
+        """
         self.lane.close()
+        kind = AccessRefused if isinstance(error, AccessRefused) else ConnectionLost
         for answer in self.calls.lost():
-            answer.fail(ConnectionLost(str(error)))
+            answer.fail(kind(str(error)))
         for listener in list(self.conversations.values()):
-            listener.failed(ConnectionLost(str(error)))
+            listener.failed(kind(str(error)))
         self._set_timer()
 
 
@@ -253,6 +257,7 @@ class Caller:
 
     async def _open_lane(self, link: Link, line: Line, exchange: str) -> OpenLane:
         def closed(error: Exception) -> None:
+            self._lines.refused(exchange, error)
             if exchange:
                 self._by_prefix.pop(line.prefix, None)
                 line.lose(error)

@@ -7,7 +7,8 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from .errors import AMQProxyError
+from .backoff import Spell, persist
+from .errors import AccessRefused, AMQProxyError
 from .fields import FieldTable, Malformed
 from .properties import Properties, return_address, routing
 from .topology import Queue
@@ -116,15 +117,29 @@ class Desk:
         self._opened: OpenLane | None = None
         self._closed = False
         self._opening: asyncio.Task[None] | None = None
+        self._began = 0.0
+        self._spell = Spell()
 
     async def open(self, exchange: str) -> None:
         """Declare the queue, bind it to the pool's exchange, and consume it."""
         link, self._exchange = self._link, exchange
-        self._opened = opened = await link.open_lane(self, lambda error: self._lost(opened, exchange, error))
-        name = await link.declare_own_queue(Queue("", durable=False, exclusive=True, auto_delete=True), exchange)
-        self.address = name.encode()
-        gone = AMQProxyError(f"the worker's own queue {name} was deleted")
-        await opened.consume(name, lambda: self._lost(opened, exchange, gone), no_ack=True)
+        lost: asyncio.Future[Exception] = link.loop.create_future()
+
+        def lose(error: Exception) -> None:
+            if not lost.done():
+                lost.set_result(error)
+
+        opened = await link.open_lane(self, lose)
+        try:
+            name = await link.declare_own_queue(Queue("", durable=False, exclusive=True, auto_delete=True), exchange)
+            self.address = name.encode()
+            gone = AMQProxyError(f"the worker's own queue {name} was deleted")
+            await opened.consume(name, lambda: lose(gone), no_ack=True)
+        except BaseException:
+            await opened.close()
+            raise
+        self._opened, self._began = opened, link.loop.time()
+        lost.add_done_callback(lambda lost: self._lost(opened, exchange, lost.result()))
 
     def _lost(self, opened: OpenLane, exchange: str, error: Exception) -> None:
         """The queue or the channel went: have others, unless the link went with it, or this worker has ended."""
@@ -133,14 +148,25 @@ class Desk:
         log.warning("making the worker's own queue again: %s", error)
         self._opened = None
         self._session.unreachable()
+        self._spell.lasted(self._link.loop.time() - self._began)
         self._opening = asyncio.ensure_future(self._open_again(opened, exchange))
 
     async def _open_again(self, lost: OpenLane, exchange: str) -> None:
         await lost.close()
+        await asyncio.sleep(self._spell.pause)  # something may end each channel or queue of ours
         try:
-            await self.open(exchange)
+            await persist(lambda: self.open(exchange), self._may_mend, self._failed)
         except AMQProxyError as error:
-            log.error("this worker takes no broadcasts, cancellations and streams: %s", error)
+            if not self._link.closed.done():
+                log.error("this worker takes no broadcasts, cancellations and streams: %s", error)
+
+    def _may_mend(self, error: BaseException) -> bool:
+        """Whether another try may do better: not on a link that is gone, nor with a permission that is refused."""
+        mendable = isinstance(error, AMQProxyError) and not isinstance(error, AccessRefused)
+        return mendable and not self._link.closed.done()
+
+    def _failed(self, error: BaseException, attempt: int, pause: float) -> None:
+        log.warning("the worker's own queue cannot be made: %s; next try in %.1f s", error, pause)
 
     async def close(self) -> None:
         """Delete the queue."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from .errors import CallTimeout, ConnectionLost, Overloaded
+from .backoff import STABLE_SECONDS
+from .errors import AccessRefused, AMQProxyError, CallTimeout, Overloaded, TopologyConflict, Unroutable
 
 if TYPE_CHECKING:
     from .connection import Connection, Link
@@ -58,20 +60,44 @@ class Waiting:
             async with asyncio.timeout_at(deadline):
                 yield
         except TimeoutError:
-            text = f"the call was not sent: no usable connection to {address} in its time"
+            state = self._connection.states.current
+            text = f"the call was not sent: no usable connection to {address} in its time (it is {state})"
             raise CallTimeout(text, executed="no") from None
         finally:
             self._count -= 1
 
 
-async def on_link(connection: Connection, operation: Callable[[Link], Awaitable[Made]]) -> Made:
-    """What the operation returns on the first link that outlasts it."""
-    while True:
-        link = await connection.link()
-        try:
-            return await operation(link)
-        except ConnectionLost:
-            await asyncio.wait((link.closed,), timeout=1)  # then there is another link to wait for
+REFUSALS = (AccessRefused, TopologyConflict, Unroutable)
+"""What the broker says for as long as nobody changes something there."""
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
+MAX_REFUSALS = 1024
+"""So many are remembered at most."""
+
+
+class Refusals:
+    """What the broker refused of late. It is not asked for that again and again, however many calls want it.
+
+    The second refusal in a row is an answer for a tenth of a second, the next for twice as long, up to five seconds.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[AMQProxyError, int, float]] = {}
+
+    def add(self, name: str, error: AMQProxyError, now: float) -> None:
+        """The broker refused something under this name."""
+        _, count, until = self._known.pop(name, (error, 0, now))
+        if now - until > STABLE_SECONDS:
+            count = 0
+        if len(self._known) >= MAX_REFUSALS:
+            del self._known[next(iter(self._known))]
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(count - 1, 16)) if count else 0.0
+        self._known[name] = error, count + 1, now + pause
+
+    def check(self, name: str, now: float) -> None:
+        """Raise the refusal again if it was a moment ago."""
+        if (known := self._known.get(name)) is not None and now < known[2]:
+            raise copy(known[0])
 
 
 class Opened(Protocol):
@@ -96,6 +122,7 @@ class Lines(Generic[OpenedLine]):
         self._lines: dict[str, OpenedLine] = {}
         self._opening: Shared[OpenedLine] = Shared()
         self._waiting = Waiting(connection)
+        self._refusals = Refusals()
 
     async def line(self, exchange: str, deadline: float) -> OpenedLine:
         """The line for an exchange, ready to send; waits for the link and for a full socket, until the deadline.
@@ -121,13 +148,24 @@ class Lines(Generic[OpenedLine]):
         """The line, opened if it is not."""
         line = self._lines.get(exchange)
         if line is None or not line.lane.open:
+            if self._connection.current_link is not None:
+                self._refusals.check(exchange, self._connection.loop.time())
             line = await self._opening.make(exchange, lambda: self._open(exchange))
         return line
 
     async def _open(self, exchange: str) -> OpenedLine:
-        line = await on_link(self._connection, lambda link: self._open_line(link, exchange))
+        try:
+            line = await self._connection.on_link(lambda link: self._open_line(link, exchange))
+        except REFUSALS as error:
+            self.refused(exchange, error)
+            raise
         self._lines[exchange] = line
         return line
+
+    def refused(self, exchange: str, error: Exception) -> None:
+        """The broker refused a line, or ended one: if it will do so again, it is not asked at once."""
+        if isinstance(error, REFUSALS) and self._connection.current_link is not None:
+            self._refusals.add(exchange, error, self._connection.loop.time())
 
     def clear(self) -> list[OpenedLine]:
         """Let go of all lines: who needs one opens it anew."""

@@ -15,7 +15,7 @@ from .answer import Answer, Reply
 from .caller import Line, Returned
 from .confirms import Confirms
 from .errors import TopologyConflict, Unroutable
-from .lines import Lines, Shared, Waiting, on_link
+from .lines import Lines, Shared, Waiting
 from .properties import Properties
 from .topology import DELAY_LEASE_SECONDS, Exchange, Queue
 
@@ -87,7 +87,12 @@ class Publishers:
         if exchange and not await link.exchange_exists(Exchange(exchange)):
             raise Unroutable(f"there is no exchange {exchange!r} at {link.url.address}")
         publisher = Publisher(self.connection.options.max_in_flight)
-        opened = await link.open_lane(publisher, publisher.lose, confirms=True)
+
+        def closed(error: Exception) -> None:
+            self._lines.refused(exchange, error)
+            publisher.lose(error)
+
+        opened = await link.open_lane(publisher, closed, confirms=True)
         publisher.lane = opened.lane
         return publisher
 
@@ -127,7 +132,7 @@ class Delays:
             return
         async with self._waiting.until(deadline):
             await self._declaring.make(
-                queue.name, lambda: on_link(self._connection, lambda link: self._declare(link, queue))
+                queue.name, lambda: self._connection.on_link(lambda link: self._declare(link, queue))
             )
 
     async def _declare(self, link: Link, queue: Queue) -> None:

@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from .backoff import Spell
 from .codecs.registry import codecs
 from .contract import Contract
 from .control import Abandoned, Key
-from .errors import AMQProxyError, BrokerUnavailable, Closed, ConnectionLost
+from .errors import AMQProxyError, BrokerUnavailable, Closed
 from .handler import Call, HandlerTable, instance_of
 from .options import ServeOptions
 from .session import ROOM, Session
@@ -28,8 +29,6 @@ log = logging.getLogger("amqproxy.server")
 
 START_SECONDS = 30.0
 """How long a worker that starts waits for a link that is being made again."""
-STABLE_SECONDS = 5.0
-"""Consuming that ends sooner than this, again and again, is begun again only after a while."""
 FORGET_SECONDS = 1.0
 """Calls that were cancelled and never came are looked through this often at most."""
 CANCEL_SECONDS = 2.0
@@ -226,25 +225,19 @@ class Worker:
             await entered.__aexit__(None, None, None)
 
     async def _open(self, handlers: HandlerTable) -> Session:
-        while True:
-            link = await self._connection.link()
-            try:
-                return await Session.open(self, handlers, link)
-            except ConnectionLost:
-                await asyncio.wait((link.closed,), timeout=1)  # then there is another link to wait for
+        return await self._connection.on_link(lambda link: Session.open(self, handlers, link))
 
     async def _keep(self, handlers: HandlerTable) -> None:
         """Consume again whenever the channel or the queue is lost; ends only with an error that no waiting mends."""
         queue = self.topology.queue.name
-        losses = 0
+        spell = Spell()
         while True:
             assert self._session is not None
             began = self._loop.time()
             reason = await asyncio.shield(self._session.ended)
             log.warning("%s consumes %s no more: %s", self.name, queue, reason)
-            losses = losses + 1 if self._loop.time() - began < STABLE_SECONDS else 0
-            if losses > 1:  # some message may end each channel it comes to: that must not make a tight loop
-                await asyncio.sleep(0.1 * 2 ** min(losses, 7))
+            spell.lasted(self._loop.time() - began)
+            await asyncio.sleep(spell.pause)  # some message may end each channel that it comes to
             try:
                 self._session = await self._connection.persist(
                     lambda: self._restore(self._session, handlers), f"consuming {queue}"
