@@ -104,7 +104,7 @@ async def test_what_was_confirmed_outlives_a_broker_that_is_killed(
     ):
         assert await mq.proxy(service).note(0) == 0
         senders = [asyncio.create_task(send(mq)) for _ in range(20)]
-        while len(confirmed) < 500:
+        while len(confirmed) < 500:  # noqa: ASYNC110  # there is no event that tells
             await asyncio.sleep(0.001)
         killed = time.monotonic()
         await asyncio.to_thread(node.kill)
@@ -116,7 +116,7 @@ async def test_what_was_confirmed_outlives_a_broker_that_is_killed(
         confirmed.add(last)
         await worker.says("again")
         async with asyncio.timeout(BACK):
-            while confirmed - noted(journal).keys():
+            while confirmed - noted(journal).keys():  # noqa: ASYNC110  # as above
                 await asyncio.sleep(0.05)
         ran = noted(journal)
         assert len(refused) == 20

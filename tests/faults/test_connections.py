@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 import amqproxy
-from amqproxy.testing import RabbitMQ
 from tests.faults.diary import Diary, diary
 from tests.faults.network import Direction, Relay
-from tests.faults.nodes import frozen
 from tests.faults.table import Row
 
 AT_ONCE = 1.0
