@@ -87,9 +87,10 @@ clean:  ## remove all that make made
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist htmlcov .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A RabbitMQ to test with. When there is none, the tests that need one are skipped, but with CI=true they fail.
+# A RabbitMQ to test with, and a Redis. When there is none, the tests that need one are skipped, but with CI=true they fail.
 rabbitmq:
 	@[ -n "$${AMQPROXY_TEST_URL:-}" ] || sh tests/apt-install.sh rabbitmq-server || [ "$${CI:-}" != true ]
+	@sh tests/apt-install.sh redis-server || [ "$${CI:-}" != true ]
 
 # The stamps hold what was installed from which pyproject.toml, so that nothing is installed twice.
 $(BIN)/.runtime: pyproject.toml | $(BIN)/python

@@ -7,6 +7,7 @@ from .blob import Blob
 from .broadcast import Answers, Broadcast
 from .client import Client, connect
 from .contract import method, serve
+from .deduplication import Deduplication, Store
 from .errors import (
     AccessRefused,
     AMQProxyError,
@@ -58,6 +59,7 @@ __all__ = [
     "Closed",
     "ConnectionLost",
     "ContractError",
+    "Deduplication",
     "EncodingFailed",
     "MessageTooLarge",
     "Next",
@@ -71,6 +73,7 @@ __all__ = [
     "Sender",
     "Signing",
     "State",
+    "Store",
     "Stream",
     "TopologyConflict",
     "Unroutable",

@@ -150,6 +150,8 @@ class Batch:
     def _call(self) -> CallInBatch:
         """The next one."""
         call = CallInBatch(self.call, self._next, self._turns)
+        if self._way.handler.deduplicates:
+            call.fingerprint = self.call.fingerprint
         self._next += 1
         return call
 

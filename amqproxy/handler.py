@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from traceback import format_exception
-from typing import Any
+from typing import Any, ClassVar
 
 from .alive import progress_of
 from .blob import Blob
@@ -39,6 +39,9 @@ Clock = Callable[[], float]
 class Handler:
     """One method in one encoding, with what never changes from call to call made ready."""
 
+    deduplicates: ClassVar[bool] = False
+    """Whether it wants to know the fingerprint of each call."""
+
     method: Method
     decode: Callable[[bytes], Any]
     reply_form: ReplyForm
@@ -49,7 +52,8 @@ class Handler:
     streams: bool
     """Whether either is there."""
     apart: bool
-    """Whether its calls are not simply run, answered and acknowledged: they stream, or run at most once."""
+    """Whether its calls are not simply run, answered and acknowledged: they stream, run at most once, or are told apart
+    from those that ran."""
     _function: Callable[..., Any]
     _result: Shape | Items
     _threads: Executor | None
@@ -313,8 +317,8 @@ class Call:
     """
 
     __slots__ = (
-        *("_clock", "_deadline", "_header", "_properties", "_received", "cancelled", "correlation_id", "method"),
-        *("given", "heartbeat", "in_thread", "redelivered", "reply_to", "service", "worker"),
+        *("_clock", "_deadline", "_fingerprint", "_header", "_properties", "_received", "cancelled", "correlation_id"),
+        *("given", "heartbeat", "in_thread", "method", "redelivered", "reply_to", "service", "worker"),
     )
 
     outer = None
@@ -384,6 +388,15 @@ class Call:
         """The same for each try of one call: the key for whoever wants to run it once."""
         id = self.properties.message_id
         return None if id is None else id.decode(errors="backslashreplace")
+
+    @property
+    def fingerprint(self) -> bytes | None:
+        """What the request's body is told apart by; None where nobody wants to know."""
+        return getattr(self, "_fingerprint", None)
+
+    @fingerprint.setter
+    def fingerprint(self, fingerprint: bytes | None) -> None:
+        self._fingerprint = fingerprint
 
     @property
     def headers(self) -> FieldTable:

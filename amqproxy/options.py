@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from .alive import MIN_HEARTBEAT
 from .bounds import check_number, check_positive
+from .deduplication import Deduplication
 from .fields import encode_table
 from .retry import Retry
 from .signing import Signing
@@ -224,6 +225,9 @@ class ServeOptions:
     requeue_once: bool = False
     """Whether a request that failed goes back to its queue once, to be tried again, before the failure is told. One
     that was redelivered for another reason, such as the end of a worker, is not tried again."""
+    deduplicate: int | Deduplication | None = None
+    """So many calls are remembered with their replies, to answer a request that comes again without running it again:
+    a number, or an `amqproxy.Deduplication`. Default: it is run again."""
     failure_details: bool = True
     """Whether failures hold the field `error`, besides the two that the Akka AMQP proxies know."""
     debug: bool = False
@@ -252,6 +256,8 @@ class ServeOptions:
             raise ValueError(f"concurrency is 65535 at most (AMQP's prefetch), not {self.concurrency}")
         check_number("grace", self.grace)
         _flags(self, "durable", "auto_delete", "requeue_once", "failure_details", "debug")
+        if self.deduplicate is not None:
+            object.__setattr__(self, "deduplicate", Deduplication.of(self.deduplicate))
         if not isinstance(self.codecs, tuple):
             raise TypeError(f"codecs is a tuple of codecs, not {self.codecs!r}")
         for codec in self.codecs:

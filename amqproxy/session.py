@@ -12,6 +12,7 @@ from .alive import heartbeat_of
 from .codecs.items import Separable
 from .contract import Contract
 from .control import Abandoned, Desk, Key
+from .deduplication import fingerprint
 from .errors import AMQProxyError, RemoteError
 from .fields import FieldTable, Malformed
 from .handler import Call, Handler, HandlerTable, Refused, not_begun, redelivered, refusal, too_late
@@ -236,13 +237,16 @@ class Session:
 
     def _run_apart(self, handler: Handler, call: Call, tag: int, body: bytes) -> Coroutine[Any, Any, None]:
         """The same for a call of which more is wanted."""
+        if handler.deduplicates:
+            call.fingerprint = fingerprint(body)
         if handler.method.options.at_most_once:
             return self._run_once(handler, call, tag, body)
-        return self._run_stream(handler, call, tag, body)
+        return self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
 
     async def _run_once(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
         """The same for a call that is not to be run again, whatever happens: its delivery is settled ahead of it."""
-        if call.redelivered or not self.alive:  # then another worker has it, or will
+        ran = call.redelivered and not handler.deduplicates  # which knows better
+        if ran or not self.alive:  # then another worker has it, or will
             del self._worker.running[call]
             self.replies.fail(tag, True, redelivered(handler), call.correlation_id, call.reply_to)
             return

@@ -22,13 +22,25 @@ def surrounding(options: ServeOptions) -> Callable[[Handler], Handler]:
     """
     providers = Providers({Call: current, **options.providers})
     first = chain(options.middleware, _last) if options.middleware else None
+    keeping = _keeping(options)
 
     def around(handler: Handler) -> Handler:
         if handler.method.provided:
             handler = _provided(handler, providers.provision(handler._function, handler.method))
-        return handler if first is None else SurroundedHandler(**_fields(handler), _handler=handler, _first=first)
+        if first is not None:
+            handler = SurroundedHandler(**_fields(handler), _handler=handler, _first=first)
+        return handler if keeping is None or handler.streams else keeping(handler)
 
     return around
+
+
+def _keeping(options: ServeOptions) -> Callable[[Handler], Handler] | None:
+    """What keeps a handler's replies, if they are to be kept; imported where they are, as it is not cheap."""
+    if options.deduplicate is None:
+        return None
+    from .deduplicating import keeping
+
+    return keeping(options)
 
 
 def _provided(handler: Handler, provision: Provision) -> Handler:

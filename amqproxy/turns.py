@@ -12,6 +12,7 @@ from collections import deque
 
 from .batching import Batch, CallInBatch, Host, Way
 from .control import Key
+from .deduplication import fingerprint
 from .errors import ContractError
 from .handler import Call, Handler, not_begun, refusal
 from .replies import Pool
@@ -43,6 +44,8 @@ class Turns:
             self.host.replies.fail(tag, call.redelivered, not_begun(error), call.correlation_id, call.reply_to)
             return
         if calls > 1:
+            if handler.deduplicates:
+                call.fingerprint = fingerprint(body)
             batch = self._batches[tag] = Batch(self, self._way(handler), call, tag, requests)
             self.waiting.append(batch)
         else:
@@ -61,7 +64,7 @@ class Turns:
             calls = calls_of(headers)
         except ValueError as error:  # as Malformed is
             raise refusal("invalid_argument", f"{title}: {error}") from error
-        if calls > 1 and handler.apart:
+        if calls > 1 and (handler.streams or handler.method.options.at_most_once):
             why = "streams" if handler.streams else "runs at most once"
             raise refusal("unimplemented", f"{title} {why}, and its calls cannot share a message")
         return calls

@@ -13,6 +13,7 @@ is_there() {
     case $1 in
         # Also without Debian's package manager; a normal user's PATH lacks the sbin directories.
         rabbitmq-server) (PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/opt/homebrew/sbin"; command -v "$1") ;;
+        redis-server) command -v redis-server ;;
         gcc) command -v cc || command -v gcc ;;
         protobuf-compiler) command -v protoc ;;
         thrift-compiler) command -v thrift ;;

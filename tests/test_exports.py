@@ -10,9 +10,10 @@ from amqproxy import testing
 
 NAMES = {
     "AMQProxyError", "AccessRefused", "Answers", "BadReply", "Blob", "Broadcast", "BrokerUnavailable", "Call",
-    "CallError", "CallTimeout", "Client", "Closed", "ConnectionLost", "ContractError", "EncodingFailed",
-    "MessageTooLarge", "Next", "OutgoingCall", "Overloaded", "Progress", "Proxy", "RemoteError", "Retry",
-    "RetryBudget", "Sender", "Signing", "State", "Stream", "TopologyConflict", "Unroutable", "WorkerAnswer",
+    "CallError", "CallTimeout", "Client", "Closed", "ConnectionLost", "ContractError", "Deduplication",
+    "EncodingFailed", "MessageTooLarge", "Next", "OutgoingCall", "Overloaded", "Progress", "Proxy", "RemoteError",
+    "Retry", "RetryBudget", "Sender", "Signing", "State", "Store", "Stream", "TopologyConflict", "Unroutable",
+    "WorkerAnswer",
     "WorkerLost", "connect", "current", "deadline", "gather", "message", "method", "options", "progress", "provided",
     "run", "serve", "sync", "tracing", "track",
 }  # fmt: skip

@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "bounds",
             "contract",
             "deadline",
+            "deduplication",
             "errors",
             "fields",
             "messages",
@@ -42,7 +43,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "wire",
         },
     ),
-    ("pure machines", {"acks", "calls", "confirms", "flow", "frames", "scaling", "series", "tally", "vigil"}),
+    ("pure machines", {"acks", "calls", "confirms", "flow", "frames", "memory", "scaling", "series", "tally", "vigil"}),
     ("the link", {"backoff", "connection", "forgotten", "lane", "signed"}),
     (
         "what users call",
@@ -50,7 +51,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             *("answer", "bars", "batch", "batching", "broadcast", "caller", "control", "conversation"),
             *("conversing", "handler", "heartbeat", "lines", "middleware", "outbox", "payload", "poll"),
             *("progress", "providers", "proxy", "publisher", "received", "remote", "replies", "sender", "server"),
-            *("retrying",),
+            *("deduplicating", "redis", "retrying"),
             *("session", "stream", "streaming", "surrounding", "threads", "timebox", "tracing", "turns"),
         },
     ),
@@ -77,7 +78,7 @@ CALLING = frozenset(
 )
 SERVING = frozenset(
     {
-        *("batching", "control", "handler", "heartbeat", "providers", "replies", "server", "session"),
+        *("batching", "control", "deduplicating", "handler", "heartbeat", "providers", "replies", "server", "session"),
         *("streaming", "surrounding", "threads", "turns"),
     }
 )

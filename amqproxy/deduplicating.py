@@ -1,0 +1,261 @@
+"""Handlers whose calls are told apart from those that were answered already, or that run now."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
+
+from .codecs import Shape
+from .deduplication import Deduplication, Store
+from .errors import CallTimeout, RemoteError
+from .forgotten import retrieve
+from .handler import Call, Handler, Refused, current, failure_of, redelivered, refusal, too_late
+from .memory import Memory
+from .options import ServeOptions
+from .wire import decode_failure, encode_failure
+
+log = logging.getLogger("amqproxy.server")
+
+STORE_SECONDS = 5.0
+"""How long a shared store may take to answer."""
+POLL_SECONDS = 0.05
+"""How often a shared store is asked for the reply to a call that another worker runs."""
+RENEWALS = 3
+"""So often a claim is renewed within the time for which it holds."""
+
+REPLY, FAILURE = b"+", b"-"
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The result of a call in the one form in which it is kept."""
+
+    body: bytes
+    """The reply's."""
+    value: Any = None
+    """What the handler returned, where it ran just now."""
+    ran: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call has come to."""
+
+    kept: bytes
+    value: Any = None
+    error: Exception | None = None
+    ran: bool = False
+
+
+class Archive:
+    """The outcomes of a worker's calls: those that it remembers, those that run, and those of its pool's store."""
+
+    def __init__(self, given: Deduplication) -> None:
+        self._given = given
+        self._memory = Memory(entries=given.entries, seconds=given.seconds, max_bytes=given.max_bytes)
+        self._running: dict[str, asyncio.Future[None]] = {}
+        self._releasing: set[asyncio.Future[None]] = set()
+
+    async def outcome(
+        self, key: str, run: Callable[[], Awaitable[Outcome]], *, patient: Callable[[], object], anew: bool = True
+    ) -> Outcome | None:
+        """The outcome of a call, which is run unless it is known, or about to be; None if it is to be run, not `anew`.
+
+        `patient` raises when nobody waits any more. What `run` raises is no outcome: then the next one runs it.
+        """
+        loop = asyncio.get_running_loop()
+        while (running := self._running.get(key)) is not None:
+            await asyncio.wait((running,))
+        if (kept := self._memory.get(key, loop.time())) is not None:
+            return Outcome(kept)
+        done = self._running[key] = loop.create_future()
+        try:
+            store = self._given.store
+            if store is not None:
+                outcome = await self._claimed(store, key, run, patient, anew)
+            else:
+                outcome = await run() if anew else None
+            if outcome is not None:
+                self._memory.put(key, outcome.kept, loop.time())
+                self._mark(key, loop.time())
+            return outcome
+        finally:
+            del self._running[key]
+            done.set_result(None)
+
+    def _mark(self, key: str, now: float) -> None:
+        """Have at least the failure that says that a call ran, if its reply is too large to be kept."""
+        if self._memory.get(key, now) is None:
+            text = "this call ran before, and its reply was too large to be remembered"
+            failure = RemoteError(text, code="aborted", type="Forgotten", executed="yes")
+            self._memory.put(key, FAILURE + encode_failure(failure), now)
+
+    async def _claimed(
+        self,
+        store: Store,
+        key: str,
+        run: Callable[[], Awaitable[Outcome]],
+        patient: Callable[[], object],
+        anew: bool,
+    ) -> Outcome | None:
+        owner = os.urandom(12).hex()
+        while not (found := await _ask(store.claim(key, owner, self._given.lease))):
+            patient()
+            await asyncio.sleep(POLL_SECONDS)
+        if found is not True:
+            return Outcome(bytes(found))
+        renewing = asyncio.ensure_future(self._renew(store, key, owner))
+        try:
+            outcome = await run() if anew else None
+        except BaseException:
+            self._release(store, key, owner)
+            raise
+        finally:
+            renewing.cancel()
+        if outcome is None:
+            self._release(store, key, owner)
+        else:
+            await self._keep(store, key, owner, outcome.kept)
+        return outcome
+
+    async def _renew(self, store: Store, key: str, owner: str) -> None:
+        while True:
+            await asyncio.sleep(self._given.lease / RENEWALS)
+            try:
+                async with asyncio.timeout(STORE_SECONDS):
+                    await store.claim(key, owner, self._given.lease)
+            except Exception as error:  # of whatever store
+                log.warning("a call's claim could not be renewed in the store of replies: %s", error or type(error))
+
+    async def _keep(self, store: Store, key: str, owner: str, reply: bytes) -> None:
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                await store.keep(key, owner, reply, self._given.seconds)
+        except Exception as error:  # of whatever store: the call has run, and its caller shall hear of it
+            log.error("a reply could not be kept; the call runs again if it comes again: %r", error)
+
+    def _release(self, store: Store, key: str, owner: str) -> None:
+        """Do so beside, for this may be on the way out of a task that was cancelled."""
+
+        async def release() -> None:
+            async with asyncio.timeout(STORE_SECONDS):
+                await store.release(key, owner)
+
+        releasing = asyncio.ensure_future(release())
+        self._releasing.add(releasing)
+        releasing.add_done_callback(self._releasing.discard)
+        releasing.add_done_callback(retrieve)  # if that fails, the claim ends with its time
+
+
+async def _ask(asked: Coroutine[Any, Any, Result]) -> Result:
+    try:
+        async with asyncio.timeout(STORE_SECONDS):
+            return await asked
+    except Exception as error:  # of whatever store
+        log.error("the store of replies cannot be asked: %r", error)
+        text = "the call was not run, for the store that tells whether it ran before does not answer"
+        raise Refused(refusal("unavailable", text, type="StoreUnavailable", retryable=True)) from error
+
+
+def keeping(options: ServeOptions) -> Callable[[Handler], Handler]:
+    """What makes a handler of a worker keep its replies."""
+    archive = Archive(Deduplication.of(options.deduplicate))
+
+    def around(handler: Handler) -> Handler:
+        inner = {field.name: getattr(handler, field.name) for field in fields(Handler)}
+        return DeduplicatingHandler(
+            **{**inner, "apart": True},
+            _handler=handler,
+            _archive=archive,
+            _alone=handler._result,  # type: ignore[arg-type]  # it answers once
+            _debug=options.debug,
+            _forgiving=options.requeue_once,
+        )
+
+    return around
+
+
+@dataclass(frozen=True, slots=True)
+class DeduplicatingHandler(Handler):
+    """A handler that does not run a call again which has an outcome, but gives that."""
+
+    deduplicates: ClassVar[bool] = True
+
+    _handler: Handler
+    _archive: Archive
+    _alone: Shape
+    """How a reply is written that shares no message with others."""
+    _debug: bool
+    _forgiving: bool
+    """Whether a call that failed is given back, to be run once more: then its failure is no outcome."""
+
+    def start(self, request: Any) -> Coroutine[Any, Any, Any]:
+        """Run it, unless it ran before."""
+        call = current()
+        id = call.message_id
+        if id is None or call.fingerprint is None:
+            return self._handler.start(request)
+        return self._start_once(call, self._key(call, id, call.fingerprint), request)
+
+    def _key(self, call: Call, id: str, fingerprint: bytes) -> str:
+        parts = call.service, self.method.name, self.reply_form.encoding.decode(), id
+        digest = hashlib.blake2b(fingerprint, digest_size=16)
+        for part in parts:
+            digest.update(b"%d:" % len(part) + part.encode())
+        return digest.hexdigest()
+
+    async def _start_once(self, call: Call, key: str, request: Any) -> Kept:
+        once = self.method.options.at_most_once
+
+        def patient() -> None:
+            if call.is_over:
+                raise Refused(too_late(self))
+
+        outcome = await self._archive.outcome(
+            key, lambda: self._run(call, request), patient=patient, anew=not (once and call.redelivered)
+        )
+        if outcome is None:
+            raise Refused(redelivered(self))
+        if outcome.error is not None:
+            raise outcome.error
+        if outcome.kept.startswith(FAILURE):
+            raise decode_failure(outcome.kept[1:])
+        return Kept(outcome.kept[1:], outcome.value, outcome.ran)
+
+    async def _run(self, call: Call, request: Any) -> Outcome:
+        """Run it now. What may go better the next time is raised, and no outcome."""
+        try:
+            value = await self._handler.start(request)
+            return Outcome(REPLY + self._handler.encode(value), value, ran=True)
+        except Exception as error:
+            if self._may_be_run_again(call, error):
+                raise
+            return Outcome(FAILURE + self._failure(error), error=error)
+
+    def _may_be_run_again(self, call: Call, error: Exception) -> bool:
+        if isinstance(error, RemoteError):
+            return self._forgiving or error.retryable
+        return self._forgiving or isinstance(error, Refused) or (isinstance(error, CallTimeout) and call.is_over)
+
+    def _failure(self, error: Exception) -> bytes:
+        failure = failure_of(error, debug=self._debug)
+        try:
+            return encode_failure(failure)
+        except Exception:  # see Replies.failure
+            failure.details = None
+            return encode_failure(failure)
+
+    def encode(self, result: Any) -> bytes:
+        """The reply's body, as it was kept; or in another form, as a batch wants it."""
+        if not isinstance(result, Kept):
+            return Handler.encode(self, result)
+        if self._result is self._alone:
+            return result.body
+        return Handler.encode(self, result.value if result.ran else self._alone.decode(result.body))

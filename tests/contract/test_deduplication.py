@@ -1,0 +1,439 @@
+"""Requests that come again: answered as the first time, and not run again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+import amqproxy
+from amqproxy import Deduplication, RemoteError
+from amqproxy.redis import RedisStore
+from tests.contract.raw import Message, Raw
+from tests.patience import until
+from tests.redis_server import RedisServer, redis
+
+__all__ = ["redis"]  # a fixture
+
+
+class Accounts:
+    def __init__(self) -> None:
+        self.runs: list[str] = []
+        self.entered = asyncio.Semaphore(0)
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def add(self, x: int, y: int) -> int:
+        self.runs.append(f"{x}+{y}")
+        return x + y
+
+    async def wait(self, name: str) -> str:
+        self.runs.append(name)
+        self.entered.release()
+        await self.open.wait()
+        return f"{name} {len(self.runs)}"
+
+    async def fail(self, code: str) -> None:
+        self.runs.append(code)
+        if code == "plain":
+            raise ZeroDivisionError(f"{len(self.runs)} runs")
+        raise RemoteError(f"{len(self.runs)} runs", code=code, retryable=code == "unavailable", details={"n": object()})
+
+    def in_a_thread(self, name: str) -> str:
+        self.runs.append(name)
+        return name
+
+    async def large(self, size: int) -> str:
+        self.runs.append("large")
+        return "x" * size
+
+    @amqproxy.method(at_most_once=True)
+    async def pay(self, amount: int) -> int:
+        self.runs.append(f"pay {amount}")
+        return amount
+
+    async def numbers(self, count: int) -> AsyncIterator[int]:
+        self.runs.append("numbers")
+        for number in range(count):
+            yield number
+
+
+class Shelf:
+    """A store in memory, which can be told to fail."""
+
+    def __init__(self) -> None:
+        self.claims: dict[str, tuple[str, float]] = {}
+        self.replies: dict[str, bytes] = {}
+        self.error: Exception | None = None
+
+    def _now(self) -> float:
+        if self.error is not None:
+            raise self.error
+        return asyncio.get_running_loop().time()
+
+    async def claim(self, key: str, owner: str, seconds: float) -> bytes | bool:
+        now = self._now()
+        if key in self.replies:
+            return self.replies[key]
+        other, until = self.claims.get(key, (owner, now))
+        if other != owner and until > now:
+            return False
+        self.claims[key] = owner, now + seconds
+        return True
+
+    async def keep(self, key: str, owner: str, reply: bytes, seconds: float) -> None:
+        self._now()
+        self.replies.setdefault(key, reply)
+
+    async def release(self, key: str, owner: str) -> None:
+        self._now()
+        if self.claims.get(key, ("", 0.0))[0] == owner:
+            del self.claims[key]
+
+
+@pytest.fixture(params=["memory", "Redis"])
+def store(request: pytest.FixtureRequest) -> Iterator[Any]:
+    if request.param == "memory":
+        yield Shelf()
+    else:
+        yield RedisStore(request.getfixturevalue("redis").url)
+
+
+@asynccontextmanager
+async def accounts(
+    mq: amqproxy.Client, service: str, deduplicate: Any = 100, **options: Any
+) -> AsyncIterator[Accounts]:
+    served = Accounts()
+    try:
+        async with mq.serve(served, name=service, auto_delete=True, deduplicate=deduplicate, **options):
+            yield served
+    finally:
+        store = getattr(deduplicate, "store", None)
+        if isinstance(store, RedisStore):
+            await store.aclose()
+
+
+def ask(raw: Raw, service: str, method: str, *args: Any, id: str | None = "one", **properties: Any) -> None:
+    raw.publish(
+        service,
+        json.dumps(args).encode(),
+        content_type=f"{service}.{method}".encode(),
+        message_id=None if id is None else id.encode(),
+        reply_to=raw.reply_to,
+        **properties,
+    )
+
+
+def said(message: Message) -> Any:
+    return json.loads(message.body)
+
+
+async def test_a_request_that_comes_again_is_answered_as_the_first_time(
+    mq: amqproxy.Client, raw: Raw, service: str
+) -> None:
+    async with accounts(mq, service) as served:
+        for number in (b"a", b"b", b"c"):
+            ask(raw, service, "wait", "tea", correlation_id=number)
+            answer = await raw.next_message()
+            assert said(answer) == "tea 1"
+            assert answer.properties.correlation_id == number
+        assert served.runs == ["tea"]
+
+
+@pytest.mark.parametrize("method", ["wait", "in_a_thread"])
+async def test_one_that_comes_meanwhile_waits_for_the_reply(
+    mq: amqproxy.Client, raw: Raw, service: str, method: str
+) -> None:
+    async with accounts(mq, service) as served:
+        for _ in range(10):
+            ask(raw, service, method, "tea")
+        answers = [said(await raw.next_message()) for _ in range(10)]
+        assert len(set(answers)) == 1
+        assert served.runs == ["tea"]
+
+
+async def test_what_differs_is_no_repetition(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+    async with accounts(mq, service) as served:
+        ask(raw, service, "add", 1, 2)
+        ask(raw, service, "add", 1, 3)  # another body
+        ask(raw, service, "add", 1, 2, id="two")
+        ask(raw, service, "in_a_thread", "tea")
+        ask(raw, service, "wait", "tea")
+        for _ in range(2):
+            ask(raw, service, "add", 5, 5, id=None)
+        for _ in range(7):
+            await raw.next_message()
+        assert sorted(served.runs) == ["1+2", "1+2", "1+3", "5+5", "5+5", "tea", "tea"]
+
+
+async def test_a_failure_is_an_answer_too(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+    async with accounts(mq, service) as served:
+        failures = []
+        for _ in range(2):
+            ask(raw, service, "fail", "plain")
+            failures.append(said(await raw.next_message()))
+            ask(raw, service, "fail", "not_found")
+            failures.append(said(await raw.next_message()))
+        assert failures[:2] == failures[2:]
+        assert [one["error"]["type"] for one in failures[:2]] == ["ZeroDivisionError", "RemoteError"]
+        assert [one["error"]["executed"] for one in failures] == ["yes"] * 4
+        assert served.runs == ["plain", "not_found"]
+
+
+async def test_what_may_go_better_the_next_time_is_run_again(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+    async with accounts(mq, service) as served:
+        for times in (1, 2):
+            ask(raw, service, "fail", "unavailable")
+            assert said(await raw.next_message())["message"] == f"{times} runs"
+        assert served.runs == ["unavailable"] * 2
+
+
+async def test_what_is_given_back_once_is_run_again(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+    async with accounts(mq, service, requeue_once=True) as served:
+        ask(raw, service, "fail", "plain")
+        assert said(await raw.next_message())["message"] == "2 runs"
+        assert served.runs == ["plain"] * 2
+
+
+async def test_when_the_first_is_cancelled_the_next_one_runs(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+    async with accounts(mq, service) as served:
+        served.open.clear()
+        ask(raw, service, "wait", "tea", correlation_id=b"first")
+        await served.entered.acquire()
+        ask(raw, service, "wait", "tea", correlation_id=b"second")
+        raw.publish(
+            "",
+            b"",
+            exchange=f"amqproxy.{service}",
+            content_type=b"amqproxy.Cancel",
+            correlation_id=b"first",
+            reply_to=raw.reply_to,
+        )
+        await served.entered.acquire()
+        served.open.set()
+        answer = await raw.next_message()
+        assert (answer.properties.correlation_id, said(answer)) == (b"second", "tea 2")
+
+
+async def test_no_more_is_remembered_than_was_asked_for(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+    async with accounts(mq, service, deduplicate=Deduplication(entries=2, max_bytes=400)) as served:
+        for id in "abca":
+            ask(raw, service, "add", 1, 2, id=id)
+            assert said(await raw.next_message()) == 3
+        assert len(served.runs) == 4
+        for _ in range(2):
+            ask(raw, service, "large", 1000, id="d")
+        answers = [await raw.next_message() for _ in range(2)]
+        assert sorted(len(one.body) > 1000 for one in answers) == [False, True]
+        [forgotten] = [said(one) for one in answers if len(one.body) < 1000]
+        assert (forgotten["error"]["code"], forgotten["error"]["executed"]) == ("aborted", "yes")
+        assert served.runs.count("large") == 1
+
+
+async def test_calls_that_share_a_message(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+    async with accounts(mq, service) as served:
+        values: list[int] = []
+        for wanted in (3, 6):
+            raw.publish(
+                service,
+                b"[[1,2],[3,4],[5,6]]",
+                content_type=f"{service}.add".encode(),
+                reply_to=raw.reply_to,
+                headers={"x-batch": 3},
+                message_id=b"m",
+            )
+            while len(values) < wanted:
+                answer = said(await raw.next_message())
+                values += answer if isinstance(answer, list) else [answer]
+        assert sorted(values) == sorted([3, 7, 11] * 2)
+        assert sorted(served.runs) == ["1+2", "3+4", "5+6"]
+
+
+async def test_calls_are_as_they_were(mq: amqproxy.Client, service: str) -> None:
+    async with accounts(mq, service) as served:
+        proxy = mq.proxy(Accounts, name=service, heartbeat=1)
+        assert await proxy.add(1, 2) == 3
+        assert await proxy.in_a_thread("tea") == "tea"  # type: ignore[misc]  # a plain def, which runs in a thread
+        assert [number async for number in mq.proxy(Accounts, name=service).numbers(3)] == [0, 1, 2]
+        plain = mq.proxy(Accounts, name=service)
+        assert await amqproxy.gather(plain.add(n, n) for n in range(100)) == [2 * n for n in range(100)]
+        with pytest.raises(ZeroDivisionError):
+            await plain.fail("plain")
+        with pytest.raises(RemoteError, match="Expected `int`"):
+            await mq.proxy(service).add("x", 1)
+        assert [one.value async for one in mq.broadcast(Accounts, name=service).add(1, 1)] == [2]
+        assert await plain.pay(5) == 5
+        assert len(served.runs) == 106
+
+
+# With a store that several workers share
+
+
+async def test_workers_that_share_a_store_run_a_call_once(
+    mq: amqproxy.Client, raw: Raw, service: str, store: Any
+) -> None:
+    shared = Deduplication(store=store)
+    async with accounts(mq, service, shared) as first, accounts(mq, service, shared) as second:
+        first.open.clear()
+        second.open.clear()
+        for _ in range(4):  # the broker gives them to both in turn
+            ask(raw, service, "wait", "tea")
+        await until(lambda: first.runs + second.runs)
+        await asyncio.sleep(0.2)  # the others ask the store again and again
+        first.open.set()
+        second.open.set()
+        assert {said(await raw.next_message()) for _ in range(4)} == {"tea 1"}
+        assert first.runs + second.runs == ["tea"]
+        ask(raw, service, "wait", "tea")
+        assert said(await raw.next_message()) == "tea 1"
+
+
+async def test_a_worker_that_comes_later_knows_what_was_answered(
+    mq: amqproxy.Client, raw: Raw, service: str, store: Any
+) -> None:
+    async with accounts(mq, service, Deduplication(store=store)):
+        ask(raw, service, "add", 1, 2)
+        ask(raw, service, "fail", "plain")
+        answers = sorted([(await raw.next_message()).body for _ in range(2)])
+    async with accounts(mq, service, Deduplication(store=store)) as second:
+        ask(raw, service, "add", 1, 2)
+        ask(raw, service, "fail", "plain")
+        assert sorted([(await raw.next_message()).body for _ in range(2)]) == answers
+        assert second.runs == []
+
+
+async def test_the_claim_of_a_lost_worker_ends(mq: amqproxy.Client, raw: Raw, service: str, store: Any) -> None:
+    class Deaf:
+        """What a worker that was killed leaves behind: a claim that nobody renews."""
+
+        first = True
+
+        async def claim(self, key: str, owner: str, seconds: float) -> bytes | bool:
+            if self.first:
+                self.first = False
+                assert await store.claim(key, "lost", 0.3) is True
+            return await store.claim(key, owner, seconds)  # type: ignore[no-any-return]
+
+        keep, release = store.keep, store.release
+
+    async with accounts(mq, service, Deduplication(store=Deaf())) as served:
+        ask(raw, service, "add", 1, 2)
+        await asyncio.sleep(0.1)
+        assert served.runs == []
+        assert said(await raw.next_message()) == 3
+    if isinstance(store, RedisStore):
+        await store.aclose()
+
+
+async def test_a_claim_holds_as_long_as_the_call_runs(mq: amqproxy.Client, raw: Raw, service: str, store: Any) -> None:
+    shared = Deduplication(store=store, lease=0.3)
+    async with accounts(mq, service, shared) as first, accounts(mq, service, shared) as second:
+        for served in (first, second):
+            served.open.clear()
+        for _ in range(2):
+            ask(raw, service, "wait", "tea")
+        await asyncio.sleep(1.0)  # more than three leases
+        assert first.runs + second.runs == ["tea"]
+        for served in (first, second):
+            served.open.set()
+        assert {said(await raw.next_message()) for _ in range(2)} == {"tea 1"}
+
+
+async def test_what_a_lost_worker_had_is_refused_at_most_once_or_answered_if_the_answer_is_known(
+    mq: amqproxy.Client, amqp_url: str, raw: Raw, service: str, store: Any
+) -> None:
+    shared = Deduplication(store=store)
+    options = {"name": service, "arguments": {"x-expires": 60_000}, "deduplicate": shared}
+    async with mq.serve(Accounts(), **options):  # type: ignore[arg-type]
+        ask(raw, service, "pay", 5)
+        assert said(await raw.next_message()) == 5
+    async with Raw.connected(amqp_url) as lost:
+        await lost.opened.consume(service, lambda: None, no_ack=False)
+        ask(raw, service, "pay", 5)
+        ask(raw, service, "pay", 6, id="two")
+        for _ in range(2):
+            await lost.next_message()
+    second = Accounts()
+    async with mq.serve(second, **options):  # type: ignore[arg-type]
+        known, unknown = [said(await raw.next_message()) for _ in range(2)]
+        if isinstance(known, dict):
+            known, unknown = unknown, known
+        assert known == 5
+        assert (unknown["error"]["code"], unknown["error"]["executed"]) == ("aborted", "maybe")
+        assert second.runs == []
+        ask(raw, service, "pay", 6, id="two")  # which is a new request, and nobody claims it any more
+        assert said(await raw.next_message()) == 6
+    if isinstance(store, RedisStore):
+        await store.aclose()
+
+
+async def test_without_its_store_nothing_runs(mq: amqproxy.Client, service: str) -> None:
+    shelf = Shelf()
+    async with accounts(mq, service, Deduplication(store=shelf)) as served:
+        shelf.error = OSError("no route")
+        with pytest.raises(RemoteError, match="store that tells whether it ran before does not answer") as caught:
+            await mq.proxy(Accounts, name=service).add(1, 2)
+        assert (caught.value.code, caught.value.executed, caught.value.retryable) == ("unavailable", "no", True)
+        assert served.runs == []
+        call = asyncio.ensure_future(
+            mq.proxy(Accounts, name=service, retry=amqproxy.Retry(1000, wait=0.01, max_wait=0.01)).add(1, 2)
+        )
+        await asyncio.sleep(0.05)
+        shelf.error = None
+        assert await call == 3
+
+
+async def test_a_reply_that_cannot_be_kept_is_sent_all_the_same(mq: amqproxy.Client, service: str) -> None:
+    shelf = Shelf()
+    async with accounts(mq, service, Deduplication(store=shelf)) as served:
+        served.open.clear()
+        call = asyncio.ensure_future(mq.proxy(Accounts, name=service).wait("tea"))
+        await served.entered.acquire()
+        shelf.error = OSError("no route")
+        served.open.set()
+        assert await call == "tea 1"
+
+
+async def test_a_redis_that_is_lost_refuses_calls_until_it_is_back(
+    mq: amqproxy.Client, service: str, redis: RedisServer
+) -> None:
+    async with accounts(mq, service, Deduplication(store=RedisStore(redis.url))) as served:
+        proxy = mq.proxy(Accounts, name=service, timeout=20)
+        assert await proxy.add(1, 2) == 3
+        redis.freeze()
+        try:
+            with pytest.raises(RemoteError, match="does not answer") as caught:
+                await proxy.add(1, 2)
+            assert caught.value.executed == "no"
+        finally:
+            redis.thaw()
+        assert await proxy.add(1, 2) == 3
+        redis.kill()
+        with pytest.raises(RemoteError, match="does not answer"):
+            await proxy.add(1, 2)
+        assert len(served.runs) == 2
+
+
+async def test_a_redis_that_gives_texts_is_refused(redis: RedisServer) -> None:
+    from redis.asyncio import Redis
+
+    async with Redis.from_url(redis.url, decode_responses=True) as client:
+        with pytest.raises(ValueError, match="replies are bytes"):
+            RedisStore(client)
+    async with Redis.from_url(redis.url) as client, RedisStore(client, prefix="mine:") as store:
+        assert await store.claim("key", "me", 5) is True
+        assert await client.keys("*") == [b"mine:key"]
+        assert repr(store) == "<RedisStore mine:>"
+    async with RedisStore(redis.url) as store:
+        assert await store.claim("other", "me", 5) is True
+        assert await store.claim("other", "you", 5) is False
+        await store.release("other", "you")
+        assert await store.claim("other", "me", 5) is True
+        await store.release("other", "me")
+        await store.keep("other", "you", b"\x00\xff", 5)
+        await store.keep("other", "me", b"late", 5)
+        assert await store.claim("other", "me", 5) == b"\x00\xff"
