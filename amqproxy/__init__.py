@@ -4,6 +4,7 @@ from . import sync
 from .alive import Progress
 from .batch import gather
 from .blob import Blob
+from .breaker import breaker
 from .broadcast import Answers, Broadcast
 from .client import Client, connect
 from .contract import method, serve
@@ -79,6 +80,7 @@ __all__ = [
     "Unroutable",
     "WorkerAnswer",
     "WorkerLost",
+    "breaker",
     "connect",
     "current",
     "deadline",

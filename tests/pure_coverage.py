@@ -21,6 +21,7 @@ MODULES = {
             "blob",
             "bounds",
             "calls",
+            "circuit",
             "confirms",
             "contract",
             "deadline",

@@ -13,9 +13,8 @@ NAMES = {
     "CallError", "CallTimeout", "Client", "Closed", "ConnectionLost", "ContractError", "Deduplication",
     "EncodingFailed", "MessageTooLarge", "Next", "OutgoingCall", "Overloaded", "Progress", "Proxy", "RemoteError",
     "Retry", "RetryBudget", "Sender", "Signing", "State", "Store", "Stream", "TopologyConflict", "Unroutable",
-    "WorkerAnswer",
-    "WorkerLost", "connect", "current", "deadline", "gather", "message", "method", "options", "progress", "provided",
-    "run", "serve", "sync", "tracing", "track",
+    "WorkerAnswer", "WorkerLost", "breaker", "connect", "current", "deadline", "gather", "message", "method",
+    "options", "progress", "provided", "run", "serve", "sync", "tracing", "track",
 }  # fmt: skip
 NAMES_FOR_TESTS = {
     "BrokerThread", "RabbitMQ", "RabbitMQNotInstalled", "START_TIMEOUT", "broker", "broker_product", "broker_thread",

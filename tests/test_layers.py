@@ -43,15 +43,43 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "wire",
         },
     ),
-    ("pure machines", {"acks", "calls", "confirms", "flow", "frames", "memory", "scaling", "series", "tally", "vigil"}),
-    ("the link", {"backoff", "connection", "forgotten", "lane", "signed"}),
+    (
+        "pure machines",
+        {
+            *(
+                "acks",
+                "calls",
+                "circuit",
+                "confirms",
+                "flow",
+                "frames",
+                "memory",
+                "scaling",
+                "series",
+                "tally",
+                "vigil",
+            )
+        },
+    ),
+    (
+        "the link",
+        {
+            *(
+                "backoff",
+                "connection",
+                "forgotten",
+                "lane",
+                "signed",
+            )
+        },
+    ),
     (
         "what users call",
         {
             *("answer", "bars", "batch", "batching", "broadcast", "caller", "control", "conversation"),
             *("conversing", "handler", "heartbeat", "lines", "middleware", "outbox", "payload", "poll"),
             *("progress", "providers", "proxy", "publisher", "received", "remote", "replies", "sender", "server"),
-            *("deduplicating", "redis", "retrying"),
+            *("breaker", "deduplicating", "redis", "retrying"),
             *("session", "stream", "streaming", "surrounding", "threads", "timebox", "tracing", "turns"),
         },
     ),

@@ -1,0 +1,90 @@
+"""A circuit breaker: middleware that lets calls fail at once while a service does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from .bounds import check_count, check_positive
+from .circuit import Circuit
+from .errors import CallError, CallTimeout, ConnectionLost, Overloaded, RemoteError, Unroutable, WorkerLost
+from .middleware import Next, OutgoingCall
+
+log = logging.getLogger("amqproxy.caller")
+
+BUSY_CODES = frozenset({"unavailable", "resource_exhausted", "deadline_exceeded"})
+"""What a worker answers that cannot do its work now; all else shows that it does."""
+
+
+def breaker(failures: int = 5, seconds: float = 30.0) -> Breaker:
+    """Middleware that stops calling a service when so many calls in a row failed, for so many seconds.
+
+        async with amqproxy.connect(middleware=[amqproxy.breaker()]) as mq:
+
+    Meanwhile calls fail at once with Overloaded (executed "no"). Then one call is let through: if it is answered, so
+    are all again, and else the time begins anew. Failures are what says that the service cannot answer: CallTimeout,
+    ConnectionLost, WorkerLost, Unroutable, Overloaded, and a RemoteError of code "unavailable", "resource_exhausted" or
+    "deadline_exceeded"; what a handler raises is an answer. Of a stream, its beginning counts.
+
+    Each service is counted for itself; who shares one breaker shares the count. TypeError or ValueError if the numbers
+    make no sense.
+    """
+    check_count("failures", failures)
+    check_positive("seconds", seconds)
+    return Breaker(failures, seconds)
+
+
+class Breaker:
+    """Such middleware."""
+
+    def __init__(self, failures: int, seconds: float) -> None:
+        self._failures = failures
+        self._seconds = seconds
+        self._circuits: dict[str, Circuit] = {}
+
+    def __repr__(self) -> str:
+        return f"amqproxy.breaker(failures={self._failures}, seconds={self._seconds:g})"
+
+    async def __call__(self, call: Any, next: Next) -> Any:
+        """Make the call, or raise Overloaded."""
+        if not isinstance(call, OutgoingCall):
+            raise TypeError("a breaker is for calls: give it to amqproxy.connect or to a proxy, and not to a worker")
+        circuit = self._circuits.get(call.service)
+        if circuit is None:
+            circuit = self._circuits[call.service] = Circuit(self._failures, self._seconds)
+        clock = asyncio.get_running_loop().time
+        if not circuit.admits(clock()):
+            raise Overloaded(self._refusal(call, circuit, clock()))
+        try:
+            result = await next(call)
+        except CallError as error:
+            self._judge(call.service, circuit, error, clock())
+            raise
+        except BaseException:  # the caller went away, or has it wrong
+            circuit.given_up()
+            raise
+        circuit.succeeded()
+        return result
+
+    def _judge(self, service: str, circuit: Circuit, error: CallError, now: float) -> None:
+        if _is_answer(error):
+            circuit.succeeded()
+            return
+        circuit.failed(now)
+        if circuit.state(now) == "open":
+            seconds = f"{self._seconds:g} s"
+            log.warning("%s is not called for %s: %d calls in a row failed", service, seconds, circuit.failures)
+
+    def _refusal(self, call: OutgoingCall, circuit: Circuit, now: float) -> str:
+        left = circuit.left(now)
+        when = f"it is tried again in {left:.1f} s" if left else "it is being tried again by another call"
+        why = f"{circuit.failures} calls of the service in a row failed"
+        return f"{call.service}.{call.method} was not sent, for {why}; {when}"
+
+
+def _is_answer(error: CallError) -> bool:
+    """Whether the service can be said to work, though the call failed."""
+    if isinstance(error, RemoteError):
+        return error.code not in BUSY_CODES
+    return not isinstance(error, (CallTimeout, ConnectionLost, WorkerLost, Unroutable, Overloaded))
