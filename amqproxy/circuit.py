@@ -56,6 +56,8 @@ class Circuit:
     def failed(self, now: float) -> None:
         """A call was not."""
         self._failures += 1
+        if self._opened_at is not None and not self._probing:
+            return  # one that was out already when the others failed
         self._probing = False
         if self._failures >= self._limit:
             self._opened_at = now

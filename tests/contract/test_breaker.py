@@ -47,9 +47,7 @@ async def test_after_some_failures_calls_fail_at_once_and_then_one_decides(
         with caplog.at_level(logging.WARNING, "amqproxy.caller"):
             await broken(proxy, 3)
         assert f"{service} is not called for 0.3 s: 3 calls in a row failed" in caplog.text
-        with pytest.raises(
-            amqproxy.Overloaded, match=r"work was not sent, for 3 calls .* again in 0\.[123] s"
-        ) as caught:
+        with pytest.raises(amqproxy.Overloaded, match=r"was not sent, for 3 calls .* again in 0\.[123] s") as caught:
             await proxy.work()
         assert caught.value.executed == "no"
         assert frail.calls == 4

@@ -53,6 +53,13 @@ def test_if_that_is_given_up_the_next_one_decides() -> None:
     assert circuit.admits(10.0)
 
 
+def test_calls_that_were_out_already_do_not_lengthen_the_break() -> None:
+    circuit = opened()
+    circuit.failed(9.0)
+    assert circuit.failures == 4
+    assert circuit.admits(10.0)
+
+
 @given(st.lists(st.tuples(st.sampled_from(["succeeded", "failed", "given_up"]), st.floats(0, 5)), max_size=50))
 def test_never_more_than_the_limit_in_a_row_without_a_break(steps: list[tuple[str, float]]) -> None:
     circuit, now, row, last = Circuit(3, 4.0), 0.0, 0, 0.0
