@@ -12,13 +12,14 @@ import logging
 import os
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from .addresses import WORKERS
 from .answer import Answer
 from .calls import Calls
 from .errors import AccessRefused, AMQProxyError, BadReply, ConnectionLost, MessageTooLarge, Overloaded, Unroutable
 from .fields import Malformed
+from .frames import ContentSink
 from .lines import Lines
 from .properties import Properties, routing
 from .retry import RetryBudget
@@ -65,6 +66,10 @@ class Returned(Exception):
     """The broker gave a request back; becomes an Unroutable where the call is known."""
 
 
+class Refused(Exception):
+    """The broker refused a message that it was to confirm; becomes an Overloaded where the message is known."""
+
+
 class Listener(Protocol):
     """A call that is told all that comes for it, until it leaves the line's `conversations`."""
 
@@ -82,6 +87,9 @@ class Line:
         *("_counter", "_format", "_loop", "_max_in_flight", "_prefix", "_timer", "_timer_at"),
         *("calls", "conversations", "lane", "reply_to", "unique"),
     )
+
+    confirms: ClassVar[bool] = False
+    """Whether the broker confirms what goes out."""
 
     def __init__(self, reply_to: bytes, max_in_flight: int, prefix: bytes, unique: bytes) -> None:
         self.lane: Lane = None  # type: ignore[assignment]  # set before the line is handed out
@@ -162,9 +170,14 @@ class Line:
         try:
             self.lane.publish(destination, properties(id, self.unique + id), body, alone=not pending)
         except ValueError as error:
+            self._counter -= 1  # as in `send`
             raise MessageTooLarge(f"the headers are too large: {error}") from None
         self.conversations[id] = listener
         return id
+
+    def sink(self, caller: ContentSink) -> ContentSink:
+        """Whom its channel tells what comes."""
+        return caller
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -209,6 +222,7 @@ class Caller:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._lines = Lines(connection, self._open)
+        self._kinds: dict[type[Line], Lines[Line]] = {}
         self._by_prefix: dict[bytes, Line] = {}
         self._numbers = itertools.count(FIRST_NUMBER) if connection.options.correlation_ids == "counter" else None
         self._prefix_length = SECRET_LENGTH if self._numbers is None else len(str(FIRST_NUMBER))
@@ -228,6 +242,15 @@ class Caller:
         """
         return await self._lines.line(exchange, deadline)
 
+    async def further_line(self, kind: type[Line], exchange: str, deadline: float) -> Line:
+        """A line of another kind, on a channel of its own; as `line` otherwise."""
+        lines = self._kinds.get(kind)
+        if lines is None:
+            lines = self._kinds[kind] = Lines(
+                self.connection, lambda link, exchange: self._open_further(link, exchange, kind)
+            )
+        return await lines.line(exchange, deadline)
+
     async def _open(self, link: Link, exchange: str) -> Line:
         return await (self._open_further(link, exchange) if exchange else self._open_first(link))
 
@@ -236,35 +259,38 @@ class Caller:
         queue = Queue("", durable=False, exclusive=True, auto_delete=True)
         name = await link.declare_queue(queue)
         line = self._line(name.encode())
-        opened = await self._open_lane(link, line, "")
+
+        def closed(error: Exception) -> None:
+            self._lines.refused("", error)
+            self._lose_all(error)
+
+        opened = await self._open_lane(link, line, closed)
         await opened.consume(name, lambda: self._lose_all(ConnectionLost("the reply queue was deleted")), no_ack=True)
         return self._register(line)
 
-    async def _open_further(self, link: Link, exchange: str) -> Line:
+    async def _open_further(self, link: Link, exchange: str, kind: type[Line] = Line) -> Line:
         first = await self._lines.opened("")
-        if not await link.exchange_exists(Exchange(exchange)):
+        if exchange and not await link.exchange_exists(Exchange(exchange)):
             raise Unroutable(f"there is no exchange {exchange!r} at {link.url.address}")
-        line = self._line(first.reply_to)
-        await self._open_lane(link, line, exchange)
+        line = self._line(first.reply_to, kind)
+
+        def closed(error: Exception) -> None:
+            self._kinds.get(kind, self._lines).refused(exchange, error)
+            self._by_prefix.pop(line.prefix, None)
+            line.lose(error)
+
+        await self._open_lane(link, line, closed)
         return self._register(line)
 
-    def _line(self, reply_to: bytes) -> Line:
+    def _line(self, reply_to: bytes, kind: type[Line] = Line) -> Line:
         secret = urlsafe_b64encode(os.urandom(12))  # as `secrets` does, without importing all of hashlib
         limit = self.connection.options.max_in_flight
         if self._numbers is None:
-            return Line(reply_to, limit, secret, b"")
-        return Line(reply_to, limit, b"%d" % next(self._numbers), secret)
+            return kind(reply_to, limit, secret, b"")
+        return kind(reply_to, limit, b"%d" % next(self._numbers), secret)
 
-    async def _open_lane(self, link: Link, line: Line, exchange: str) -> OpenLane:
-        def closed(error: Exception) -> None:
-            self._lines.refused(exchange, error)
-            if exchange:
-                self._by_prefix.pop(line.prefix, None)
-                line.lose(error)
-            else:
-                self._lose_all(error)
-
-        opened = await link.open_lane(self, closed)
+    async def _open_lane(self, link: Link, line: Line, closed: Callable[[Exception], None]) -> OpenLane:
+        opened = await link.open_lane(line.sink(self), closed, confirms=line.confirms)
         line.lane = opened.lane
         return opened
 
@@ -274,8 +300,9 @@ class Caller:
 
     def _lose_all(self, error: Exception) -> None:
         self._by_prefix.clear()
-        for line in self._lines.clear():
-            line.lose(error)
+        for lines in (self._lines, *self._kinds.values()):
+            for line in lines.clear():
+                line.lose(error)
 
     def cancel(self, line: Line, id: bytes, pool: str, seconds: float, worker: bytes = b"") -> None:
         """Tell the worker of a call, or all of the pool if it is not known, that nobody waits for the call any more.
@@ -300,8 +327,9 @@ class Caller:
             properties = Properties.decode(header)
         except Malformed:
             return
-        if properties.correlation_id and properties.reply_to and WORKERS.include(properties.reply_to):
-            self.cancel(line, properties.correlation_id, "", 0.0, properties.reply_to)
+        known = properties.reply_to and WORKERS.include(properties.reply_to)
+        if properties.correlation_id and known and not line.confirms:  # which counts what goes out
+            self.cancel(line, properties.correlation_id, "", 0.0, properties.reply_to or b"")
 
     def _tell_pool(self, exchange: str, properties: bytes) -> None:
         """Publish a message without a body to all workers of a pool, once there is a line to do it on."""

@@ -173,6 +173,8 @@ class Link:
 
     async def declare_pool(self, topology: PoolTopology) -> None:
         """Declare the queue of a pool and bind it; TopologyConflict or AccessRefused name what is in the way."""
+        if topology.dead is not None:
+            await self.declare_queue(topology.dead)
         await self.declare_queue(topology.queue)
         for binding in topology.bindings:
             await self._bind(binding)
@@ -212,6 +214,11 @@ class Link:
         except _NotFound:
             return None
         return int(answer.message_count or 0), int(answer.consumer_count or 0)
+
+    async def purge_queue(self, name: str) -> int:
+        """Drop all messages that wait in a queue, and say how many they were."""
+        answer = await self._declare(lambda channel: channel.queue_purge(name))
+        return int(answer.message_count or 0)
 
     async def exchange_exists(self, exchange: Exchange) -> bool:
         """Whether a message published to the exchange would find it."""

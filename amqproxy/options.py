@@ -28,6 +28,8 @@ REPLY_QUEUES = (
 )
 """Names that services do not have, and the reply queues of clients in many languages do: those that the broker made up,
 which nobody else can declare, those that say what they are for, and those with a UUID in them."""
+DELIVERY_LIMIT = 20
+"""RabbitMQ 4's own; before that there was none."""
 
 Options = TypeVar("Options", bound="ConnectOptions | CallOptions | ServeOptions")
 
@@ -102,6 +104,10 @@ class CallOptions:
     hedge: float | None = None
     """Seconds after which a call of an idempotent method that was not answered is sent a second time; the first answer
     counts, and the other try is cancelled. Default: it is waited for. Others are not, and neither are streams."""
+    confirm: bool | None = None
+    """Whether the broker confirms each request, so that one which a full queue refuses fails at once, as Overloaded,
+    and not when its time is over. Default: where the class of the service says that its queue refuses (max_length).
+    Streams and calls with a heartbeat are not confirmed."""
     credit: int | None = None
     """How many items of a stream may be between worker and caller, sent and not taken; default: 256, or of the chunks
     of a Blob 32 (8 MiB)."""
@@ -120,6 +126,8 @@ class CallOptions:
     def __post_init__(self) -> None:
         _middleware(self)
         _flags(self, "idempotent")
+        if self.confirm not in (None, True, False):
+            raise TypeError(f"confirm is True, False or None, not {self.confirm!r}")
         _whole(self, "priority", "max_in_flight", "compress_above", "credit", "batch")
         _one_of(self, "compression", None, *COMPRESSION_NAMES)
         if self.compression is not None and self.compress_above is None:
@@ -161,6 +169,8 @@ class SendOptions(CallOptions):
         for name in ("credit", "heartbeat", "retry", "hedge"):
             if getattr(self, name) is not None:
                 raise ValueError(f"a sender has no {name}, for no worker answers; mq.proxy(…) has it")
+        if self.confirm is not None:
+            raise ValueError("a sender has no confirm: its messages always are confirmed")
         _positive(self, "expires")
         check_number("delay", self.delay)
         for name in ("expires", "delay"):
@@ -191,7 +201,7 @@ class BroadcastOptions(CallOptions):
             raise ValueError("a broadcast has no compress_above: compress it with an encoding such as zstd-json")
         if self.exchange:
             raise ValueError("a broadcast has no exchange: it goes to that of the pool, amqproxy.QUEUE")
-        for name in ("idempotent", "credit", "heartbeat", "retry", "hedge"):
+        for name in ("idempotent", "confirm", "credit", "heartbeat", "retry", "hedge"):
             if getattr(self, name):
                 raise ValueError(f"a broadcast has no {name}: it is sent once, answered whole, and watches its workers")
 
@@ -213,6 +223,27 @@ class ServeOptions:
     max_priority: int | None = None
     """The highest priority that the queue knows, from 1 to 255; calls of a higher one count as of this. A few are
     enough, for each costs the broker something. Default: all calls are alike. Sent as x-max-priority."""
+    quorum: bool = False
+    """Whether the queue is a quorum queue: on several nodes of a cluster, with a delivery limit and dead letters. It
+    must be durable, and has no priorities."""
+    delivery_limit: int | None = None
+    """How often a request may come back to a quorum queue, because workers died of it, say, before it goes to the dead
+    letters; default: 20."""
+    dead_letters: bool | None = None
+    """Whether requests that cannot be served, and one-way requests that fail, are kept in a queue called QUEUE.dead,
+    with the reason (see `amqproxy dead`); default: those of quorum queues are."""
+    max_length: int | None = None
+    """How many requests may wait in the queue. Default: as many as come."""
+    overflow: Literal["reject-publish", "drop-head"] | None = None
+    """What becomes of one more: it is refused, and its caller gets Overloaded ("reject-publish", the default); or the
+    oldest is dropped for it ("drop-head"), of which nobody is told."""
+    message_ttl: float | None = None
+    """Seconds that a request may wait in the queue, 49 days at most. Those of calls wait no longer than their callers,
+    whatever this is; default: one-way messages wait as long as it takes."""
+    shed_after: float | None = None
+    """Seconds that calls may wait in the queue, as far as the worker can foresee it. Calls beyond that are refused at
+    once: resource_exhausted, with the time after which to try again. One-way messages wait. Default: calls wait to
+    their deadline."""
     exchange: str | None = "amq.direct"
     """An exchange that the queue is also bound to (direct and durable; declared unless its name starts with amq.),
     or None for no binding."""
@@ -255,15 +286,42 @@ class ServeOptions:
         if self.concurrency > 65535:
             raise ValueError(f"concurrency is 65535 at most (AMQP's prefetch), not {self.concurrency}")
         check_number("grace", self.grace)
-        _flags(self, "durable", "auto_delete", "requeue_once", "failure_details", "debug")
+        _flags(self, "durable", "auto_delete", "quorum", "requeue_once", "failure_details", "debug")
         if self.deduplicate is not None:
             object.__setattr__(self, "deduplicate", Deduplication.of(self.deduplicate))
+        self._check_queue()
         if not isinstance(self.codecs, tuple):
             raise TypeError(f"codecs is a tuple of codecs, not {self.codecs!r}")
         for codec in self.codecs:
             _check_codec(codec)
         _short_strings(self, "queue", "exchange", "routing_key")
         _pattern(self, "reply_queues")
+
+    @property
+    def keeps_dead_letters(self) -> bool:
+        """Whether there is a queue for what cannot be served."""
+        return self.quorum if self.dead_letters is None else self.dead_letters
+
+    def _check_queue(self) -> None:
+        _whole(self, "delivery_limit", "max_length")
+        _one_of(self, "overflow", None, "reject-publish", "drop-head")
+        _positive(self, "max_length", "message_ttl", "shed_after")
+        if self.dead_letters not in (None, True, False):
+            raise TypeError(f"dead_letters is True, False or None, not {self.dead_letters!r}")
+        if self.quorum:
+            for name, wrong in (("durable", not self.durable), ("auto_delete", self.auto_delete)):
+                if wrong:
+                    raise ValueError(f"a quorum queue cannot be {name}={getattr(self, name)}: it is there to stay")
+            if self.max_priority is not None:
+                raise ValueError("a quorum queue has no max_priority; give one of quorum and max_priority")
+        if self.delivery_limit is not None:
+            if not self.quorum:
+                raise ValueError("only quorum queues have a delivery_limit: serve with quorum=True")
+            check_number("delivery_limit", self.delivery_limit)
+        if self.overflow is not None and self.max_length is None and not self.quorum:
+            raise ValueError("overflow is for a queue that can be full: give max_length")
+        if (self.message_ttl or 0) > LONGEST_WAIT_SECONDS:
+            raise ValueError(f"message_ttl is at most {LONGEST_WAIT_SECONDS} seconds (49 days), not {self.message_ttl}")
 
 
 def changed(options: Options, what: str, changes: Mapping[str, Any]) -> Options:

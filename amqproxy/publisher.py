@@ -12,7 +12,7 @@ from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING
 
 from .answer import Answer, Reply
-from .caller import Line, Returned
+from .caller import Line, Refused, Returned
 from .confirms import Confirms
 from .errors import TopologyConflict, Unroutable
 from .lines import Lines, Shared, Waiting
@@ -31,14 +31,12 @@ MAX_LEASES = 1024
 """So many delay queues are remembered at least."""
 
 
-class Refused(Exception):
-    """The broker refused a message; becomes an Overloaded where the message is known."""
-
-
 class Publisher(Line):
     """One channel in confirm mode, and the messages that are out on it."""
 
     __slots__ = ()
+
+    confirms = True
 
     def __init__(self, max_in_flight: int) -> None:
         # As `secrets` does, without importing all of hashlib. The ids are ours alone, on each channel of each process.

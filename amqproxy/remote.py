@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 from .answer import Reply
-from .caller import Caller, Expired, Line, Returned
+from .caller import Caller, Expired, Line, Refused, Returned
 from .codecs import Codec, DecodingFailed, listing
 from .codecs.compression import COMPRESSIONS
 from .codecs.guarded import Guarded
 from .codecs.items import Joined
 from .codecs.registry import codecs, missing_extra
+from .confirming import ConfirmedLine
 from .contract import Contract, MethodOptions
 from .conversation import Conversation, Plan
 from .deadline import Deadline
@@ -34,6 +35,7 @@ from .middleware import Middleware, SurroundedMethod
 from .options import CallOptions, changed
 from .payload import Payload, Squeezed, Written
 from .scope import Collector, Scope, scope
+from .topology import PoolTopology, refuses
 from .wire import BATCH_HEADER, CHUNK_CLASS, FAILURE_CONTENT_TYPE, RequestForm, decode_failure
 
 RETRY_SECONDS = 0.1
@@ -88,8 +90,18 @@ class Target:
     def kind(self, options: CallOptions) -> type[RemoteMethod]:
         """The class of those of its methods that do not stream: one that does what the options say, and no more."""
         if options.heartbeat is None:
+            if self._confirmed(options):
+                return ConfirmedMethod if options.max_in_flight is None else LimitedConfirmedMethod
             return RemoteMethod if options.max_in_flight is None else LimitedMethod
         return AttendedMethod if options.max_in_flight is None else LimitedAttendedMethod
+
+    def _confirmed(self, options: CallOptions) -> bool:
+        """Whether requests are confirmed: if that was said, or the service's queue may refuse them."""
+        if options.confirm is not None or self.contract is None:
+            return bool(options.confirm)
+        serving = self.contract.options
+        bounded = serving.max_length is not None or bool(serving.arguments)
+        return bounded and refuses(PoolTopology.of(self.contract.name, serving).queue)
 
     def checked(self) -> Target:
         """This, if its options are right: TypeError or ValueError name the one that is wrong."""
@@ -425,6 +437,30 @@ class LimitedMethod(RemoteMethod):
 
 class LimitedAttendedMethod(LimitedMethod, AttendedMethod):
     """A method of a proxy that does both."""
+
+
+class ConfirmedMethod(RemoteMethod):
+    """A method of a proxy whose requests a full queue may refuse, which fails them at once."""
+
+    async def _open(self, deadline: float) -> Line:
+        return await self.caller.further_line(ConfirmedLine, self._exchange, deadline)
+
+    async def explain(self, error: BaseException) -> BaseException:
+        """What the caller is told of an error on the way."""
+        if not isinstance(error, Refused):
+            return await super().explain(error)
+        address, where = self.caller.connection.url.address, f"the queue {self.routing_key!r}"
+        if self._exchange:
+            where = f"a queue behind the exchange {self._exchange!r}"
+        return Overloaded(
+            f"{self.__qualname__}: {address} refused the request: {where} is full (x-overflow), or broken; the same "
+            "call may succeed later",
+            executed="maybe" if self._exchange else "no",  # another queue may have taken it
+        )
+
+
+class LimitedConfirmedMethod(LimitedMethod, ConfirmedMethod):
+    """The same with a bound for calls in flight."""
 
 
 class CompressingMethod(RemoteMethod):

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from .answer import Reply
-from .caller import Caller, Expired, Line, Returned
+from .caller import Caller, Expired, Line, Refused, Returned
 from .errors import CallTimeout, Overloaded, Unroutable
 from .options import CallOptions, SendOptions
 from .payload import Payload
 from .proxy import TARGET, Proxy, named
-from .publisher import LONGEST_CONFIRM_SECONDS, Publishers, Refused
+from .publisher import LONGEST_CONFIRM_SECONDS, Publishers
 from .remote import LimitedMethod, RemoteMethod, Target
 from .topology import delay_queue, rounded_delay
 from .wire import OneWayForm, RequestForm, pool_exchange

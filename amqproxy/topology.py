@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .options import MAX_SHORT_STRING, ServeOptions
+from .options import DELIVERY_LIMIT, MAX_SHORT_STRING, ServeOptions
 from .wire import pool_exchange
 
 NAME = re.compile(r"[a-zA-Z0-9\-_.:@#,/+ ]*")
@@ -55,6 +55,8 @@ class PoolTopology:
     bindings: tuple[Binding, ...]
     exchange: str
     """The fanout exchange to which each worker binds a queue of its own."""
+    dead: Queue | None = None
+    """Where requests go that cannot be served; None if they are dropped."""
 
     @classmethod
     def of(cls, service: str, options: ServeOptions) -> PoolTopology:
@@ -66,14 +68,51 @@ class PoolTopology:
         for what, text in (("queue", name), ("exchange", options.exchange or "")):
             if not NAME.fullmatch(text):
                 raise ValueError(f"{what} names are letters and digits of ASCII, spaces and -_.:@#,/+, not {text!r}")
-        arguments = dict(options.arguments)
-        if options.max_priority is not None:
-            arguments["x-max-priority"] = options.max_priority
+        dead = dead_queue(name) if options.keeps_dead_letters else None
+        arguments = {**_arguments(options, dead), **options.arguments}
         queue = Queue(name, durable=options.durable, auto_delete=options.auto_delete, arguments=arguments)
         if not options.exchange:  # the default exchange reaches every queue, and cannot be bound to
-            return cls(queue, (), pool_exchange(name))
+            return cls(queue, (), pool_exchange(name), dead)
         binding = Binding(Exchange(options.exchange), queue, options.routing_key or name)
-        return cls(queue, (binding,), pool_exchange(name))
+        return cls(queue, (binding,), pool_exchange(name), dead)
+
+
+def _arguments(options: ServeOptions, dead: Queue | None) -> dict[str, Any]:
+    """Those that the options of a pool ask for."""
+    arguments: dict[str, Any] = {}
+    if options.max_priority is not None:
+        arguments["x-max-priority"] = options.max_priority
+    if options.max_length is not None:
+        arguments |= {"x-max-length": options.max_length, "x-overflow": options.overflow or "reject-publish"}
+    if options.message_ttl is not None:
+        arguments["x-message-ttl"] = max(1, round(options.message_ttl * 1000))
+    if dead is not None:
+        arguments |= {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead.name}
+    if options.quorum:
+        limit = DELIVERY_LIMIT if options.delivery_limit is None else options.delivery_limit
+        arguments |= {"x-queue-type": "quorum", "x-delivery-limit": limit}
+        if dead is not None and options.overflow != "drop-head":  # which at-least-once rules out
+            arguments |= {"x-overflow": "reject-publish", "x-dead-letter-strategy": "at-least-once"}
+    return arguments
+
+
+def refuses(queue: Queue) -> bool:
+    """Whether a queue refuses messages when it is full."""
+    bounded = {"x-max-length", "x-max-length-bytes"} & queue.arguments.keys()
+    return bool(bounded) and str(queue.arguments.get("x-overflow")).startswith("reject-publish")
+
+
+ENDLESS = 1_000_000_000
+"""A delivery limit that nobody reaches. RabbitMQ 4 would have 20, and each look at a dead letter counts as one; what
+means "none" there (-1) drops the first that comes back in RabbitMQ 3."""
+
+
+def dead_queue(queue: str) -> Queue:
+    """Where requests of a queue go that cannot be served: safe on several nodes, whatever that queue is."""
+    name = f"{queue}.dead"
+    if len(name) > MAX_SHORT_STRING:
+        raise ValueError(f"the queue {name[:40]!r}… for dead letters has a name of more than {MAX_SHORT_STRING} bytes")
+    return Queue(name, arguments={"x-queue-type": "quorum", "x-delivery-limit": ENDLESS})
 
 
 DELAY_LEASE_SECONDS = 600.0

@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "blob",
             "bounds",
             "contract",
+            "deadletter",
             "deadline",
             "deduplication",
             "errors",
@@ -45,38 +46,12 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
     ),
     (
         "pure machines",
-        {
-            *(
-                "acks",
-                "calls",
-                "circuit",
-                "confirms",
-                "flow",
-                "frames",
-                "memory",
-                "scaling",
-                "series",
-                "tally",
-                "vigil",
-            )
-        },
-    ),
-    (
-        "the link",
-        {
-            *(
-                "backoff",
-                "connection",
-                "forgotten",
-                "lane",
-                "signed",
-            )
-        },
-    ),
+    ("the link", {*("backoff", "connection", "forgotten", "lane", "signed",)}),
     (
         "what users call",
         {
             *("answer", "bars", "batch", "batching", "broadcast", "caller", "control", "conversation"),
+            *("confirming", "deadqueue", "overload", "parking"),
             *("conversing", "handler", "heartbeat", "lines", "middleware", "outbox", "payload", "poll"),
             *("progress", "providers", "proxy", "publisher", "received", "remote", "replies", "sender", "server"),
             *("breaker", "deduplicating", "redis", "retrying"),
@@ -100,14 +75,13 @@ KNOWN = LAYER_OF.keys() | {ISLAND}
 # Two halves that meet in the wire format only.
 CALLING = frozenset(
     {
-        *("answer", "batch", "broadcast", "caller", "conversation", "conversing", "lines", "outbox", "payload"),
-        *("poll", "progress", "proxy", "publisher", "received", "remote", "retrying", "sender"),
+        *("answer", "batch", "broadcast", "caller", "confirming", "conversation", "conversing", "lines", "outbox"),
+        *("payload", "poll", "progress", "proxy", "publisher", "received", "remote", "retrying", "sender"),
     }
 )
 SERVING = frozenset(
     {
-        *("batching", "control", "deduplicating", "handler", "heartbeat", "providers", "replies", "server", "session"),
-        *("streaming", "surrounding", "threads", "turns"),
+            *("batching", "control", "deduplicating", "handler", "heartbeat", "overload", "parking", "providers", "replies", "server", "session", "streaming", "surrounding", "threads", "turns",),
     }
 )
 
