@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 from .addresses import Addresses, printable
 from .codecs import DecodingFailed, HoldsTooMuch
 from .errors import CallTimeout, Executed, RemoteError
+from .fields import Malformed
 from .handler import Call, Handler, Refused, failure_of, refusal
 from .options import ServeOptions
+from .parking import Parking
 from .wire import FAILURE_FORM, ReplyForm, encode_failure
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class Replies:
         """What they go out through."""
         self.limits = link.limits
         """What the broker takes."""
+        self.parking: Parking | None = None
+        """The way to the dead letters, where there are any."""
         self._worker = worker
         self._loop = link.loop
         self._destinations: dict[bytes, bytes] = {}
@@ -76,13 +80,46 @@ class Replies:
         self._worker.answered += 1
 
     def fail(
-        self, tag: int, redelivered: bool, failure: RemoteError, correlation_id: bytes | None, reply_to: bytes | None
+        self,
+        tag: int,
+        redelivered: bool,
+        failure: RemoteError,
+        correlation_id: bytes | None,
+        reply_to: bytes | None,
+        header: bytes = b"",
+        body: bytes = b"",
     ) -> None:
-        """Tell a failure, or let another worker try first."""
+        """Tell a failure, or let another worker try first.
+
+        The request itself, header and body, goes to the dead letters if there is nobody to be told.
+        """
         if self._worker.options.requeue_once and not redelivered and tag:
             self.give_back(tag)
             return
+        if self.parking is not None and not reply_to and header and self._park(tag, header, body, failure):
+            return
         self.answer(tag, FAILURE_FORM, self.failure(_doubted(failure, redelivered)), correlation_id, reply_to)
+
+    def _park(self, tag: int, header: bytes, body: bytes, failure: RemoteError) -> bool:
+        assert self.parking is not None
+        try:
+            self.parking.park(tag, header, body, failure)
+        except Malformed:  # then the broker moves it as it is
+            if not tag:
+                return False
+            self.bury(tag)
+        self._worker.answered += 1
+        return True
+
+    def bury(self, tag: int) -> None:
+        """Refuse a request for good: the broker moves it to the dead letters, if there are any, and else drops it."""
+        if self.lane.open:
+            self.lane.nack(tag, requeue=False)
+
+    async def close(self) -> None:
+        """Let the dead letters get there."""
+        if self.parking is not None:
+            await self.parking.close()
 
     def ended(
         self, error: BaseException, handler: Handler, call: Call, tag: int, *, again: bool = True

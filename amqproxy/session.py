@@ -17,6 +17,7 @@ from .errors import AMQProxyError, RemoteError
 from .fields import FieldTable, Malformed
 from .handler import Call, Handler, HandlerTable, Refused, not_begun, redelivered, refusal, too_late
 from .heartbeat import Heartbeat
+from .parking import Parking
 from .properties import Properties, routing
 from .replies import Pool, Replies
 from .streaming import QUIET_SECONDS, Streaming
@@ -92,7 +93,10 @@ class Session:
         session = cls(worker, handlers, link)
         session._opened = await link.open_lane(session, session._lost, prefetch=worker.options.concurrency)
         session._lane = session._opened.lane
-        session.replies = Replies(worker, session._lane, link)
+        session.replies = replies = Replies(worker, session._lane, link)
+        topology = worker.topology
+        if topology.dead is not None:
+            replies.parking = Parking(topology, topology.dead, worker.name, link, replies.settle)
         try:
             await session.desk.open(worker.topology.exchange)
             await session.consume()
@@ -139,6 +143,7 @@ class Session:
 
     async def close(self) -> None:
         """Give everything that is not answered back to the queue."""
+        await self.replies.close()
         await self._opened.close()
         await self.desk.close()
 
@@ -158,7 +163,7 @@ class Session:
             self._lane.nack(tag, requeue=True)
             return
         if correlation_id is None:
-            correlation_id = _message_id(header)
+            correlation_id = message_id(header)
         if worker.abandoned.until and worker.abandoned.take(Key(reply_to, correlation_id), self.loop.time()):
             self._lane.ack(tag)
             return
@@ -172,7 +177,7 @@ class Session:
             if special is not None:
                 self._attend(handler, call)
         except Exception as error:  # of whatever kind: what got out of here would cost the whole connection
-            self.replies.fail(tag, bool(redelivered), not_begun(error), correlation_id, reply_to)
+            self.replies.fail(tag, bool(redelivered), not_begun(error), correlation_id, reply_to, header, body)
             return
         if self.turns.own or (special is not None and _BATCH in header):
             self.turns.delivered(handler, call, tag, body)
@@ -230,7 +235,8 @@ class Session:
         except BaseException as error:
             failure = self.replies.ended(error, handler, call, tag)
             if failure is not None:
-                self.replies.fail(tag, call.redelivered, failure, call.correlation_id, call.reply_to)
+                request = call._header, body
+                self.replies.fail(tag, call.redelivered, failure, call.correlation_id, call.reply_to, *request)
         else:
             del self._worker.running[call]
             self.replies.answer(tag, handler.reply_form, reply, call.correlation_id, call.reply_to)
@@ -268,7 +274,8 @@ class Session:
             failure = self.replies.ended(streaming.failure or error, handler, call, streaming.tag, again=again)
             if failure is not None:
                 tried = call.redelivered or not again
-                self.replies.fail(streaming.tag, tried, failure, call.correlation_id, call.reply_to)
+                request = call._header, body
+                self.replies.fail(streaming.tag, tried, failure, call.correlation_id, call.reply_to, *request)
         else:
             del self._worker.running[call]
             if reply is None:
@@ -322,7 +329,7 @@ class Session:
         if worker.stopping:
             return
         if correlation_id is None:
-            correlation_id = _message_id(header)
+            correlation_id = message_id(header)
         try:
             self._check_room()
             handler = self._handlers.get(content_type, encoding) or self._handlers.find(content_type, encoding)
@@ -419,6 +426,10 @@ class Session:
         except Malformed:
             self._lane.nack(tag, requeue=False)
             return
+        if not reply_to and self.replies.parking is not None:
+            log.error("a request of %d bytes, which is too much, goes to the dead letters", size)
+            self.replies.bury(tag)
+            return
         self.replies.answer(
             tag, FAILURE_FORM, self.replies.too_large(size, "the request has", executed="no"), correlation_id, reply_to
         )
@@ -457,7 +468,7 @@ class Session:
         """Replies are not confirmed: an acknowledged request whose reply is lost times out at its caller."""
 
 
-def _message_id(header: bytes) -> bytes | None:
+def message_id(header: bytes) -> bytes | None:
     """What stands in for a correlation id that is not there."""
     try:
         return Properties.decode(header).message_id

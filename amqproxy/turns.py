@@ -41,7 +41,8 @@ class Turns:
             calls = self._calls(handler, call)
             requests = self._way(handler).read(body, calls) if calls > 1 else ()
         except Exception as error:  # see Session.delivered
-            self.host.replies.fail(tag, call.redelivered, not_begun(error), call.correlation_id, call.reply_to)
+            request = call.correlation_id, call.reply_to, call._header, body
+            self.host.replies.fail(tag, call.redelivered, not_begun(error), *request)
             return
         if calls > 1:
             if handler.deduplicates:

@@ -1,0 +1,261 @@
+"""The queue of dead letters of a service: looked through, given back to the service, or emptied. Nothing gets lost.
+
+Whatever is read stays unacknowledged, so that it goes back to its place when the visit is over, however that ends. What
+goes back to the service is published first, and leaves the dead letters when the broker has confirmed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from .deadletter import DeadLetter, revived
+from .errors import AMQProxyError, CallTimeout, ConnectionLost, Overloaded, Unroutable
+from .topology import dead_queue
+
+if TYPE_CHECKING:
+    from .connection import Connection, Link, OpenLane
+    from .lane import Lane
+
+MAX_PREFETCH = 65535
+"""All letters are read, also by those who want few: what comes back to a quorum queue of RabbitMQ 3 goes behind what was
+not read, and the places would be others for whoever looks next."""
+AT_ONCE = 500
+"""Letters that are on their way at once when all are wanted: they are in memory."""
+QUIET_SECONDS = 2.0
+"""When no more came for so long, others have taken those that are missing."""
+BACK_SECONDS = 2.0
+"""How long letters may take to be back in their places."""
+CONFIRM_SECONDS = 30.0
+"""How long the broker may take to confirm what goes back."""
+
+Wanted = Callable[[DeadLetter], bool]
+
+
+def everything(letter: DeadLetter) -> bool:
+    """What is wanted if nothing else is said."""
+    return True
+
+
+class DeadQueue:
+    """The dead letters of one queue."""
+
+    def __init__(self, connection: Connection, queue: str) -> None:
+        self.queue = queue
+        self.name = dead_queue(queue).name
+        self._connection = connection
+
+    async def count(self) -> int:
+        """How many there are; Unroutable if there is no such queue."""
+        link = await self._connection.link()
+        counts = await link.queue_counts(self.name)
+        if counts is None:
+            raise Unroutable(
+                f"there is no queue {self.name!r} at {link.url.address}: workers make it that serve with quorum=True "
+                "or dead_letters=True"
+            )
+        return counts[0]
+
+    async def look(self, limit: int, wanted: Wanted = everything) -> list[DeadLetter]:
+        """The first letters that are wanted, and stay where they are."""
+        found: list[DeadLetter] = []
+
+        def take(visit: Visit, letter: DeadLetter, tag: int, header: bytes) -> None:
+            if len(found) < limit and wanted(letter):
+                found.append(letter)
+
+        async with self._visit(take, MAX_PREFETCH) as visit:
+            await visit.all_read()
+        return found
+
+    async def requeue(self, to: str, limit: int | None = None, wanted: Wanted = everything) -> tuple[int, int]:
+        """Give those that are wanted back to a queue: how many, and how many were left since they are too large.
+
+        Overloaded if the queue is full, Unroutable if it is not there; what was not given back by then stays dead.
+        """
+        chosen = left = 0
+
+        def take(visit: Visit, letter: DeadLetter, tag: int, header: bytes) -> None:
+            nonlocal chosen, left
+            if not wanted(letter) or chosen == limit:
+                return
+            if letter.body is None:
+                left += 1
+                return
+            chosen += 1
+            visit.publish(to, tag, revived(header), letter.body)
+            if chosen == limit:
+                visit.enough()
+
+        most = AT_ONCE if wanted is everything and limit is None else MAX_PREFETCH
+        async with self._visit(take, most) as visit:
+            await visit.all_read()
+        return visit.moved, left
+
+    async def purge(self, wanted: Wanted = everything) -> int:
+        """Drop those that are wanted: how many."""
+        dropped = 0
+
+        def take(visit: Visit, letter: DeadLetter, tag: int, header: bytes) -> None:
+            nonlocal dropped
+            if wanted(letter):
+                dropped += 1
+                visit.settle(tag)
+
+        if wanted is everything:
+            link = await self._connection.link()
+            await self.count()
+            return await link.purge_queue(self.name)
+        async with self._visit(take, MAX_PREFETCH) as visit:
+            await visit.all_read()
+        return dropped
+
+    @asynccontextmanager
+    async def _visit(self, take: Take, most: int) -> AsyncIterator[Visit]:
+        """A channel on which the letters come that are there now; what was not acknowledged goes back at the end."""
+        link = await self._connection.link()
+        count = await self.count()
+        visit = Visit(self, take, count)
+        visit.opened = await link.open_lane(
+            visit, visit.lost, prefetch=min(most, count or 1, MAX_PREFETCH), confirms=True
+        )
+        try:
+            if count:
+                await visit.opened.consume(self.name, visit.deleted, no_ack=False)
+            yield visit
+        finally:
+            await visit.opened.close()
+            await self._settled(link, count - visit.gone)
+
+    async def _settled(self, link: Link, count: int) -> None:
+        """Return when all that was not acknowledged is back, for whoever looks next: a quorum queue takes its time."""
+        with suppress(TimeoutError, AMQProxyError):
+            async with asyncio.timeout(BACK_SECONDS):
+                while (counts := await link.queue_counts(self.name)) is not None and counts[0] < count:
+                    await asyncio.sleep(0.01)
+
+
+class Visit:
+    """One look through the dead letters; a `ContentSink`."""
+
+    def __init__(self, of: DeadQueue, take: Take, count: int) -> None:
+        self.moved = 0
+        """Letters that were given back."""
+        self.gone = 0
+        """Letters that were acknowledged."""
+        self.opened: OpenLane = None  # type: ignore[assignment]  # set before the first message comes
+        self._of = of
+        self._take = take
+        self._count = count
+        self._read = 0
+        self._number = 0
+        self._moving: dict[int, Moving] = {}
+        self._trouble: AMQProxyError | None = None
+        self._news = asyncio.Event()
+
+    @property
+    def lane(self) -> Lane:
+        """Where letters come from, and go to."""
+        return self.opened.lane
+
+    async def all_read(self) -> None:
+        """Return when all were read that were there at the beginning, or others have taken the rest."""
+        while self._read < self._count and self._trouble is None:
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), QUIET_SECONDS)
+            except TimeoutError:
+                if not self._moving:  # else it is the broker that takes its time
+                    break
+        await self._all_settled()
+        if self._trouble is not None:
+            raise self._trouble
+
+    async def _all_settled(self) -> None:
+        """Return when it is known of all that was given back whether the broker has it, after some trouble too."""
+        while self._moving and self.lane.open:
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), CONFIRM_SECONDS)
+            except TimeoutError:
+                text = f"the broker did not confirm {len(self._moving)} requests within {CONFIRM_SECONDS:g} s"
+                raise CallTimeout(f"{text}; they are among the dead letters still, and may be in the queue") from None
+
+    def enough(self) -> None:
+        """No more need be read."""
+        self._count = self._read
+
+    def settle(self, tag: int) -> None:
+        """A letter is done with."""
+        self.gone += 1
+        self.lane.ack(tag)
+
+    def publish(self, queue: str, tag: int, properties: bytes, body: bytes) -> None:
+        """Give a letter to a queue; it is acknowledged when that has it."""
+        self._number += 1
+        self._moving[self._number] = Moving(tag, properties, body)
+        self.lane.publish(self.lane.destination(b"", queue.encode()), properties, body)
+
+    def _fail(self, error: AMQProxyError) -> None:
+        self._trouble = self._trouble or error
+        self._news.set()
+
+    def lost(self, reason: Exception) -> None:
+        """The channel is gone."""
+        self._fail(ConnectionLost(f"{reason}; {self.moved} were given back"))
+
+    def deleted(self) -> None:
+        """The queue is gone, and all that was in it."""
+        self._fail(Unroutable(f"the queue {self._of.name!r} was deleted"))
+
+    # What the lane tells (frames.ContentSink)
+
+    def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
+        """A dead letter came."""
+        self._came(tag, header, body, len(body))
+
+    def too_large(self, tag: int, header: bytes, size: int) -> None:
+        """One came whose body was not stored."""
+        self._came(tag, header, None, size)
+
+    def _came(self, tag: int, header: bytes, body: bytes | None, size: int) -> None:
+        self.lane.hold(tag)
+        if self._read < self._count and self._trouble is None:  # what died since then is for another time
+            self._read += 1
+            self._take(self, DeadLetter.read(self._read, header, body, size), tag, header)
+            self._news.set()
+
+    def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
+        """The queue has these, or refuses them."""
+        numbers = [number for number in self._moving if number <= (tag or number)] if multiple else [tag]
+        for number in numbers:
+            moving = self._moving.pop(number, None)
+            if moving is not None and accepted:
+                self.moved += 1
+                self.settle(moving.tag)
+        if not accepted:
+            self._fail(Overloaded("the queue is full: what it did not take is a dead letter still"))
+        self._news.set()
+
+    def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
+        """There is no such queue; the confirmation that follows is for nothing."""
+        queue = routing_key.decode(errors="backslashreplace")
+        for number, moving in self._moving.items():
+            if moving.properties == header and moving.body == body:
+                del self._moving[number]
+                break
+        self._fail(Unroutable(f"there is no queue {queue!r} to give them back to; they are dead letters still"))
+
+
+class Moving(NamedTuple):
+    """A letter that is on its way to a queue."""
+
+    tag: int
+    properties: bytes
+    body: bytes
+
+
+Take = Callable[[Visit, DeadLetter, int, bytes], None]
+"""What is done with each letter, its delivery tag and its properties."""

@@ -1,0 +1,150 @@
+"""Requests that cannot be served and that nobody is told of: a worker puts them to the dead letters, with the reason.
+
+Each is published first, acknowledged when the broker has confirmed that, and else tried again: whatever happens on the
+way, it is in one of the two queues. Who dies in between leaves it in both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from .deadletter import buried
+from .errors import AMQProxyError, RemoteError
+from .topology import PoolTopology, Queue
+
+if TYPE_CHECKING:
+    from .connection import Link, OpenLane
+
+log = logging.getLogger("amqproxy.server")
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 15.0
+"""Between tries, where the queue of dead letters cannot be had or takes nothing."""
+CLOSE_SECONDS = 2.0
+"""How long a worker that stops waits for confirmations; then others get the requests again."""
+
+
+class Parked(NamedTuple):
+    """One request on its way."""
+
+    tag: int
+    """The delivery to settle; 0 if that was done before."""
+    properties: bytes
+    body: bytes
+
+
+class Parking:
+    """The way from one session to the dead letters: a channel in confirm mode, opened when it is first needed."""
+
+    def __init__(self, topology: PoolTopology, dead: Queue, worker: str, link: Link, settle: Callable[[int], None]):
+        """`settle` acknowledges a delivery of the session's."""
+        self._source = topology.queue.name
+        self._dead = dead
+        self._worker = worker
+        self._link = link
+        self._settle = settle
+        self._waiting: list[Parked] = []
+        self._sent: dict[int, Parked] = {}
+        self._number = 0
+        self._opened: OpenLane | None = None
+        self._trouble = ""
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def park(self, tag: int, header: bytes, body: bytes, failure: RemoteError) -> None:
+        """Put a request to the dead letters, and settle it then; Malformed if its properties do not decode."""
+        properties = buried(header, failure, queue=self._source, worker=self._worker, seconds=time.time())
+        self._waiting.append(Parked(tag, properties, body))
+        log.warning("a request goes to %s: %s", self._dead.name, failure)
+        self._news.set()
+        if self._task is None or self._task.done():
+            self._task = self._link.loop.create_task(self._work(), name=f"amqproxy dead letters of {self._source}")
+
+    async def _work(self) -> None:
+        """Publish all that waits, until all is confirmed or the link is gone."""
+        pause = FIRST_PAUSE_SECONDS
+        while (self._waiting or self._sent) and not self._link.closed.done():
+            self._news.clear()
+            self._trouble = ""
+            try:
+                await self._publish()
+            except AMQProxyError as error:
+                self._trouble = str(error)
+            if not self._trouble and (self._waiting or self._sent):
+                await self._news.wait()
+            if self._trouble:
+                log.error("dead letters for %s wait: %s; next try in %.1f s", self._dead.name, self._trouble, pause)
+                await self._reset()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            else:
+                pause = FIRST_PAUSE_SECONDS
+
+    async def _publish(self) -> None:
+        if self._opened is None:
+            await self._link.declare_queue(self._dead)
+            opened = await self._link.open_lane(self, lambda error: self._lost(opened, error), confirms=True)
+            self._opened, self._number = opened, 0
+        lane = self._opened.lane
+        destination = lane.destination(b"", self._dead.name.encode())
+        waiting, self._waiting = self._waiting, []
+        for parked in waiting:
+            self._number += 1
+            self._sent[self._number] = parked
+            lane.publish(destination, parked.properties, parked.body)
+
+    async def _reset(self) -> None:
+        """Begin anew with all that is not confirmed."""
+        opened, self._opened = self._opened, None
+        self._waiting[:0] = self._sent.values()
+        self._sent.clear()
+        if opened is not None:
+            await opened.close()
+
+    def _lost(self, opened: OpenLane, reason: Exception) -> None:
+        if opened is self._opened:  # and was not closed by us
+            self._fail(str(reason))
+
+    def _fail(self, trouble: str) -> None:
+        self._trouble = self._trouble or trouble
+        self._news.set()
+
+    async def close(self) -> None:
+        """Wait for what is on its way, but not for long; what is not confirmed then, other workers get again."""
+        if self._task is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._task, CLOSE_SECONDS)
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.close()
+
+    # What the lane tells (frames.ContentSink)
+
+    def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
+        """The queue has these requests, or refuses them."""
+        if not accepted:
+            self._fail(f"{self._dead.name} is full, or broken")
+            return
+        numbers = [number for number in self._sent if number <= (tag or number)] if multiple else [tag]
+        for number in numbers:
+            parked = self._sent.pop(number, None)
+            if parked is not None:
+                self._settle(parked.tag)
+        self._news.set()
+
+    def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
+        """The queue was deleted. The confirmation that follows is for nothing: all is published anew."""
+        self._sent, again = {}, list(self._sent.values())
+        self._waiting[:0] = again
+        self._fail(f"{self._dead.name} was deleted")
+
+    def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
+        """Nothing is consumed here."""
+
+    def too_large(self, tag: int, header: bytes, size: int) -> None:
+        """As `delivered`."""

@@ -1,0 +1,333 @@
+"""Requests that cannot be served: they end among the dead letters with the reason, once, and never go round."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+import amqproxy
+from amqproxy import parking
+from amqproxy.deadletter import DeadLetter
+from amqproxy.deadqueue import DeadQueue
+from amqproxy.server import Worker
+from tests.contract.raw import Raw
+from tests.patience import until
+
+
+class Mailer:
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    async def send(self, to: str) -> str:
+        if "@" not in to:
+            raise ValueError(f"{to} is no address")
+        self.sent.append(to)
+        return to
+
+
+@pytest.fixture(params=["quorum", "classic"])
+def preset(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return {"quorum": True} if request.param == "quorum" else {"dead_letters": True}
+
+
+async def drop(mq: amqproxy.Client, *queues: str) -> None:
+    channel = await (await mq._live_connection().link())._channel()
+    for queue in queues:
+        await channel.queue_delete(queue)
+
+
+@asynccontextmanager
+async def mailer(mq: amqproxy.Client, service: str, **options: Any) -> AsyncIterator[tuple[Mailer, Worker]]:
+    target = Mailer()
+    try:
+        async with mq.serve(target, name=service, **options) as worker:
+            yield target, worker
+    finally:
+        await drop(mq, service, f"{service}.dead")
+
+
+def dead(mq: amqproxy.Client, service: str) -> DeadQueue:
+    return DeadQueue(mq._live_connection(), service)
+
+
+async def letters(mq: amqproxy.Client, service: str, count: int) -> list[DeadLetter]:
+    """The dead letters, when there are so many."""
+    await eventually(lambda: waiting(mq, f"{service}.dead"), count)
+    return await dead(mq, service).look(1000)
+
+
+async def eventually(value: Callable[[], Awaitable[Any]], expected: Any) -> None:
+    found: Any = None
+    try:
+        async with asyncio.timeout(10):
+            while (found := await value()) != expected:
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(f"{found} and not {expected} after 10 s")
+
+
+async def waiting(mq: amqproxy.Client, queue: str) -> int:
+    counts = await (await mq._live_connection().link()).queue_counts(queue)
+    return -1 if counts is None else counts[0]
+
+
+async def test_a_one_way_request_that_fails_is_kept_with_the_reason(
+    mq: amqproxy.Client, service: str, preset: dict[str, Any]
+) -> None:
+    async with mailer(mq, service, **preset) as (_, worker):
+        await mq.sender(service, headers={"tenant": "blue"}, expires=60).send("ann")
+        [letter] = await letters(mq, service, 1)
+        assert (letter.reason, letter.text) == ("failed", "ValueError: ann is no address")
+        assert (letter.queue, letter.worker, letter.is_call) == (service, worker.name, False)
+        assert letter.properties.headers is not None
+        assert letter.properties.headers["tenant"] == "blue"
+        assert letter.properties.expiration is None
+        assert (letter.body, letter.content_type) == (b'["ann"]', f"{service}.send")
+        assert letter.died is not None
+        assert worker.answered == 1
+        await worker.stop()
+        assert await waiting(mq, service) == 0
+
+
+async def test_a_call_that_fails_is_told_and_not_kept(
+    mq: amqproxy.Client, service: str, preset: dict[str, Any]
+) -> None:
+    async with mailer(mq, service, **preset):
+        with pytest.raises(ValueError, match="ann is no address"):
+            await mq.proxy(service).send("ann")
+        assert await dead(mq, service).look(10) == []
+
+
+@pytest.mark.parametrize(
+    ("properties", "body", "text"),
+    [
+        ({"content_type": b"{service}.send"}, b"\xff{", "the request is no JSON"),
+        ({"content_type": b"{service}.send"}, b'{"to": 1}', "Expected `str`, got `int`"),
+        ({"content_type": b"{service}.fly"}, b"[]", "does not serve '{service}.fly'"),
+        ({"content_type": b"{service}.send", "content_encoding": b"pickle"}, b"[]", "'pickle' is not known here"),
+        ({}, b"[]", "has no content-type"),
+    ],
+)
+async def test_what_no_handler_can_run_is_kept_with_the_reason(
+    mq: amqproxy.Client,
+    raw: Raw,
+    service: str,
+    preset: dict[str, Any],
+    properties: dict[str, Any],
+    body: bytes,
+    text: str,
+) -> None:
+    named = {name: value.replace(b"{service}", service.encode()) for name, value in properties.items()}
+    async with mailer(mq, service, **preset) as (target, worker):
+        raw.publish(service, body, **named)
+        [letter] = await letters(mq, service, 1)
+        assert letter.reason == "refused"
+        assert text.format(service=service) in letter.text or "JSON" in text
+        assert letter.body == body
+        await mq.sender(service).send("ann@example.com")
+        await until(lambda: target.sent)
+        await worker.stop()
+        assert await waiting(mq, service) == 0
+
+
+async def test_what_cannot_be_read_is_moved_by_the_broker(
+    mq: amqproxy.Client, raw: Raw, service: str, preset: dict[str, Any]
+) -> None:
+    """A table deeper than we read: the broker relays it."""
+    nested: Any = 1
+    for _ in range(40):
+        nested = {"a": nested}
+    async with mailer(mq, service, **preset):
+        raw.publish_encoded(service, b"[]", _deep(f"{service}.fly".encode()))
+        [letter] = await letters(mq, service, 1)
+        assert letter.reason == "rejected"
+        assert letter.text.startswith("its properties do not decode")
+
+
+def _deep(content_type: bytes) -> bytes:
+    table = b"\x01aI\x00\x00\x00\x01"
+    for _ in range(40):
+        table = b"\x01aF" + len(table).to_bytes(4, "big") + table
+    return (
+        (0xA000).to_bytes(2, "big") + bytes((len(content_type),)) + content_type + len(table).to_bytes(4, "big") + table
+    )
+
+
+async def test_one_that_is_too_large_is_kept_whole(
+    amqp_url: str, mq: amqproxy.Client, service: str, preset: dict[str, Any]
+) -> None:
+    async with amqproxy.connect(amqp_url, max_body_bytes=1000) as small:
+        worker = small.serve(Mailer(), name=service, **preset)
+        await worker.start()
+        await mq.sender(service).send("x" * 2000)
+        [letter] = await letters(mq, service, 1)
+        assert (letter.reason, letter.size) == ("rejected", 2004)
+        [seen] = await DeadQueue(small._live_connection(), service).look(10)
+        assert (seen.body, seen.size) == (None, 2004)
+        assert await DeadQueue(small._live_connection(), service).requeue(service) == (0, 1)
+        await worker.stop()
+    await drop(mq, service, f"{service}.dead")
+
+
+async def test_a_request_that_comes_back_too_often_is_dead_and_never_goes_round(
+    mq: amqproxy.Client, amqp_url: str, service: str
+) -> None:
+    """Each worker that takes it gives it back: as one does that dies of it."""
+    begun = 0
+
+    class Deadly:
+        async def work(self) -> None:
+            nonlocal begun
+            begun += 1
+            entered.set()
+            await asyncio.Event().wait()
+
+    async with mq.serve(Mailer(), name=service, quorum=True, delivery_limit=2):
+        pass
+    for _ in range(3):
+        entered = asyncio.Event()
+        worker = mq.serve(Deadly(), name=service, quorum=True, delivery_limit=2)
+        await worker.start()
+        if not begun:
+            await mq.sender(service).work()
+        await asyncio.wait_for(entered.wait(), 10)
+        await worker.stop(0)
+    [letter] = await letters(mq, service, 1)
+    assert begun == 3
+    assert (letter.reason, letter.queue) == ("delivery_limit", service)
+    assert await waiting(mq, service) == 0
+    await drop(mq, service, f"{service}.dead")
+
+
+async def test_what_expires_in_the_queue_is_kept_and_told_from_the_rest(mq: amqproxy.Client, service: str) -> None:
+    async with mq.serve(Mailer(), name=service, quorum=True):
+        pass
+    await mq.sender(service, expires=0.1).send("late@example.com")
+    with pytest.raises(amqproxy.CallTimeout):
+        await mq.proxy(service, timeout=0.1).send("later@example.com")
+    found = await letters(mq, service, 2)
+    assert [(letter.reason, letter.is_call) for letter in found] == [("expired", False), ("expired", True)]
+    await drop(mq, service, f"{service}.dead")
+
+
+async def test_looking_leaves_all_in_place(mq: amqproxy.Client, service: str, preset: dict[str, Any]) -> None:
+    async with mailer(mq, service, **preset):
+        for n in range(5):
+            await mq.sender(service).send(f"ann{n}")
+            await letters(mq, service, n + 1)
+        for _ in range(25):  # more often than RabbitMQ 4 lets a message come back unless told otherwise
+            found = await dead(mq, service).look(3)
+            assert [letter.body for letter in found] == [b'["ann0"]', b'["ann1"]', b'["ann2"]']
+            assert [letter.place for letter in found] == [1, 2, 3]
+        [last] = await dead(mq, service).look(10, lambda letter: letter.body == b'["ann4"]')
+        assert last.place == 5
+        await eventually(dead(mq, service).count, 5)
+
+
+async def test_what_is_given_back_is_tried_again_as_if_it_had_not_died(
+    mq: amqproxy.Client, service: str, preset: dict[str, Any]
+) -> None:
+    async with mailer(mq, service, **preset) as (target, worker):
+        await mq.sender(service, headers={"tenant": "blue"}).send("ann")
+        [letter] = await letters(mq, service, 1)
+        await worker.stop()
+        assert await dead(mq, service).requeue(service) == (1, 0)
+        assert await dead(mq, service).count() == 0
+        headers = []
+
+        class Mended:
+            async def send(self, to: str) -> None:
+                headers.append((dict(amqproxy.current().headers), amqproxy.current().message_id))
+
+        async with mq.serve(Mended(), name=service, **preset):
+            await until(lambda: headers)
+        assert headers == [({"tenant": "blue"}, letter.id)]
+        assert target.sent == []
+
+
+async def test_many_are_given_back_and_none_is_lost(mq: amqproxy.Client, service: str, preset: dict[str, Any]) -> None:
+    async with mailer(mq, service, **preset) as (_, worker):
+        sender = mq.sender(service)
+        await asyncio.gather(*(sender.send(f"ann{n}") for n in range(1200)))
+        await eventually(dead(mq, service).count, 1200)
+        await worker.stop()
+        assert await dead(mq, service).requeue(service, limit=100) == (100, 0)
+        await eventually(dead(mq, service).count, 1100)
+        some = await dead(mq, service).requeue(service, None, lambda letter: letter.body == b'["ann700"]')
+        assert some == (1, 0)
+        assert await dead(mq, service).requeue(service) == (1099, 0)
+        assert (await waiting(mq, service), await dead(mq, service).count()) == (1200, 0)
+
+
+async def test_what_finds_no_queue_or_a_full_one_stays_dead(
+    mq: amqproxy.Client, service: str, preset: dict[str, Any]
+) -> None:
+    async with mailer(mq, service, **preset):
+        for n in range(3):
+            await mq.sender(service).send(f"ann{n}")
+        await letters(mq, service, 3)
+        with pytest.raises(amqproxy.Unroutable, match="they are dead letters still"):
+            await dead(mq, service).requeue(f"{service}.nowhere")
+        await eventually(dead(mq, service).count, 3)
+        full = f"{service}.full"
+        channel = await (await mq._live_connection().link())._channel()
+        await channel.queue_declare(full, durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+        with pytest.raises(amqproxy.Overloaded, match="what it did not take is a dead letter still"):
+            await dead(mq, service).requeue(full)
+
+        async def both() -> int:
+            return await waiting(mq, full) + await dead(mq, service).count()
+
+        await eventually(both, 3)
+        await channel.queue_delete(full)
+
+
+async def test_some_are_dropped_or_all(mq: amqproxy.Client, service: str, preset: dict[str, Any]) -> None:
+    async with mailer(mq, service, **preset):
+        for n in range(4):
+            await mq.sender(service).send(f"ann{n}")
+            await letters(mq, service, n + 1)
+        assert await dead(mq, service).purge(lambda letter: letter.place == 2) == 1
+        await eventually(dead(mq, service).count, 3)
+        assert [letter.body for letter in await dead(mq, service).look(9)] == [b'["ann0"]', b'["ann2"]', b'["ann3"]']
+        assert await dead(mq, service).purge() == 3
+        assert await dead(mq, service).look(9) == []
+
+
+async def test_without_the_queue_that_is_said(mq: amqproxy.Client, service: str) -> None:
+    for visit in (dead(mq, service).look(1), dead(mq, service).purge(), dead(mq, service).requeue(service)):
+        with pytest.raises(
+            amqproxy.Unroutable, match=r"workers make it that serve with quorum=True or dead_letters=True"
+        ):
+            await visit
+
+
+async def test_dead_letters_wait_while_their_queue_is_full(
+    mq: amqproxy.Client, raw: Raw, service: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is lost, and nothing goes round: the request stays with its worker until there is room."""
+    monkeypatch.setattr(parking, "FIRST_PAUSE_SECONDS", 0.05)
+    channel = await (await mq._live_connection().link())._channel()
+    async with mailer(mq, service, dead_letters=True) as (target, worker):
+        await channel.queue_delete(f"{service}.dead")
+        await mq.sender(service).send("ann")  # the queue is made anew
+        await letters(mq, service, 1)
+        await channel.queue_delete(f"{service}.dead")
+        await mq.sender(service).send("bob")  # it is gone since the channel was opened
+        [letter] = await letters(mq, service, 1)
+        assert letter.body == b'["bob"]'
+        assert worker.answered == 2
+        assert "was deleted" in caplog.text
+        await mq.proxy(service).send("ann@example.com")
+        assert target.sent == ["ann@example.com"]
+
+
+async def test_a_queue_of_another_kind_is_told_of(mq: amqproxy.Client, service: str) -> None:
+    async with mq.serve(Mailer(), name=service):
+        with pytest.raises(amqproxy.TopologyConflict, match="inequivalent arg 'x-(queue-type|dead-letter-exchange)'"):
+            await mq.serve(Mailer(), name=service, quorum=True).start()
+    await drop(mq, service, f"{service}.dead")
