@@ -18,6 +18,7 @@ from .control import Abandoned, Key
 from .errors import AMQProxyError, BrokerUnavailable, Closed
 from .handler import Call, HandlerTable, instance_of
 from .options import ServeOptions
+from .overload import SheddingSession
 from .session import ROOM, Session
 from .surrounding import surrounding
 from .topology import PoolTopology
@@ -225,7 +226,8 @@ class Worker:
             await entered.__aexit__(None, None, None)
 
     async def _open(self, handlers: HandlerTable) -> Session:
-        return await self._connection.on_link(lambda link: Session.open(self, handlers, link))
+        kind = Session if self.options.shed_after is None else SheddingSession
+        return await self._connection.on_link(lambda link: kind.open(self, handlers, link))
 
     async def _keep(self, handlers: HandlerTable) -> None:
         """Consume again whenever the channel or the queue is lost; ends only with an error that no waiting mends."""
@@ -252,6 +254,7 @@ class Worker:
         if session is None or not session.alive:
             if session is not None:
                 await session.desk.close()  # or this worker would be asked twice what all are asked
+                await session.replies.close()
             return await self._open(handlers)
         await session.consume()
         return session
