@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import broadcast, broker, call, demo, generate, send, serve
+from . import broadcast, broker, call, dead, demo, generate, send, serve
 from .help import prose
 
 HELP = prose("""
@@ -47,6 +47,7 @@ for name, module in {"call": call, "send": send, "broadcast": broadcast}.items()
         context_settings={"ignore_unknown_options": True},  # -2 is a number, see arguments.py
     )(module.command)
 app.command("broker", help=broker.HELP, epilog=broker.EPILOG)(broker.command)
+app.add_typer(dead.app, name="dead", help=dead.HELP, epilog=dead.EPILOG)
 app.command("generate", help=generate.HELP, epilog=generate.EPILOG, no_args_is_help=True)(generate.command)
 app.command("demo", help=demo.HELP, epilog=demo.EPILOG)(demo.command)
 
