@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .lane import Lane
 
 MAX_PREFETCH = 65535
-"""All letters are read, also by those who want few: what comes back to a quorum queue of RabbitMQ 3 goes behind what was
-not read, and the places would be others for whoever looks next."""
+"""All letters are read, also by those who want few: what comes back to a quorum queue of RabbitMQ 3 goes behind what
+was not read, and the places would be others for whoever looks next."""
 AT_ONCE = 500
 """Letters that are on their way at once when all are wanted: they are in memory."""
 QUIET_SECONDS = 2.0
@@ -133,7 +133,7 @@ class DeadQueue:
         """Return when all that was not acknowledged is back, for whoever looks next: a quorum queue takes its time."""
         with suppress(TimeoutError, AMQProxyError):
             async with asyncio.timeout(BACK_SECONDS):
-                while (counts := await link.queue_counts(self.name)) is not None and counts[0] < count:
+                while ((counts := await link.queue_counts(self.name)) or (count,))[0] < count:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
 
 

@@ -64,7 +64,7 @@ async def eventually(value: Callable[[], Awaitable[Any]], expected: Any) -> None
     found: Any = None
     try:
         async with asyncio.timeout(10):
-            while (found := await value()) != expected:
+            while (found := await value()) != expected:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     except TimeoutError:
         pytest.fail(f"{found} and not {expected} after 10 s")
@@ -328,6 +328,6 @@ async def test_dead_letters_wait_while_their_queue_is_full(
 
 async def test_a_queue_of_another_kind_is_told_of(mq: amqproxy.Client, service: str) -> None:
     async with mq.serve(Mailer(), name=service):
-        with pytest.raises(amqproxy.TopologyConflict, match="inequivalent arg 'x-(queue-type|dead-letter-exchange)'"):
+        with pytest.raises(amqproxy.TopologyConflict, match=r"inequivalent arg 'x-(queue-type|dead-letter-exchange)'"):
             await mq.serve(Mailer(), name=service, quorum=True).start()
     await drop(mq, service, f"{service}.dead")
