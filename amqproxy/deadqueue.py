@@ -133,7 +133,7 @@ class DeadQueue:
         """Return when all that was not acknowledged is back, for whoever looks next: a quorum queue takes its time."""
         with suppress(TimeoutError, AMQProxyError):
             async with asyncio.timeout(BACK_SECONDS):
-                while ((counts := await link.queue_counts(self.name)) or (count,))[0] < count:  # noqa: ASYNC110
+                while (await link.queue_counts(self.name) or (count,))[0] < count:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
 
 

@@ -59,11 +59,11 @@ class SheddingSession(Session):
 
     def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
         """A request came; one too many is refused, if there is somebody to be told."""
-        if self._shedding.excess and not self._worker.stopping and self._refuse(tag, header):
+        if self._shedding.excess and not self._worker.stopping and self._refuse(tag, bool(redelivered), header):
             return
         super().delivered(tag, redelivered, header, body)
 
-    def _refuse(self, tag: int, header: bytes) -> bool:
+    def _refuse(self, tag: int, redelivered: bool, header: bytes) -> bool:
         try:
             _, _, correlation_id, reply_to = routing(header)
         except Malformed:
@@ -77,6 +77,8 @@ class SheddingSession(Session):
         )
         failure = refusal("resource_exhausted", text, type="Overloaded", retryable=True)
         failure.details = {"retry_after": seconds}
+        if redelivered:  # another worker may have run it
+            failure.executed = "maybe"
         self._refused += 1
         self._lane.hold(tag)
         self.replies.answer(
