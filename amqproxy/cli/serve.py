@@ -62,6 +62,13 @@ def command(
         str | None, typer.Option(metavar="NAME", help="The queue to share; default: the service's name.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for a broker that is not up yet.")] = False,
+    quorum: Annotated[
+        bool, typer.Option("--quorum", help="A quorum queue, with a delivery limit and dead letters (amqproxy dead).")
+    ] = False,
+    shed_after: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Refuse calls that would wait longer in the queue.", show_default=False),
+    ] = None,
     debug: Annotated[
         bool, typer.Option("--debug", help="Send tracebacks to callers: they hold paths and values.")
     ] = False,
@@ -72,8 +79,10 @@ def command(
     from . import logs
 
     logs.configure(verbose=verbose)
-    given: dict[str, Any] = {"concurrency": concurrency, "grace": grace, "queue": queue}
+    given: dict[str, Any] = {"concurrency": concurrency, "grace": grace, "queue": queue, "shed_after": shed_after}
     options = {option: value for option, value in given.items() if value is not None}
+    if quorum:
+        options["quorum"] = True
     if debug:
         options["debug"] = True
     if wait:

@@ -1,0 +1,186 @@
+"""`amqproxy dead` as it is typed, with a worker in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import amqproxy
+from tests.cli.conftest import Invoke
+from tests.processes import Ended, Running, running
+from tests.processes import amqproxy as command
+from tests.terminal import terminal
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service whose worker runs, and three one-way requests of which all have failed."""
+
+    name: str
+    url: str
+    worker: Running
+
+    async def dead(self, verb: str, *arguments: str) -> Ended:
+        return await command("dead", verb, self.name, *arguments, AMQPROXY_URL=self.url)
+
+    def typed(self, verb: str, *arguments: str) -> tuple[str, ...]:
+        return ("-m", "amqproxy", "dead", verb, self.name, *arguments, "--url", self.url)
+
+    async def letters(self, *arguments: str) -> list[dict[str, Any]]:
+        ended = await self.dead("list", *arguments)
+        assert (ended.code, ended.err) == (0, "")
+        return [json.loads(line) for line in ended.out.splitlines()]
+
+
+@pytest.fixture
+async def service(amqp_url: str) -> AsyncIterator[Service]:
+    name = f"tests.{secrets.token_hex(4)}"
+    async with (
+        running("-m", "amqproxy", "serve", "typed:Typed", "--name", name, "--quorum", AMQPROXY_URL=amqp_url) as worker,
+        amqproxy.connect(amqp_url) as mq,
+    ):
+        await worker.says(f"serving {name}")
+        for n in range(3):
+            await mq.sender(name).only(-n)
+            await worker.says("a request goes to", times=n + 1)
+        await mq.proxy(name).pid()
+        link = await mq._live_connection().link()
+        async with asyncio.timeout(10):
+            while await link.queue_counts(f"{name}.dead") != (3, 0):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        yield Service(name, amqp_url, worker)
+        channel = await link._channel()
+        await channel.queue_delete(name)
+        await channel.queue_delete(f"{name}.dead")
+
+
+async def test_letters_are_lines_of_json(service: Service) -> None:
+    letters = await service.letters()
+    assert [letter["place"] for letter in letters] == [1, 2, 3]
+    for letter in letters:
+        assert set(letter) == {
+            *("place", "id", "reason", "text", "queue", "worker", "died", "message", "call", "bytes"),
+        }
+        assert (letter["reason"], letter["call"], letter["queue"]) == ("failed", False, service.name)
+        assert letter["text"].startswith("ZeroDivisionError: ")
+        assert f".{service.worker.pid}." in letter["worker"]
+        assert letter["message"] == f"{service.name}.only"
+    assert len({letter["id"] for letter in letters}) == 3
+    assert await service.letters("--limit", "1") == letters[:1]
+    assert await service.letters("--reason", "expired") == []
+    assert await service.letters() == letters
+
+
+async def test_one_is_shown_whole_by_its_place_or_its_id(service: Service) -> None:
+    letters = await service.letters()
+    second, by_id, body = await asyncio.gather(
+        service.dead("show", "2"), service.dead("show", letters[2]["id"]), service.dead("show", "2", "--body")
+    )
+    assert (second.code, second.err) == (0, "")
+    shown = json.loads(second.out)
+    assert {name: shown[name] for name in letters[1]} == letters[1]
+    assert shown["body"] == [-1]
+    assert shown["headers"]["x-dead-kind"] == "failed"
+    assert shown["properties"]["content_type"] == f"{service.name}.only"
+    assert json.loads(by_id.out)["body"] == [-2]
+    assert (body.code, body.out) == (0, "[-1]")
+
+
+async def test_what_is_given_back_is_tried_again(service: Service) -> None:
+    ended = await service.dead("requeue", "2")
+    assert (ended.code, json.loads(ended.out), ended.err) == (0, {"requeued": 1, "left": 0}, "")
+    await service.worker.says("a request goes to", times=4)
+    ended = await service.dead("requeue", "--reason", "failed", "--to", f"{service.name}.nowhere")
+    assert ended.code == 1
+    assert "there is no queue" in ended.err and "dead letters still" in ended.err
+    assert len(await service.letters()) == 3
+
+
+async def test_letters_are_dropped_if_that_is_meant(service: Service) -> None:
+    ended = await service.dead("purge")
+    assert (ended.code, ended.out) == (2, "")
+    assert "where nobody can be asked, say --yes" in ended.err
+    ended = await service.dead("purge", "1", "--yes")
+    assert (ended.code, json.loads(ended.out)) == (0, {"purged": 1})
+    ended = await service.dead("purge", "--yes", "--json")
+    assert (ended.code, json.loads(ended.out)) == (0, {"purged": 2})
+    assert await service.letters() == []
+
+
+async def test_in_a_terminal_there_is_a_table_and_a_question(service: Service) -> None:
+    async with terminal(*service.typed("list", "--limit", "2"), COLUMNS="120") as screen:
+        assert await screen.ends() == 0
+        shown = screen.shown
+    for text in ("message", "died", "reason", "why", "failed", "ZeroDivisionError", "s ago", "2 of 3 in"):
+        assert text in shown
+    async with terminal(*service.typed("show", "3"), COLUMNS="120") as screen:
+        assert await screen.ends() == 0
+        assert '"x-dead-reason"' in screen.shown
+    async with terminal(*service.typed("purge"), COLUMNS="120") as screen:
+        await screen.shows("for good? [y/N]")
+        screen.types("n\n")
+        assert await screen.ends() == 1
+    assert len(await service.letters()) == 3
+    async with terminal(*service.typed("purge"), COLUMNS="120") as screen:
+        await screen.shows("for good? [y/N]")
+        screen.types("y\n")
+        assert await screen.ends() == 0
+        assert "3 dead letters dropped" in screen.shown
+    async with terminal(*service.typed("list"), COLUMNS="120") as screen:
+        assert await screen.ends() == 0
+        assert f"{service.name}.dead is empty" in screen.shown
+
+
+async def test_what_is_not_there_is_said(service: Service) -> None:
+    for verb, more in (("show", ()), ("requeue", ()), ("purge", ("--yes",))):
+        ended = await service.dead(verb, "17", *more)
+        assert (ended.code, ended.out) == (1, "")
+        assert f"there is no letter" in ended.err and "17" in ended.err
+    ended = await command("dead", "list", "tests.nobody", AMQPROXY_URL=service.url)
+    assert ended.code == 1
+    assert "there is no queue 'tests.nobody.dead'" in ended.err
+    ended = await command("dead", "list", "tests.nobody", "--json", AMQPROXY_URL=service.url)
+    assert (ended.code, json.loads(ended.err)["type"]) == (1, "Unroutable")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "why"),
+    [
+        (("list", "mailer", "--reason", "boredom"), 2, "there is no reason 'boredom'; there are failed, refused"),
+        (("requeue", "mailer", "--limit", "0"), 2, "--limit"),
+        (("bury", "mailer"), 2, "No such command 'bury'"),
+        (("list", "mailer", "--url", "http://x"), 2, "http"),
+        (("list", "mailer"), 3, "nowhere.invalid"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(invoke: Invoke, arguments: tuple[str, ...], code: int, why: str) -> None:
+    ended = invoke("dead", *arguments)
+    assert (ended.code, ended.out) == (code, "")
+    assert why in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("verb", ["list", "show", "requeue", "purge"])
+def test_help_teaches(invoke: Invoke, verb: str) -> None:
+    ended = invoke("dead", verb, "--help")
+    assert ended.code == 0
+    assert f"amqproxy dead {verb} mailer" in ended.out
+    assert "Exit codes" in ended.out
+    assert verb in invoke("dead", "--help").out
+
+
+def test_the_shell_completes_verbs_and_reasons(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    def completed(words: str) -> list[str]:
+        monkeypatch.setenv("_AMQPROXY_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+        return invoke().out.split()
+
+    assert completed("amqproxy dead re") == ["requeue"]
+    assert completed("amqproxy dead list x --reason re") == ["refused", "rejected"]
