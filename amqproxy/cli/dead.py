@@ -184,7 +184,8 @@ def show(
 
         if found := await dead.look(1, _wanted([letter], None)):
             return found[0]
-        raise Unroutable(f"there is no letter {letter!r} in {dead.name}; `amqproxy dead list {service}` lists them")
+        text = f"there is no letter {letter!r} in {dead.name}, or another command reads them now"
+        raise Unroutable(f"{text}; `amqproxy dead list {service}` lists them")
 
     found = _visit(service, url, json, look)
     if body:
@@ -268,7 +269,8 @@ def _found(count: int, letters: list[str] | None, name: str) -> None:
     from ..errors import Unroutable
 
     if letters and not count:
-        raise Unroutable(f"there is no letter {' or '.join(letters)} in {name}")
+        text = f"there is no letter {' or '.join(letters)} in {name}, or another command reads them now"
+        raise Unroutable(text)
 
 
 def _counted(count: int) -> str:
