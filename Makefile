@@ -9,7 +9,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format cover bench batches oneway traffic soak conformance faults fuzz clean rabbitmq clients interop codecs generated cancels
+.PHONY: help demo test lint format cover bench batches oneway traffic soak conformance faults fuzz clean rabbitmq clients interop codecs generated cancels torture
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -71,12 +71,16 @@ batches: $(BIN)/.dev rabbitmq  ## calls that share messages, beside the same cal
 traffic: $(BIN)/.dev rabbitmq  ## plain messages per second, the embedded broker beside RabbitMQ
 	$(BIN)/python -m tests.bench.traffic $(ARGS)
 
-soak: $(BIN)/.dev  ## what messages and clients cost the embedded broker, and leave there
+soak: $(BIN)/.dev rabbitmq  ## what a long life leaves behind: of clients and workers, and of the embedded broker
+	$(BIN)/python -m tests.faults.churn
 	$(BIN)/python -m tests.bench.broker_soak $(ARGS)
 	$(BIN)/python -m tests.bench.soak --embedded
 
 faults: $(BIN)/.dev rabbitmq  ## every fault of the list, injected; writes docs/reliability.md
 	$(BIN)/pytest -m fault --faults-table $(ARGS)
+
+torture: $(BIN)/.dev rabbitmq  ## random faults, and nothing may be lost: make torture minutes=60 seed=1
+	$(BIN)/python -m tests.faults.torture $(if $(minutes),--minutes $(minutes)) $(if $(seed),--seed $(seed)) $(ARGS)
 
 fuzz: $(BIN)/.dev  ## the embedded broker against ten minutes of nonsense
 	$(BIN)/python -m tests.fuzz --seconds 600 $(ARGS)
