@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import signal
 import sys
@@ -89,6 +90,7 @@ class Crew:
         self._seed = seed
         self._rate = rate
         self._ending = {CALLER: False, WORKER: False}
+        self._numbers = itertools.count(1)
         self._posts: dict[str, list[asyncio.Task[None]]] = {CALLER: [], WORKER: []}
 
     def at_work(self, role: str) -> list[Member]:
@@ -139,7 +141,7 @@ class Crew:
             await asyncio.sleep(HIRE_AGAIN_SECONDS)
 
     async def _start(self, role: str, url: str) -> Member:
-        name = f"{role}{len(self.members)}"
+        name = f"{role}{next(self._numbers)}"
         program = random_caller if role == CALLER else random_worker
         command = [sys.executable, "-m", program.__name__, url, self._service, str(self._folder / f"{name}.journal")]
         if role == CALLER:
