@@ -90,9 +90,9 @@ async def memory_alarm(arena: Arena) -> None:
 
 
 async def disk_alarm(arena: Arena) -> None:
-    await arena.ctl("set_disk_free_limit", "1000TB")
+    await arena.ctl("set_disk_free_limit", "999GB")
     await arena.wait(0.5, 6.0)
-    await arena.ctl("set_disk_free_limit", "1MB")
+    await arena.ctl("set_disk_free_limit", "50MB")
 
 
 async def delete_reply_queues(arena: Arena) -> None:
