@@ -162,7 +162,7 @@ class Churn:
         for call in calls:
             await asyncio.sleep(self._chance.choice((0.0, 0.0, 0.001)))
             call.cancel()
-        await asyncio.wait(calls)
+        await asyncio.gather(*calls, return_exceptions=True)
 
     async def _timeouts(self, steady: amqproxy.Client) -> None:
         proxy = steady.proxy(Churned, timeout=0.05)
@@ -196,7 +196,7 @@ class Churn:
             link = mq._live_connection().current_link
             assert link is not None
             link._protocol.abort()
-            await asyncio.wait(calls)
+            await asyncio.gather(*calls, return_exceptions=True)
             assert await mq.proxy(Churned).echo("x") == "x"
 
     async def _lost_replies(self, steady: amqproxy.Client) -> None:

@@ -6,14 +6,12 @@ import asyncio
 import os
 import random
 import signal
-import socket
-import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from amqproxy.testing import RabbitMQ
-from tests.contract.relay import Relay
 from tests.faults.crew import CALLER, WORKER, Crew, Member
+from tests.faults.network import READ_BYTES, Direction, Relay
 
 BROKER, CALLERS, WORKERS, CREW = "the broker", "the callers' network", "the workers' network", "a process"
 
@@ -101,11 +99,17 @@ async def delete_reply_queues(arena: Arena) -> None:
 
 def reset(network: str) -> Callable[[Arena], Awaitable[None]]:
     async def strike(arena: Arena) -> None:
-        relay = arena.networks[network]
-        for writer in relay._open:
-            end: socket.socket = writer.get_extra_info("socket")
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        relay.cut()
+        arena.networks[network].reset()
+
+    return strike
+
+
+def reset_amid(network: str, direction: str) -> Callable[[Arena], Awaitable[None]]:
+    """Reset one connection behind some byte of what is on its way."""
+
+    async def strike(arena: Arena) -> None:
+        way: Direction = getattr(arena.networks[network], direction)
+        way.reset_after(arena.chance.randrange(10_000))
 
     return strike
 
@@ -114,13 +118,28 @@ def black_hole(network: str, *directions: str) -> Callable[[Arena], Awaitable[No
     async def strike(arena: Arena) -> None:
         relay = arena.networks[network]
         held = [getattr(relay, direction) for direction in directions]
+        lost = arena.chance.random() < 0.5  # or it comes later
         for direction in held:
+            direction.swallows = lost
             direction.hold()
         await arena.wait(0.5, 10.0)
-        if arena.chance.random() < 0.5:
-            relay.cut()  # what was held never comes
+        if lost:
+            relay.cut()
         for direction in held:
             direction.release()
+
+    return strike
+
+
+def slow(network: str) -> Callable[[Arena], Awaitable[None]]:
+    async def strike(arena: Arena) -> None:
+        relay = arena.networks[network]
+        for direction in (relay.up, relay.down):
+            direction.latency = arena.chance.uniform(0.05, 0.5)
+            direction.piece = arena.chance.choice((10, 100, 1000))
+        await arena.wait(0.5, 5.0)
+        for direction in (relay.up, relay.down):
+            direction.latency, direction.piece = 0.0, READ_BYTES
 
     return strike
 
@@ -170,11 +189,17 @@ NEMESES = (
     Nemesis("F03", "the broker closes all connections", BROKER, close_connections),
     Nemesis("F06", "the callers' connections are reset", CALLERS, reset(CALLERS)),
     Nemesis("F06", "the workers' connections are reset", WORKERS, reset(WORKERS)),
+    Nemesis("F06", "a caller's connection is reset amid a frame", CALLERS, reset_amid(CALLERS, "up")),
+    Nemesis("F06", "a connection is reset amid a frame to a caller", CALLERS, reset_amid(CALLERS, "down")),
+    Nemesis("F06", "a worker's connection is reset amid a frame", WORKERS, reset_amid(WORKERS, "up")),
+    Nemesis("F06", "a connection is reset amid a frame to a worker", WORKERS, reset_amid(WORKERS, "down")),
     Nemesis("F07", "what callers send does not arrive", CALLERS, black_hole(CALLERS, "up")),
     Nemesis("F07", "what workers send does not arrive", WORKERS, black_hole(WORKERS, "up")),
     Nemesis("F08", "nothing reaches the callers", CALLERS, black_hole(CALLERS, "down")),
     Nemesis("F08", "nothing reaches the workers", WORKERS, black_hole(WORKERS, "down")),
     Nemesis("F08", "the broker is frozen", BROKER, freeze_broker),
+    Nemesis("F09", "the callers' network is slow", CALLERS, slow(CALLERS)),
+    Nemesis("F09", "the workers' network is slow", WORKERS, slow(WORKERS)),
     Nemesis("F11", "the broker is out of memory", BROKER, memory_alarm),
     Nemesis("F12", "the broker is out of disk", BROKER, disk_alarm),
     Nemesis("F20", "a worker is killed", CREW, kill_worker),

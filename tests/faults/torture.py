@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from amqproxy.testing import RabbitMQNotInstalled, rabbitmq
-from tests.contract.relay import Relay
 from tests.faults.crew import CALLER, WORKER, Crew
 from tests.faults.invariants import Checker, Violation
 from tests.faults.journal import read
 from tests.faults.nemeses import CALLERS, NEMESES, WORKERS, Arena, Nemesis
+from tests.faults.network import Relay
 
 HEARTBEAT = 2
 """Seconds: a link through which nothing comes is given up after three of them."""
