@@ -229,6 +229,8 @@ class Caller:
         self._untold: dict[str, list[bytes]] = {}
         self._deaf: dict[str, float] = {}
         self._telling: set[asyncio.Task[None]] = set()
+        self._channels: set[OpenLane] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._census: dict[str, asyncio.Task[tuple[int, int] | None]] = {}
         self.retry_budget = RetryBudget()
         """Of all proxies whose `retry` has none of its own."""
@@ -262,10 +264,11 @@ class Caller:
 
         def closed(error: Exception) -> None:
             self._lines.refused("", error)
-            self._lose_all(error)
+            if self._by_prefix.get(line.prefix) is line:  # else others are in use by now
+                self._lose_all(error)
 
         opened = await self._open_lane(link, line, closed)
-        await opened.consume(name, lambda: self._lose_all(ConnectionLost("the reply queue was deleted")), no_ack=True)
+        await opened.consume(name, self._replies_lost, no_ack=True)
         return self._register(line)
 
     async def _open_further(self, link: Link, exchange: str, kind: type[Line] = Line) -> Line:
@@ -290,13 +293,26 @@ class Caller:
         return kind(reply_to, limit, b"%d" % next(self._numbers), secret)
 
     async def _open_lane(self, link: Link, line: Line, closed: Callable[[Exception], None]) -> OpenLane:
-        opened = await link.open_lane(line.sink(self), closed, confirms=line.confirms)
+        def gone(error: Exception) -> None:
+            self._channels.discard(opened)
+            closed(error)
+
+        opened = await link.open_lane(line.sink(self), gone, confirms=line.confirms)
+        self._channels.add(opened)
         line.lane = opened.lane
         return opened
 
     def _register(self, line: Line) -> Line:
         self._by_prefix[line.prefix] = line
         return line
+
+    def _replies_lost(self) -> None:
+        """The reply queue was deleted: its lines are of no use any more, and their channels are closed."""
+        self._lose_all(ConnectionLost("the reply queue was deleted"))
+        for opened in self._channels:
+            task = self.connection.loop.create_task(opened.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     def _lose_all(self, error: Exception) -> None:
         self._by_prefix.clear()

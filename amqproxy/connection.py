@@ -309,7 +309,7 @@ class OpenLane:
 
     async def close(self) -> None:
         """Close the channel; what was not acknowledged on it goes back to its queue."""
-        if not self.lane.open:
+        if self._link.closed.done() or self._channel.is_closed:
             return
         self.lane.flush()
         self.lane.close()

@@ -7,8 +7,9 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sized
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 import amqproxy
 from amqproxy.testing import BrokerThread, RabbitMQ
 from tests.contract.test_deadlines import Gate, gate
+from tests.patience import until
 
 
 @pytest.fixture(autouse=True)
@@ -177,6 +179,23 @@ async def test_a_reply_queue_that_is_deleted_fails_its_calls_and_is_replaced(mq:
         with pytest.raises(amqproxy.ConnectionLost, match="reply queue was deleted"):
             await call
         assert await proxy.ping() == "pong"
+
+
+def is_so_many(things: Sized, number: int) -> bool:
+    return len(things) == number
+
+
+async def test_no_channel_is_left_of_a_reply_queue_that_is_deleted(mq: amqproxy.Client, service: str) -> None:
+    async with gate(mq, service) as (_, proxy):
+        elsewhere = mq.proxy(Gate, name=service, exchange="amq.direct")  # its calls have a channel of their own
+        channels = (await mq._live_connection().link())._aiormq.channels
+        for _ in range(3):
+            assert await proxy.ping() == await elsewhere.ping() == "pong"
+            before = len(channels)
+            await delete_queue(mq, proxy.ping.line.reply_to.decode())
+            await until(lambda: not proxy.ping.line.lane.open)
+            assert await proxy.ping() == await elsewhere.ping() == "pong"
+            await until(partial(is_so_many, channels, before), lambda: f"{len(channels)} channels are open")
 
 
 async def test_a_broker_that_is_restarted_is_found_again(mortal: BrokerThread | RabbitMQ, service: str) -> None:
