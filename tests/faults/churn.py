@@ -122,12 +122,12 @@ class Churn:
             while time.monotonic() < end:
                 block = time.monotonic() + BLOCK_SECONDS
                 while time.monotonic() < block:
-                    await self._round(steady)
-                readings.append(await self._read())
+                    await self.round(steady)
+                readings.append(await self.read())
                 print(readings[-1], flush=True)
         return readings
 
-    async def _round(self, steady: amqproxy.Client) -> None:
+    async def round(self, steady: amqproxy.Client) -> None:
         """Everything once, in any order, with a worker that comes and goes."""
         self.rounds += 1
         async with steady.serve(Churned()):
@@ -218,7 +218,8 @@ class Churn:
         await worker.stop()
         assert await asyncio.gather(*calls) == ["x"] * 20
 
-    async def _read(self) -> Reading:
+    async def read(self) -> Reading:
+        """What there is now."""
         await asyncio.sleep(1.0)  # for the broker to notice who is gone
         said = await asyncio.to_thread(self._node.ctl, "eval", COUNTS)
         return reading(self.rounds, *map(int, re.findall(r"\d+", said)[:5]))

@@ -19,8 +19,9 @@ SLACK = 1.0
 ONE_WAY = "one-way"
 ONCE = "once"
 CANCELLED = "cancelled"
-SENT_ONCE = ("plain", ONCE, CANCELLED, "stream", "fed", "batch", "raising")
-"""Kinds of calls that the caller sends one time, and the broker does not keep: whatever runs twice was redelivered."""
+SENT_ONCE = ("plain", "retried", ONCE, CANCELLED, "stream", "fed", "batch", "raising")
+"""Kinds of calls that the caller sends one time, or again only if they did not run, and that the broker does not keep:
+whatever runs twice was redelivered."""
 
 
 def expected(token: str) -> str:

@@ -49,6 +49,10 @@ class Caller:
             self._plain: 30,
             self._idempotent: 15,
             self._threaded: 5,
+            self._once: 10,
+            self._retried: 8,
+            self._retried_again: 5,
+            self._hedged: 5,
             self._raising: 8,
             self._one_way: 15,
             self._cancelled: 8,
@@ -127,6 +131,19 @@ class Caller:
 
     async def _threaded(self) -> None:
         await self._made("plain", "threaded")
+
+    async def _once(self) -> None:
+        await self._made("once", "once")
+
+    async def _retried(self) -> None:
+        """Sent again only if it did not run."""
+        await self._made("retried", "echo", retry=4)
+
+    async def _retried_again(self) -> None:
+        await self._made("idempotent", "again", retry=4)
+
+    async def _hedged(self) -> None:
+        await self._made("idempotent", "again", hedge=0.2)
 
     async def _attended(self) -> None:
         await self._made("plain", "echo", heartbeat=0.5)

@@ -46,6 +46,11 @@ class Tortured:
         """The same, and it may be run again."""
         return await self.echo(token, seconds)
 
+    @amqproxy.method(at_most_once=True)
+    async def once(self, token: str, seconds: float) -> str:
+        """The same, and it must not be run again."""
+        return await self.echo(token, seconds)
+
     def threaded(self, token: str, seconds: float) -> str:
         """The same in a thread, without the while."""
         self._note(token)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -16,6 +15,7 @@ import amqproxy
 from tests.faults.invariants import Checker, expected
 from tests.faults.journal import Journal, read
 from tests.faults.random_worker import SERVING, Tortured
+from tests.faults.table import Row
 from tests.processes import PATIENCE, Running, running
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -23,6 +23,8 @@ KINDS = ("plain", "stream", "one-way")
 CALLERS = 30
 SECONDS = 0.05
 """How long a call runs; so many callers keep two workers busy."""
+SLOWEST = 10.0
+"""Seconds that any of the calls may take."""
 LONG = 1.0
 """How long one runs that is to be interrupted."""
 
@@ -32,6 +34,8 @@ class Load:
 
     def __init__(self, mq: amqproxy.Client, service: str, folder: Path, seconds: float, kinds: Sequence[str]) -> None:
         self.answered = 0
+        self.longest = 0.0
+        """Seconds that the slowest call has taken."""
         self._folder = folder
         self._seconds = seconds
         self._kinds = kinds
@@ -64,7 +68,9 @@ class Load:
             self._count += 1
             token = f"load.{self._count}"
             self._journal.note("call", token, kind=kind, limit=PATIENCE)
+            began = time.monotonic()
             value = await call(token)  # whatever it raises fails the test
+            self.longest = max(self.longest, time.monotonic() - began)
             self._journal.note("ok", token, value=value)
             self.answered += 1
 
@@ -134,25 +140,30 @@ async def stopped(process: Running) -> None:
     assert await process.ends() == 0
 
 
-@pytest.fixture
-def service() -> str:
-    return f"test.{secrets.token_hex(6)}"
+def told(row: Row, calls: Load) -> int:
+    """Take down what the callers saw; how many calls ran again."""
+    checker = calls.checked()
+    row.saw("the answer, always", calls.longest, SLOWEST)
+    row.count(duplicated=checker.run_again)
+    return checker.run_again
 
 
+@pytest.mark.fault("F46", "the signal under load, beside another worker")
 @BOTH
 async def test_a_worker_that_is_stopped_under_load_is_not_missed(
-    amqp_url: str, service: str, tmp_path: Path, number: signal.Signals
+    row: Row, amqp_url: str, service: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     async with two(amqp_url, service, tmp_path) as leaves, load(amqp_url, service, tmp_path) as calls:
         await calls.go_on(200)
         leaves.send(number)
         assert await leaves.ends() == 0
         await calls.go_on(200)
-    assert calls.checked().run_again == 0
+    assert told(row, calls) == 0
 
 
+@pytest.mark.fault("F46", "all workers replaced, one after another, under load")
 async def test_workers_that_are_all_replaced_under_load_are_not_missed(
-    amqp_url: str, service: str, tmp_path: Path
+    row: Row, amqp_url: str, service: str, tmp_path: Path
 ) -> None:
     async with AsyncExitStack() as stack:
         crew = [await stack.enter_async_context(worker(amqp_url, service, tmp_path, f"old{n}")) for n in range(2)]
@@ -164,12 +175,13 @@ async def test_workers_that_are_all_replaced_under_load_are_not_missed(
             await calls.go_on(100)
         for process in crew:
             await stopped(process)
-    assert calls.checked().run_again == 0
+    assert told(row, calls) == 0
 
 
+@pytest.mark.fault("F46", "a second signal amid calls that run")
 @BOTH
 async def test_a_second_signal_gives_back_at_once_what_runs_under_load(
-    amqp_url: str, service: str, tmp_path: Path, number: signal.Signals
+    row: Row, amqp_url: str, service: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     async with two(amqp_url, service, tmp_path) as leaves, long_load(amqp_url, service, tmp_path) as calls:
         await calls.go_on(CALLERS)
@@ -180,11 +192,12 @@ async def test_a_second_signal_gives_back_at_once_what_runs_under_load(
         assert await leaves.ends() == 128 + number
         assert time.monotonic() - began < LONG
         await calls.go_on(2 * CALLERS)
-    assert calls.checked().run_again > 0
+    assert told(row, calls) > 0
 
 
+@pytest.mark.fault("F47", "SIGTERM, then SIGKILL amid its grace, under load")
 async def test_a_worker_that_is_killed_amid_its_grace_is_not_missed(
-    amqp_url: str, service: str, tmp_path: Path
+    row: Row, amqp_url: str, service: str, tmp_path: Path
 ) -> None:
     async with two(amqp_url, service, tmp_path) as leaves, long_load(amqp_url, service, tmp_path) as calls:
         await calls.go_on(CALLERS)
@@ -193,4 +206,4 @@ async def test_a_worker_that_is_killed_amid_its_grace_is_not_missed(
         leaves.send(signal.SIGKILL)
         assert await leaves.ends() == -signal.SIGKILL
         await calls.go_on(2 * CALLERS)
-    assert calls.checked().run_again > 0
+    assert told(row, calls) > 0
