@@ -317,8 +317,8 @@ class Conversation:
 
     def failed(self, error: Exception) -> None:
         """Something that was sent came back, an answer is too large, or the link is gone."""
-        if isinstance(error, Returned) and self._worker:
-            self._worker = b""  # another may have the call by now, or soon
+        if isinstance(error, Returned) and self._destination:
+            self._worker = b""  # another may have the call by now, or soon; several messages may come back at once
             if self._has_begun():
                 self.cancel(WorkerLost(f"{self._method.__qualname__}: the worker is gone"))
         elif isinstance(error, (Returned, ConnectionLost)):

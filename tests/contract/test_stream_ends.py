@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import amqproxy
+from amqproxy.caller import Returned
 from amqproxy.testing import BrokerThread, RabbitMQ
 from tests.contract.test_links import cut, until_it_serves
 from tests.contract.test_streams import nothing_is_left, rounds
@@ -458,6 +459,23 @@ async def test_a_stream_that_had_not_begun_is_run_by_another_worker(
         await first.says("counting")
         async with serving(amqp_url, service) as second:
             await asyncio.sleep(0.8)  # until the caller knows the first worker by its signs of life
+            first.send(signal.SIGKILL)
+            assert await asyncio.wait_for(call, PATIENCE) == second.pid
+
+
+async def test_it_is_also_if_several_messages_to_the_first_come_back(
+    mq: amqproxy.Client, amqp_url: str, service: str
+) -> None:
+    served: Any = mq.proxy(Streamed, name=service)
+    async with serving(amqp_url, service) as first:
+        pid = await served.pid()
+        call = asyncio.ensure_future(anext(served.late(pid)))
+        await first.says("counting")
+        [conversation] = conversations(mq)
+        await until(lambda: conversation._worker)
+        for _ in range(2):  # as two do that were held up on the way
+            conversation.failed(Returned("312 NO_ROUTE"))
+        async with serving(amqp_url, service) as second:
             first.send(signal.SIGKILL)
             assert await asyncio.wait_for(call, PATIENCE) == second.pid
 
