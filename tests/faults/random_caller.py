@@ -34,6 +34,10 @@ PATIENCE = max(LIMITS) + 10.0
 """Seconds after which a caller that is told to stop leaves, whatever hangs."""
 
 
+class Unheard(amqproxy.CallError):
+    """No worker had a value for a broadcast, which may be so, and some may have run it."""
+
+
 class Caller:
     """Makes calls on one connection."""
 
@@ -60,6 +64,8 @@ class Caller:
             self._stream: 6,
             self._fed: 4,
             self._batch: 4,
+            self._elsewhere: 8,
+            self._broadcast: 2,
         }
 
     async def run(self, rate: float) -> None:
@@ -204,6 +210,23 @@ class Caller:
                 made = batch.echo(token, seconds)
                 calls.append(self._noted("batch", token, limit, lambda made=made: made))  # type: ignore[misc]
             await asyncio.gather(*calls)
+
+    async def _elsewhere(self) -> None:
+        """Through an exchange, whose calls have a channel of their own."""
+        await self._made("plain", "echo", exchange="amq.direct")
+
+    async def _broadcast(self) -> None:
+        token, limit = self._token(), self._chance.choice(LIMITS)
+        call = self._mq.broadcast(Tortured, name=self._service, timeout=limit).echo
+
+        async def asked() -> str:
+            answers = [answer async for answer in call(token, 0.0)]
+            given = {str(answer.value) for answer in answers if answer.error is None}
+            if not given:
+                raise Unheard(f"{len(answers)} workers failed")
+            return ", ".join(sorted(given))
+
+        await self._noted("broadcast", token, limit, asked)
 
     def left(self) -> dict[str, int]:
         """What is kept for calls, when none is out."""
