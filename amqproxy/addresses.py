@@ -30,8 +30,3 @@ class Addresses:
 
 WORKERS = Addresses(REPLY_QUEUES)
 """Those of workers: wire.md lets the broker name the queue that a worker has for itself."""
-
-
-def printable(name: bytes) -> str:
-    """A name as logs and errors show it, whatever its bytes are."""
-    return repr(name.decode(errors="backslashreplace"))

@@ -15,6 +15,7 @@ from .errors import MessageTooLarge, RemoteError
 from .handler import Call, Handler, refusal
 from .replies import Pool, Replies
 from .series import in_series
+from .shown import shown
 from .wire import FAILURE_CONTENT_TYPE, JSON, ItemForm
 
 log = logging.getLogger("amqproxy.server")
@@ -237,7 +238,7 @@ class Batch:
         if not self.call.reply_to:
             for _, body, failed in ready:
                 if failed:
-                    log.warning("a one-way request failed: %s", body.decode())
+                    log.warning("a one-way request failed: %s", shown(body))
         if not self._wanted:
             return
         for first, bodies, failed in runs(ready, min(replies.limits.body_bytes, ANSWER_BYTES)):

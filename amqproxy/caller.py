@@ -23,6 +23,7 @@ from .frames import ContentSink
 from .lines import Lines
 from .properties import Properties, routing
 from .retry import RetryBudget
+from .shown import shown
 from .topology import Exchange, Queue
 from .wire import (
     ALIVE_CLASS,
@@ -437,7 +438,7 @@ class Caller:
 
     def _stray(self, reason: str) -> None:
         self.strays += 1
-        log.warning("dropped a message from the reply queue: %s", reason)
+        log.warning("dropped a message from the reply queue: %s", shown(reason))
 
     async def census(self, queue: str, seconds: float = CENSUS_SECONDS) -> tuple[int, int] | None:
         """Messages and consumers of a queue, none of either if it does not exist; None if that is not known so soon.

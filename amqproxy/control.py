@@ -11,6 +11,7 @@ from .backoff import Spell, persist
 from .errors import AccessRefused, AMQProxyError
 from .fields import FieldTable, Malformed
 from .properties import Properties, return_address, routing
+from .shown import shown
 from .topology import Queue
 from .wire import (
     CANCEL_CLASS,
@@ -192,7 +193,7 @@ class Desk:
             else:
                 self._session.asked(content_type, encoding, correlation_id, reply_to, header, body)
         except (Malformed, ValueError) as error:
-            log.warning("dropped a message for this worker: %s", error)
+            log.warning("dropped a message for this worker: %s", shown(str(error)))
         except Exception:  # which would cost the whole connection, with all that is on it
             log.exception("dropped a message for this worker")
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .addresses import WORKERS, printable
+from .addresses import WORKERS
 from .alive import NOTHING, Progress, decode_progress
 from .answer import Reply
 from .caller import Caller, Expired, Line, Returned
@@ -24,6 +24,7 @@ from .forgotten import retrieve
 from .options import CallOptions
 from .properties import Properties, return_address
 from .scope import scope
+from .shown import shown
 from .stream import Inlet, Outlet
 from .vigil import Vigil
 from .wire import (
@@ -277,7 +278,7 @@ class Conversation:
     def _meet(self, worker: bytes) -> bool:
         """A worker tells its address; False if the call cannot go on with it, since another had begun."""
         if not WORKERS.include(worker):
-            text = f"{printable(worker)} is no name of a worker's own queue, which the broker makes up"
+            text = f"'{shown(worker)}' is no name of a worker's own queue, which the broker makes up"
             raise BadReply(f"{self._method.__qualname__}: {text}")
         before, self._worker = self._worker, worker
         self._destination = self._line.lane.destination(b"", worker)

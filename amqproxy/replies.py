@@ -6,13 +6,14 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from .addresses import Addresses, printable
+from .addresses import Addresses
 from .codecs import DecodingFailed, HoldsTooMuch
 from .errors import CallTimeout, Executed, RemoteError
 from .fields import Malformed
 from .handler import Call, Handler, Refused, failure_of, refusal
 from .options import ServeOptions
 from .parking import Parking
+from .shown import shown
 from .wire import FAILURE_FORM, ReplyForm, encode_failure
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ log = logging.getLogger("amqproxy.server")
 
 MAX_DESTINATIONS = 1024
 """Reply queues whose encoded address is kept; a caller has one, so this is many callers."""
+
+DIRECT = b"amq.rabbitmq.reply-to."
+"""How addresses of RabbitMQ's direct reply-to begin. RabbitMQ 3.10 closes the connection of whoever writes to one that
+it did not make up. So the first answer to each comes behind the acknowledgement, or the same request would come again,
+and cost each connection of the pool in turn. What is sent ahead of an answer, such as items, is for queues alone."""
 
 
 class Pool(Protocol):
@@ -66,17 +72,19 @@ class Replies:
         if reply_to:
             if len(body) > self.limits.body_bytes:
                 form, body = FAILURE_FORM, self.too_large(len(body), "the reply has", executed="yes")
-            destination = self._destinations.get(reply_to) or self._destination(reply_to)
-            if not destination:
-                self.settle(tag)
-            elif tag:
+            destination = self._destinations.get(reply_to)
+            if destination is None:
+                destination = self._destination(reply_to)
+                if reply_to.startswith(DIRECT) or not destination:
+                    tag = self._settle_ahead(tag)
+            if tag and destination:
                 lane.reply(tag, destination, form.properties(correlation_id), body, alone=not self._worker.running)
-            else:  # of a stream that has begun, or of a broadcast: there is no delivery to settle
+            elif destination:  # of a stream that has begun, or of a broadcast: there is no delivery to settle
                 lane.publish(destination, form.properties(correlation_id), body)
         else:
             self.settle(tag)
             if form is FAILURE_FORM:
-                log.warning("a one-way request failed: %s", body.decode())
+                log.warning("a one-way request failed: %s", shown(body))
         self._worker.answered += 1
 
     def fail(
@@ -184,7 +192,7 @@ class Replies:
 
     def post(self, call: Call, properties: bytes, body: bytes) -> None:
         """Send something to the caller that is not the answer, or not all of it."""
-        if call.reply_to:
+        if call.reply_to and (call.reply_to in self._destinations or not call.reply_to.startswith(DIRECT)):
             self.send(call.reply_to, properties, body)
 
     def send(self, reply_to: bytes, properties: bytes, body: bytes) -> None:
@@ -198,8 +206,8 @@ class Replies:
         """The encoded address of a reply queue; nothing if the worker does not write there."""
         if not self._addresses.include(reply_to):
             log.warning(
-                "dropped a reply to %s, which is no name of a reply queue; serve(reply_queues=…) says which names are",
-                printable(reply_to),
+                "dropped a reply to '%s', which is no name of a reply queue; serve(reply_queues=…) tells which are",
+                shown(reply_to),
             )
             return b""
         if len(self._destinations) >= MAX_DESTINATIONS:
@@ -211,6 +219,12 @@ class Replies:
         """Acknowledge a delivery behind what was sent, or one that nobody wants an answer to."""
         if tag and self.lane.open:
             self.lane.ack(tag)
+
+    def _settle_ahead(self, tag: int) -> int:
+        """Acknowledge a delivery before anything is sent for it; there is none to settle then."""
+        self.settle(tag)
+        self.lane.flush()
+        return 0
 
     def give_back(self, tag: int) -> None:
         """Let another worker have it."""

@@ -20,6 +20,7 @@ from .heartbeat import Heartbeat
 from .parking import Parking
 from .properties import Properties, routing
 from .replies import Pool, Replies
+from .shown import shown
 from .streaming import QUIET_SECONDS, Streaming
 from .topology import PoolTopology
 from .turns import Turns
@@ -362,7 +363,7 @@ class Session:
         self._worker.answered += 1
         if not reply_to:
             if form is FAILURE_FORM:
-                log.warning("a one-way request to all workers failed: %s", body.decode())
+                log.warning("a one-way request to all workers failed: %s", shown(body))
             return
         if len(body) > self.replies.limits.body_bytes:
             form, body = FAILURE_FORM, self.replies.too_large(len(body), "the reply has", executed="yes")

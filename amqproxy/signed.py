@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from .frames import ContentSink
 from .lane import Lane, LaneProtocol
+from .shown import shown
 from .signing import NotSigned, Once, Signing, destination, sign, verify
 
 log = logging.getLogger("amqproxy.signed")
@@ -92,7 +93,7 @@ class Checked:
         try:
             self._signatures.check(header, body, self._addressee, again=bool(redelivered))
         except ValueError as error:
-            log.warning("did not take a message: %s", error)
+            log.warning("did not take a message: %s", shown(str(error)))
             self._addressee.not_signed(tag, header, str(error))
             return
         self._sink.delivered(tag, redelivered, header, body)

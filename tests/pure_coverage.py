@@ -38,6 +38,7 @@ MODULES = {
             "retry",
             "scope",
             "series",
+            "shown",
             "signature",
             "signing",
             "states",

@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "provided",
             "retry",
             "scope",
+            "shown",
             "signature",
             "signing",
             "states",
