@@ -12,7 +12,6 @@ import os
 import random
 import re
 import secrets
-import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -35,6 +34,7 @@ from .lane import Lane, LaneProtocol, LaneWriter
 from .options import ConnectOptions
 from .signed import Signatures, SignedLane
 from .states import States
+from .tls import tls_error, warn_if_unverified
 from .topology import Binding, Exchange, PoolTopology, Queue
 from .url import BrokerURL
 
@@ -327,6 +327,7 @@ class Connection:
         self.url = url
         self.options = options
         self.limits = Limits(options.max_body_bytes)
+        warn_if_unverified(options.ssl_context, url)
         self._signatures = None if options.signing is None else Signatures(options.signing)
         self.loop = asyncio.get_running_loop()
         self.states = states or States(time.time)
@@ -524,7 +525,11 @@ _START_ONE = ": start RabbitMQ there, or `amqproxy broker` for a try, or give an
 def connect_error(error: Exception, said: str | None, url: BrokerURL, timeout: float) -> AMQProxyError:
     """What a failed attempt to connect means, with the cure in the text; `said` is the broker's own reason."""
     text = said or _text(error)
+    if (failed := tls_error(error, url)) is not None:
+        return failed
     match error:
+        case aiormq.exceptions.ProbableAuthenticationError() if url.external:
+            return AccessRefused(f"{url.address} refused the certificate: the name in it is no user there ({text})")
         case aiormq.exceptions.ProbableAuthenticationError():
             return AccessRefused(f"{url.address} refused the user {url.user!r}: check user name and password ({text})")
         case aiormq.exceptions.AuthenticationError():
@@ -538,11 +543,6 @@ def connect_error(error: Exception, said: str | None, url: BrokerURL, timeout: f
         case TimeoutError():
             return BrokerUnavailable(
                 f"{url.address} did not answer as an AMQP broker within {timeout:g} s; is RabbitMQ behind this port?"
-            )
-        case ssl.SSLError():
-            return BrokerUnavailable(
-                f"no TLS connection to {url.address}: {error.reason or text}; "
-                "does this port speak TLS, and is its certificate for this host and from an authority that is trusted?"
             )
         case ConnectionRefusedError():
             return BrokerUnavailable(f"no broker listens at {url.address}{_START_ONE}")

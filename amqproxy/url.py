@@ -59,8 +59,10 @@ class BrokerURL:
             raise ValueError("the broker URL names no host, like amqp://user:password@host:5672/vhost")
         if "#" in text:
             raise ValueError("the broker URL has a #, which cuts off what is behind it; write %23 for it")
-        user, password = parts.username, parts.password
-        if not user:
+        user, password, query = parts.username, parts.password, _query(parts.query)
+        if not user and not password and _is_external(query):
+            user = ""  # the certificate says who it is
+        elif not user:
             if password or not is_loopback(parts.hostname):
                 raise ValueError(
                     f"the broker URL for {parts.hostname} names no user; write amqp://user:password@{parts.hostname}/"
@@ -73,7 +75,7 @@ class BrokerURL:
             user=unquote(user),
             password=unquote(password or ""),
             virtual_host=unquote(parts.path[1:]) or "/",
-            query=_query(parts.query),
+            query=query,
         )
 
     @property
@@ -87,6 +89,11 @@ class BrokerURL:
         return tuple(replace(self, host=host, port=port, others=()) for host, port in self._places)
 
     @property
+    def external(self) -> bool:
+        """Whether a certificate says who connects, and no password."""
+        return _is_external(self.query)
+
+    @property
     def address(self) -> str:
         """Host and port, as people write them; with commas between several."""
         return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self._places)
@@ -98,7 +105,8 @@ class BrokerURL:
     def __str__(self) -> str:
         if self.embedded:
             return EMBEDDED
-        return f"{self.scheme}://{quote(self.user, safe='')}@{self.address}/{quote(self.virtual_host, safe='')}"
+        user = f"{quote(self.user, safe='')}@" if self.user else ""
+        return f"{self.scheme}://{user}{self.address}/{quote(self.virtual_host, safe='')}"
 
 
 def is_loopback(host: str) -> bool:
@@ -116,6 +124,10 @@ def _of_each_host(text: str) -> list[str]:
         return [text]
     scheme, login, hosts, rest = found.groups("")
     return [f"{scheme}{login}{host}{rest}" for host in hosts.split(",")]
+
+
+def _is_external(query: tuple[tuple[str, str], ...]) -> bool:
+    return dict(query).get("auth", "").lower() == "external"
 
 
 def _query(text: str) -> tuple[tuple[str, str], ...]:

@@ -45,9 +45,9 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "wire",
         },
     ),
-    (
-        "pure machines",
+    ("pure machines", {*("acks", "backoff", "calls", "confirms", "connection", "flow", "forgotten", "frames", "lane", "scaling", "series", "signed", "tally", "vigil",)}),
     ("the link", {*("backoff", "connection", "forgotten", "lane", "signed",)}),
+>>>>>>> 693a957 (Say what is wrong with TLS, and let a certificate be the login)
     (
         "what users call",
         {

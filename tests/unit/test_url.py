@@ -313,3 +313,18 @@ def test_guest_is_not_assumed_when_one_of_the_hosts_is_another_machine() -> None
 def test_hosts_are_read_of_broker_urls_only(text: str) -> None:
     with pytest.raises(ValueError, match=r"starts with amqp://|embedded: is the whole URL"):
         BrokerURL.parse(text)
+
+
+@pytest.mark.parametrize("host", ["localhost", "broker.example"])
+def test_whom_a_certificate_names_needs_no_user(host: str) -> None:
+    url = BrokerURL.parse(f"amqps://{host}/?auth=EXTERNAL&certfile=c&keyfile=k")
+    assert (url.user, url.password, url.external) == ("", "", True)
+    assert str(url) == f"amqps://{host}:5671/%2F"
+
+
+def test_others_do() -> None:
+    assert not BrokerURL.parse("amqps://ann:x@broker.example/?auth=plain").external
+    with pytest.raises(ValueError, match="names no user"):
+        BrokerURL.parse("amqps://broker.example/?auth=plain")
+    with pytest.raises(ValueError, match="names no user"):
+        BrokerURL.parse("amqps://:x@broker.example/?auth=external")
