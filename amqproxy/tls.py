@@ -28,7 +28,7 @@ def tls_error(error: Exception, url: BrokerURL) -> AMQProxyError | None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return BrokerUnavailable(
                 f"no TLS connection to {url.address}: CERTIFICATE_VERIFY_FAILED, {cause.verify_message.rstrip('.')}; "
-                "the broker's certificate must be for this host and of an authority that is trusted (?cafile= names one)"
+                "the broker's certificate must be for this host, and of an authority that is trusted (see ?cafile=)"
             )
         if isinstance(cause, ssl.SSLError):
             return _failed(cause, url)
