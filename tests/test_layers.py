@@ -45,9 +45,42 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
             "wire",
         },
     ),
-    ("pure machines", {*("acks", "backoff", "calls", "confirms", "connection", "flow", "forgotten", "frames", "lane", "scaling", "series", "signed", "tally", "vigil",)}),
-    ("the link", {*("backoff", "connection", "forgotten", "lane", "signed",)}),
->>>>>>> 693a957 (Say what is wrong with TLS, and let a certificate be the login)
+    (
+        "pure machines",
+        {
+            *(
+                "acks",
+                "backoff",
+                "calls",
+                "circuit",
+                "confirms",
+                "connection",
+                "flow",
+                "forgotten",
+                "frames",
+                "lane",
+                "memory",
+                "scaling",
+                "series",
+                "signed",
+                "tally",
+                "vigil",
+            )
+        },
+    ),
+    (
+        "the link",
+        {
+            *(
+                "backoff",
+                "connection",
+                "forgotten",
+                "lane",
+                "signed",
+                "tls",
+            )
+        },
+    ),
     (
         "what users call",
         {
@@ -82,7 +115,23 @@ CALLING = frozenset(
 )
 SERVING = frozenset(
     {
-            *("batching", "control", "deduplicating", "handler", "heartbeat", "overload", "parking", "providers", "replies", "server", "session", "streaming", "surrounding", "threads", "turns",),
+        *(
+            "batching",
+            "control",
+            "deduplicating",
+            "handler",
+            "heartbeat",
+            "overload",
+            "parking",
+            "providers",
+            "replies",
+            "server",
+            "session",
+            "streaming",
+            "surrounding",
+            "threads",
+            "turns",
+        ),
     }
 )
 

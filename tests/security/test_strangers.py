@@ -259,7 +259,11 @@ async def test_a_worker_does_not_write_where_it_is_told_to(
     async with vault(mq, service), Raw.connected(amqp_url) as other:
         await other.joins(orders)
         for content_type in (f"{service}.add", f"{service}.chat", "nothing", "amqproxy.Ping"):
-            about = {"content_type": content_type.encode(), "reply_to": orders.encode(), "correlation_id": b"1"}
+            about: dict[str, Any] = {
+                "content_type": content_type.encode(),
+                "reply_to": orders.encode(),
+                "correlation_id": b"1",
+            }
             raw.publish(service, b"[1,2]", **about)
             raw.publish(service, b"[]", headers={"x-stream-credit": 10, "x-heartbeat-ms": 50}, **about)
             raw.publish("", b"[1,2]", exchange=f"amqproxy.{service}", **about)
@@ -290,7 +294,11 @@ async def test_a_caller_does_not_write_where_a_worker_says(
             call = asyncio.ensure_future(anext(stream))
             asked = (await raw.next_message()).properties
             assert asked.reply_to is not None
-            said = {"content_type": kind, "correlation_id": asked.correlation_id, "reply_to": orders.encode()}
+            said: dict[str, Any] = {
+                "content_type": kind,
+                "correlation_id": asked.correlation_id,
+                "reply_to": orders.encode(),
+            }
             raw.publish(asked.reply_to.decode(), b"1", **said)
             with pytest.raises(amqproxy.BadReply, match="is no name of a worker's own queue"):
                 await call
@@ -393,7 +401,8 @@ async def test_what_a_caller_logs_of_a_reply_has_one_line_too(
     caplog.set_level(logging.DEBUG)
     async with vault(mq, service) as (_, proxy):
         queue = proxy.add.line.reply_to.decode()
-        for properties in ({"correlation_id": FORGED.encode()}, {"content_type": FORGED.encode()}, {}):
+        forged: list[dict[str, Any]] = [{"correlation_id": FORGED.encode()}, {"content_type": FORGED.encode()}, {}]
+        for properties in forged:
             raw.publish(queue, FORGED.encode(), **properties)
         await until(lambda: mq.caller.strays >= 3)
     for record in caplog.records:

@@ -178,7 +178,7 @@ async def test_who_turns_verification_off_is_warned(
 
 
 @contextmanager
-def node_with_tls(folder: Path, **config: str | int | bool) -> Iterator[tuple[RabbitMQ, int]]:
+def node_with_tls(folder: Path, config: dict[str, str | int | bool]) -> Iterator[tuple[RabbitMQ, int]]:
     port = free_port()
     settings: dict[str, str | int | bool] = {
         "listeners.ssl.1": f"127.0.0.1:{port}",
@@ -199,15 +199,13 @@ def node_with_tls(folder: Path, **config: str | int | bool) -> Iterator[tuple[Ra
 @pytest.fixture(scope="module")
 def external(folder: Path) -> Iterator[tuple[RabbitMQ, int]]:
     """A RabbitMQ that takes clients by the name in their certificates, and no others."""
-    with node_with_tls(
-        folder,
-        **{
-            "ssl_options.verify": "verify_peer",
-            "ssl_options.fail_if_no_peer_cert": True,
-            "ssl_cert_login_from": "common_name",
-            "auth_mechanisms.1": "EXTERNAL",
-        },
-    ) as (node, port):
+    demands: dict[str, str | int | bool] = {
+        "ssl_options.verify": "verify_peer",
+        "ssl_options.fail_if_no_peer_cert": True,
+        "ssl_cert_login_from": "common_name",
+        "auth_mechanisms.1": "EXTERNAL",
+    }
+    with node_with_tls(folder, demands) as (node, port):
         node.ctl("add_user", "worker", "unused-8c1f")
         node.ctl("set_permissions", "worker", ".*", ".*", ".*")
         yield node, port
