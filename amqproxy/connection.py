@@ -7,6 +7,7 @@ and write through `_Transport`, which puts the fast lane between them and the so
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import random
@@ -114,6 +115,9 @@ class Link:
         self._protocol = protocol
         self.limits = limits
         self._signatures = signatures
+        self._numbers: set[int] = set()
+        """Those of channels that are being opened."""
+        self._last_number = 0
         self._topology: AbstractChannel | None = None
         self._topology_lock = asyncio.Lock()
         self._silent = False  # a good-bye was not answered
@@ -240,10 +244,27 @@ class Link:
             return await self._cold(operation(self._topology))
 
     async def _channel(self) -> AbstractChannel:
-        limit = self._aiormq.connection_tune.channel_max or 65535
-        if len(self._aiormq.channels) >= limit:
-            raise BrokerUnavailable(f"all {limit} channels that {self.url.address} allows a connection are in use")
-        return await self._cold(self._aiormq.channel(publisher_confirms=False))
+        number = self._last_number = self._free_number()
+        self._numbers.add(number)
+        try:
+            return await self._cold(self._aiormq.channel(number, publisher_confirms=False))
+        finally:
+            self._numbers.discard(number)
+
+    def _free_number(self) -> int:
+        """The number of the next channel: aiormq itself counts beyond what was agreed, which ends the connection.
+
+        One that was in use a moment ago is taken last: what is left of it may not be cleared away yet.
+        """
+        limit: int = self._aiormq.connection_tune.channel_max or 65535
+        last = self._last_number
+        for number in itertools.chain(range(last + 1, limit + 1), range(1, last + 1)):
+            if number not in self._aiormq.channels and number not in self._numbers:
+                return number
+        raise BrokerUnavailable(
+            f"all {limit} channels that {self.url.address} allows a connection are in use: each worker takes two, and "
+            "each exchange that is published to one; raise channel_max there, or use another connection"
+        )
 
     async def _cold(self, operation: Awaitable[Result]) -> Result:
         """Await aiormq, but not beyond the end of the connection nor for ever, and with its errors translated.

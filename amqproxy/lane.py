@@ -216,7 +216,7 @@ class LaneWriter(asyncio.StreamWriter):
 class Lane:
     """The hot half of one AMQP channel: publish, deliver, return, acknowledge."""
 
-    __slots__ = ("_acks", "_encode_limit", "_protocol", "_settling", "channel", "open")
+    __slots__ = ("_acks", "_encode_limit", "_protocol", "_reader", "_settling", "channel", "open")
 
     def __init__(self, protocol: LaneProtocol, channel: int, sink: ContentSink, max_body_bytes: int) -> None:
         self.channel = channel
@@ -225,7 +225,7 @@ class Lane:
         self._acks = Acks()
         self._settling = False
         self._encode_limit = protocol.splitter.max_frame_bytes
-        protocol.splitter.readers[channel] = ContentReader(sink, max_body_bytes)
+        self._reader = protocol.splitter.readers[channel] = ContentReader(sink, max_body_bytes)
         protocol.lanes.append(self)
 
     def destination(self, exchange: bytes, routing_key: bytes) -> bytes:
@@ -290,15 +290,15 @@ class Lane:
     def close(self) -> None:
         """Take no more messages: what still comes on the channel is dropped here, unread."""
         self.open = False
-        reader = self._protocol.splitter.readers.get(self.channel)
-        if reader is not None:
-            reader.sink = _Nobody()
+        self._reader.sink = _Nobody()
 
     def forget(self) -> None:
         """The channel is closed; its number may serve again."""
         self.open = False
         self._protocol.lanes.remove(self)
-        self._protocol.splitter.readers.pop(self.channel, None)
+        readers = self._protocol.splitter.readers
+        if readers.get(self.channel) is self._reader:  # its number may serve another already
+            del readers[self.channel]
 
 
 class _Nobody:
