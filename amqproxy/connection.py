@@ -15,6 +15,7 @@ import re
 import secrets
 import sys
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from copy import copy
 from typing import Any, TypeVar
@@ -136,6 +137,10 @@ class Link:
     def watch(self, on_blocked: Callable[[str | None], None]) -> None:
         """Let `on_blocked` hear why the broker takes no messages any more, and None when it does again."""
         self._protocol.on_blocked = on_blocked
+
+    def disown(self) -> None:
+        """Let nothing that this process does get to the socket, which is another's."""
+        self._protocol.disown()
 
     @property
     def loss(self) -> str:
@@ -368,6 +373,7 @@ class Connection:
             self.states.change("new", reason=str(error) or None)
             raise
         self._use(link)
+        _watch(self)
         self._keeper = self.loop.create_task(self._keep(), name="amqproxy connection")
 
     @property
@@ -377,11 +383,32 @@ class Connection:
 
     async def link(self) -> Link:
         """The link, waited for while it is being made again; AccessRefused or Closed when it will not be."""
-        while self._link is None:
-            if self._failure is not None:
-                raise copy(self._failure)  # which each who is told adds a traceback to
+        while self._link is None and self._failure is None:
+            self.check_loop()
             await self._decided.wait()
+        if self._link is None:
+            assert self._failure is not None
+            raise copy(self._failure)  # which each who is told adds a traceback to
+        self.check_loop()
         return self._link
+
+    def check_loop(self) -> None:
+        """Closed in an event loop to which this connection does not belong."""
+        if asyncio.get_running_loop() is not self.loop:
+            raise Closed(
+                "the connection belongs to another event loop, and perhaps to another thread: make one in each, by "
+                "`async with amqproxy.connect()`; for threads there is amqproxy.sync"
+            )
+
+    def disown(self) -> None:
+        """This process was forked from the one whose connection it is."""
+        link, self._link = self._link, None
+        self._failure = Closed(
+            "the connection belongs to the process from which this one was forked: connect in this one, too"
+        )
+        self.states.end(str(self._failure))
+        if link is not None:
+            link.disown()
 
     async def close(self) -> None:
         """Close the link for good; within a few seconds, whatever the broker does."""
@@ -524,6 +551,25 @@ class Connection:
             raise connect_error(error, said, url, round(seconds, 1)) from error
         assert transport.protocol is not None
         return Link(amqp, transport.protocol, url, self.limits, self._signatures)
+
+
+_open: weakref.WeakSet[Connection] = weakref.WeakSet()
+"""Those that a process which is forked now would inherit."""
+_watching = False
+
+
+def _watch(connection: Connection) -> None:
+    global _watching
+    if not _watching and hasattr(os, "register_at_fork"):
+        _watching = True
+        os.register_at_fork(after_in_child=_disown_all)
+    _open.add(connection)
+
+
+def _disown_all() -> None:
+    for connection in list(_open):
+        connection.disown()
+    _open.clear()
 
 
 def _program_name() -> str:

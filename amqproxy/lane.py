@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 
 from .acks import Acks
@@ -196,6 +197,21 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             output.clear()
             if self._socket is not None and not self._socket.is_closing():
                 self._socket.write(data)
+
+    def disown(self) -> None:
+        """This process was forked from the one whose connection it is: nothing of it is to get to the socket.
+
+        Not by closing it, for the event loop's own descriptors are those of the other process, too.
+        """
+        for lane in self.lanes:
+            lane.open = False
+        self._output.clear()
+        self._settling.clear()
+        transport, self._socket = self._socket, None
+        if transport is not None and (number := transport.get_extra_info("socket").fileno()) >= 0:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, number)
+            os.close(nowhere)
 
     def abort(self) -> None:
         """Close the socket at once, without the farewell of AMQP."""

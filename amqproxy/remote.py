@@ -395,6 +395,8 @@ class RemoteMethod:
                 return CallTimeout(f"{self.__qualname__}: no answer within {self._time()}; {await self._how_far()}")
             case ConnectionLost() | BadReply():
                 return type(error)(f"{self.__qualname__}: {error}")
+            case RuntimeError():  # asyncio's, if we are not where the answer comes
+                self.caller.connection.check_loop()
         return error
 
     def _time(self) -> str:

@@ -55,6 +55,11 @@ class States:
         for watcher in list(self._watchers):
             self._tell(watcher, state)
 
+    def end(self, reason: str) -> None:
+        """It is closed, and nobody is told: this process was forked, and may have no more than a memory of them."""
+        self._watchers.clear()
+        self.change("closed", reason=reason)
+
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Let `watcher` be told of each change from now on; what is returned ends that."""
 

@@ -105,6 +105,13 @@ def test_what_is_closed_stays_closed(states: States) -> None:
     assert told == []
 
 
+def test_in_a_process_that_was_forked_it_ends_and_nobody_is_told(states: States) -> None:
+    told: list[State] = []
+    states.watch(told.append)
+    states.end("forked")
+    assert (states.current.name, states.current.reason, told) == ("closed", "forked", [])
+
+
 @pytest.mark.parametrize(
     ("state", "text"),
     [
