@@ -31,8 +31,7 @@ class Direction:
         self.bytes_per_second = float("inf")
         self.piece = READ_BYTES
         """So many bytes at most are handed on at once."""
-        self.swallows = False
-        """What comes is lost from here on, as behind a cable that was pulled: the stream is broken until it is cut."""
+        self._era = 0
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._end_at: int | None = None
@@ -50,6 +49,10 @@ class Direction:
         """Let it go on, with what has waited."""
         self._flowing.set()
 
+    def swallow(self) -> None:
+        """Lose all that comes on the connections that are there: behind a firewall that forgot them, say."""
+        self._era += 1
+
     def reset_after(self, size: int) -> None:
         """So many bytes more are let through, and then the connection is reset that they came on."""
         self._end_at, self._resets = self.passed + size, True
@@ -65,10 +68,11 @@ class Direction:
     async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Hand on what comes, until there is no more or an end is due; ConnectionResetError if that is by reset."""
         on_its_way: OnItsWay = asyncio.Queue(1024)
+        era = self._era
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._depart(reader, on_its_way))
-                group.create_task(self._arrive(on_its_way, writer))
+                group.create_task(self._arrive(on_its_way, writer, era))
         except* EOFError:
             pass
 
@@ -80,7 +84,7 @@ class Direction:
             if not data:
                 return
 
-    async def _arrive(self, on_its_way: OnItsWay, writer: asyncio.StreamWriter) -> None:
+    async def _arrive(self, on_its_way: OnItsWay, writer: asyncio.StreamWriter, era: int) -> None:
         while True:
             due, data = await on_its_way.get()
             if (wait := due - asyncio.get_running_loop().time()) > 0:
@@ -88,13 +92,12 @@ class Direction:
             await self._flowing.wait()
             if not data:
                 return
-            await self._hand_on(data, writer)
+            if era == self._era:
+                await self._hand_on(data, writer)
 
     async def _hand_on(self, data: bytes, writer: asyncio.StreamWriter) -> None:
         while data:
             piece, data = data[: self.piece], data[self.piece :]
-            if self.swallows:
-                continue
             piece, ends = self._spoilt(piece)
             self.passed += len(piece)
             writer.write(piece)
@@ -195,7 +198,6 @@ class Relay:
         for pump in self._pumps:
             pump.cancel()
         for direction in (self.up, self.down):
-            direction.swallows = False
             direction.release()
 
 

@@ -79,7 +79,7 @@ async def test_what_is_held_comes_later_and_what_is_swallowed_never() -> None:
         assert await nothing_comes(reader)
         relay.down.release()
         assert await reader.readexactly(3) == b"abc"
-        relay.down.swallows = True
+        relay.down.swallow()
         writer.write(b"def")
         assert await nothing_comes(reader)
         relay.cut()
