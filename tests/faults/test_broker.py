@@ -86,6 +86,7 @@ async def test_what_was_confirmed_outlives_a_broker_that_is_killed(
     refused: list[int] = []
     numbers = iter(range(1, 1_000_000))
     killed = 0.0
+    enough = asyncio.Event()
 
     async def send(mq: amqproxy.Client) -> None:
         """Send until the link breaks."""
@@ -97,6 +98,8 @@ async def test_what_was_confirmed_outlives_a_broker_that_is_killed(
                 refused.append(number)
                 return
             confirmed.add(number)
+            if len(confirmed) == 500:
+                enough.set()
 
     async with (
         amqproxy.connect(node.url) as mq,
@@ -104,8 +107,7 @@ async def test_what_was_confirmed_outlives_a_broker_that_is_killed(
     ):
         assert await mq.proxy(service).note(0) == 0
         senders = [asyncio.create_task(send(mq)) for _ in range(20)]
-        while len(confirmed) < 500:  # noqa: ASYNC110  # there is no event that tells
-            await asyncio.sleep(0.001)
+        await enough.wait()
         killed = time.monotonic()
         await asyncio.to_thread(node.kill)
         await asyncio.gather(*senders)
@@ -116,7 +118,7 @@ async def test_what_was_confirmed_outlives_a_broker_that_is_killed(
         confirmed.add(last)
         await worker.says("again")
         async with asyncio.timeout(BACK):
-            while confirmed - noted(journal).keys():  # noqa: ASYNC110  # as above
+            while confirmed - noted(journal).keys():  # noqa: ASYNC110  # it is another process that writes there
                 await asyncio.sleep(0.05)
         ran = noted(journal)
         assert len(refused) == 20

@@ -17,7 +17,7 @@ from tests.faults.table import Row
 
 HEARTBEAT = 1
 FOUND_OUT = 3.0 * (HEARTBEAT + 1) + 2
-"""Seconds until silence is taken for the end: three heartbeats and a second for each, and it is looked at twice in each."""
+"""Seconds until silence is taken for the end: three heartbeats and a second for each, looked at now and then."""
 BACK = 5.0
 CLOSED = 8.0
 """Seconds within which closing ends, whoever answers."""
