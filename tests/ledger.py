@@ -3,7 +3,7 @@
     python ledger.py URL NAME FILE [OPTION=VALUE …]
 
 It hangs in the first run of each entry, or dies behind it, as OPTION says: hang=1, or dies=handler. With store=URL
-calls are de-duplicated by that Redis, and dies=store has it die when the reply is kept.
+calls are de-duplicated by that Redis, and with dies=store it dies when the reply is kept there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import amqproxy
+from amqproxy.redis import RedisStore
 from amqproxy.runner import run
 
 
@@ -57,18 +58,31 @@ def die() -> None:
 
 
 async def dying(call: Any, next: amqproxy.Next) -> Any:
+    """Die when the handler has run, and nobody knows yet."""
     result = await next(call)
     if result.endswith(" 1"):
         die()
     return result
 
 
+class DyingStore(RedisStore):
+    """Die when the reply is kept, and nobody was answered yet."""
+
+    async def keep(self, key: str, owner: str, reply: bytes, seconds: float) -> None:
+        await super().keep(key, owner, reply, seconds)
+        die()
+
+
 def main(url: str, name: str, file: str, *given: str) -> None:
     options = dict(one.split("=", 1) for one in given)
-    serving: dict[str, Any] = {"middleware": [dying] if options.get("dies") == "handler" else []}
+    serving: dict[str, Any] = {"arguments": {"x-expires": 60_000}}
+    if options.get("dies") == "handler":
+        serving["middleware"] = [dying]
+    if "store" in options:
+        kind = DyingStore if options.get("dies") == "store" else RedisStore
+        serving["deduplicate"] = amqproxy.Deduplication(store=kind(options["store"]), lease=1.0)
     logging.basicConfig(level=logging.INFO)
-    arguments = {"x-expires": 60_000}
-    run(Ledger(file, "hang" in options), url, name=name, auto_delete=False, arguments=arguments, **serving)
+    run(Ledger(file, "hang" in options), url, name=name, **serving)
 
 
 if __name__ == "__main__":
