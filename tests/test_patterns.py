@@ -20,6 +20,13 @@ SAID = {
         "2 entries are left",
     ],
     "batches.py": ["999000", "3 3.0", "-1 has no root"],
+    "reliable.py": [
+        "balance: 105",
+        "balance: 75",
+        "price: 42",
+        *["Unroutable executed: no"] * 3,
+        "Overloaded executed: no",
+    ],
     "cancelling.py": ["too late", "write has stopped", "compute has stopped"],
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from amqproxy.deduplication import Deduplication
 from amqproxy.options import (
     MAX_SHORT_STRING,
     BroadcastOptions,
@@ -19,6 +20,7 @@ from amqproxy.options import (
     changed,
     serving_options,
 )
+from amqproxy.retry import Retry
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -442,3 +444,21 @@ def test_a_broadcast_refuses_what_it_would_not_heed(given: dict[str, Any]) -> No
 def test_only_a_broadcast_expects_answers() -> None:
     with pytest.raises(TypeError, match=r"a proxy has no option 'expect', for one worker answers; mq\.broadcast"):
         changed(CallOptions(), "a proxy", {"expect": 1})
+
+
+def test_retries_and_deduplication_may_be_given_as_numbers() -> None:
+    assert CallOptions(retry=5).retry == Retry(attempts=5)
+    assert ServeOptions(deduplicate=5).deduplicate == Deduplication(entries=5)
+    with pytest.raises(ValueError, match="retry is 1 attempt or more"):
+        CallOptions(retry=0)
+    with pytest.raises(TypeError, match="deduplicate is a number of calls"):
+        ServeOptions(deduplicate=True)
+    with pytest.raises(ValueError, match="hedge is more than 0"):
+        CallOptions(hedge=0)
+
+
+@pytest.mark.parametrize("kind", [SendOptions, BroadcastOptions])
+@pytest.mark.parametrize("option", [{"retry": 3}, {"hedge": 0.5}])
+def test_what_nobody_answers_alone_is_not_repeated(kind: Any, option: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"has no {next(iter(option))}"):
+        kind(**option)
