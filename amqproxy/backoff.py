@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 log = logging.getLogger("amqproxy.connection")
 
@@ -53,6 +54,7 @@ async def persist(
 
     It is given the error, how many tries there were, and the seconds until the next one.
     """
+    from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential  # which only a connection needs
 
     def report(state: RetryCallState) -> None:
         assert state.outcome is not None and state.next_action is not None

@@ -18,78 +18,28 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
     (
         "values",
         {
-            "addresses",
-            "alive",
-            "codecs",
-            "blob",
-            "bounds",
-            "contract",
-            "deadletter",
-            "deadline",
-            "deduplication",
-            "errors",
-            "fields",
-            "messages",
-            "options",
-            "properties",
-            "provided",
-            "retry",
-            "scope",
-            "shown",
-            "signature",
-            "signing",
-            "states",
-            "topology",
-            "trace",
-            "url",
-            "wire",
+            *("addresses", "alive", "blob", "bounds", "codecs", "contract", "deadletter", "deadline"),
+            *("deduplication", "errors", "fields", "messages", "options", "properties", "provided", "retry"),
+            *("scope", "shown", "signature", "signing", "states", "topology", "trace", "url", "wire"),
         },
     ),
     (
         "pure machines",
         {
-            *(
-                "acks",
-                "backoff",
-                "calls",
-                "circuit",
-                "confirms",
-                "connection",
-                "flow",
-                "forgotten",
-                "frames",
-                "lane",
-                "memory",
-                "scaling",
-                "series",
-                "signed",
-                "tally",
-                "vigil",
-            )
+            *("acks", "calls", "circuit", "confirms", "flow", "frames", "memory", "scaling", "series"),
+            *("shedding", "tally", "vigil"),
         },
     ),
-    (
-        "the link",
-        {
-            *(
-                "backoff",
-                "connection",
-                "forgotten",
-                "lane",
-                "signed",
-                "tls",
-            )
-        },
-    ),
+    ("the link", {"backoff", "connection", "forgotten", "lane", "signed", "tls"}),
     (
         "what users call",
         {
-            *("answer", "bars", "batch", "batching", "broadcast", "caller", "control", "conversation"),
-            *("confirming", "deadqueue", "overload", "parking"),
-            *("conversing", "handler", "heartbeat", "lines", "middleware", "outbox", "payload", "poll"),
-            *("progress", "providers", "proxy", "publisher", "received", "remote", "replies", "sender", "server"),
-            *("breaker", "deduplicating", "redis", "retrying"),
-            *("session", "stream", "streaming", "surrounding", "threads", "timebox", "tracing", "turns"),
+            *("answer", "bars", "batch", "batching", "breaker", "broadcast", "caller", "confirming"),
+            *("control", "conversation", "conversing", "deadqueue", "deduplicating", "handler", "heartbeat"),
+            *("lines", "middleware", "outbox", "overload", "parking", "payload", "poll", "progress"),
+            *("providers", "proxy", "publisher", "received", "redis", "remote", "replies", "retrying"),
+            *("sender", "server", "session", "stream", "streaming", "surrounding", "threads", "timebox"),
+            *("tracing", "turns"),
         },
     ),
     ("what connect() returns", {"client", "embedded", "sync"}),
@@ -109,29 +59,15 @@ KNOWN = LAYER_OF.keys() | {ISLAND}
 # Two halves that meet in the wire format only.
 CALLING = frozenset(
     {
-        *("answer", "batch", "broadcast", "caller", "confirming", "conversation", "conversing", "lines", "outbox"),
-        *("payload", "poll", "progress", "proxy", "publisher", "received", "remote", "retrying", "sender"),
+        *("answer", "batch", "broadcast", "caller", "confirming", "conversation", "conversing", "lines"),
+        *("outbox", "payload", "poll", "progress", "proxy", "publisher", "received", "remote", "retrying"),
+        *("sender",),
     }
 )
 SERVING = frozenset(
     {
-        *(
-            "batching",
-            "control",
-            "deduplicating",
-            "handler",
-            "heartbeat",
-            "overload",
-            "parking",
-            "providers",
-            "replies",
-            "server",
-            "session",
-            "streaming",
-            "surrounding",
-            "threads",
-            "turns",
-        ),
+        *("batching", "control", "deduplicating", "handler", "heartbeat", "overload", "parking", "providers"),
+        *("replies", "server", "session", "streaming", "surrounding", "threads", "turns"),
     }
 )
 
