@@ -264,8 +264,8 @@ class Caller:
         line = self._line(name.encode())
 
         def closed(error: Exception) -> None:
-            self._lines.refused("", error)
             if self._by_prefix.get(line.prefix) is line:  # else others are in use by now
+                self._lines.lost("", error)
                 self._lose_all(error)
 
         opened = await self._open_lane(link, line, closed)
@@ -279,8 +279,8 @@ class Caller:
         line = self._line(first.reply_to, kind)
 
         def closed(error: Exception) -> None:
-            self._kinds.get(kind, self._lines).refused(exchange, error)
-            self._by_prefix.pop(line.prefix, None)
+            if self._by_prefix.pop(line.prefix, None) is line:
+                self._kinds.get(kind, self._lines).lost(exchange, error)
             line.lose(error)
 
         await self._open_lane(link, line, closed)
@@ -309,7 +309,9 @@ class Caller:
 
     def _replies_lost(self) -> None:
         """The reply queue was deleted: its lines are of no use any more, and their channels are closed."""
-        self._lose_all(ConnectionLost("the reply queue was deleted"))
+        gone = ConnectionLost("the reply queue was deleted")
+        self._lines.lost("", gone)
+        self._lose_all(gone)
         for opened in self._channels:
             task = self.connection.loop.create_task(opened.close())
             self._closing.add(task)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from .backoff import STABLE_SECONDS
+from .backoff import STABLE_SECONDS, Spell
 from .errors import AccessRefused, AMQProxyError, CallTimeout, Overloaded, TopologyConflict, Unroutable
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ class Lines(Generic[OpenedLine]):
         self._opening: Shared[OpenedLine] = Shared()
         self._waiting = Waiting(connection)
         self._refusals = Refusals()
+        self._spells: dict[str, tuple[Spell, float]] = {}
 
     async def line(self, exchange: str, deadline: float) -> OpenedLine:
         """The line for an exchange, ready to send; waits for the link and for a full socket, until the deadline.
@@ -154,18 +155,28 @@ class Lines(Generic[OpenedLine]):
         return line
 
     async def _open(self, exchange: str) -> OpenedLine:
+        if (known := self._spells.get(exchange)) is not None and (pause := known[0].pause):
+            await asyncio.sleep(pause)
         try:
             line = await self._connection.on_link(lambda link: self._open_line(link, exchange))
         except REFUSALS as error:
-            self.refused(exchange, error)
+            self._refusals.add(exchange, error, self._connection.loop.time())
             raise
         self._lines[exchange] = line
+        if known is not None:
+            self._spells[exchange] = known[0], self._connection.loop.time()
         return line
 
-    def refused(self, exchange: str, error: Exception) -> None:
-        """The broker refused a line, or ended one: if it will do so again, it is not asked at once."""
-        if isinstance(error, REFUSALS) and self._connection.current_link is not None:
-            self._refusals.add(exchange, error, self._connection.loop.time())
+    def lost(self, exchange: str, error: Exception) -> None:
+        """The broker ended a line: if it does so again and again, another is opened only after a while."""
+        link, now = self._connection.current_link, self._connection.loop.time()
+        if link is None or link.closed.done():
+            return
+        if isinstance(error, REFUSALS):
+            self._refusals.add(exchange, error, now)
+        spell, began = self._spells.get(exchange) or (Spell(), now)
+        spell.lasted(now - began)
+        self._spells[exchange] = spell, now
 
     def clear(self) -> list[OpenedLine]:
         """Let go of all lines: who needs one opens it anew."""

@@ -87,7 +87,7 @@ class Publishers:
         publisher = Publisher(self.connection.options.max_in_flight)
 
         def closed(error: Exception) -> None:
-            self._lines.refused(exchange, error)
+            self._lines.lost(exchange, error)
             publisher.lose(error)
 
         opened = await link.open_lane(publisher, closed, confirms=True)

@@ -71,4 +71,3 @@ def test_all_of_a_name_must_fit() -> None:
 def test_every_name_that_is_text_can_be_let_in() -> None:
     assert Addresses(".*").include(b"orders")
     assert not Addresses(".*").include(b"orders\n")
-
