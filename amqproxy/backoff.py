@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-log = logging.getLogger("amqproxy.connection")
 
 FIRST_SECONDS = 0.25
 LONGEST_SECONDS = 15.0
