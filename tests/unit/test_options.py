@@ -462,3 +462,44 @@ def test_retries_and_deduplication_may_be_given_as_numbers() -> None:
 def test_what_nobody_answers_alone_is_not_repeated(kind: Any, option: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"has no {next(iter(option))}"):
         kind(**option)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "text"),
+    [
+        ({"quorum": 1}, TypeError, "quorum is True or False, not 1"),
+        ({"quorum": True, "durable": False}, ValueError, "a quorum queue cannot be durable=False"),
+        ({"quorum": True, "auto_delete": True}, ValueError, "a quorum queue cannot be auto_delete=True"),
+        ({"quorum": True, "max_priority": 3}, ValueError, "a quorum queue has no max_priority"),
+        ({"delivery_limit": 3}, ValueError, "only quorum queues have a delivery_limit: serve with quorum=True"),
+        ({"quorum": True, "delivery_limit": -1}, ValueError, "delivery_limit is 0 or more"),
+        ({"quorum": True, "delivery_limit": 1.5}, TypeError, "delivery_limit is a whole number"),
+        ({"dead_letters": "yes"}, TypeError, "dead_letters is True, False or None, not 'yes'"),
+        ({"max_length": 0}, ValueError, "max_length is more than 0"),
+        ({"overflow": "drop-tail", "max_length": 1}, ValueError, "overflow is 'reject-publish', 'drop-head'"),
+        ({"overflow": "drop-head"}, ValueError, "overflow is for a queue that can be full: give max_length"),
+        ({"message_ttl": 0}, ValueError, "message_ttl is more than 0"),
+        ({"message_ttl": 50 * 24 * 3600}, ValueError, r"message_ttl is at most 4233600 seconds \(49 days\)"),
+        ({"shed_after": 0}, ValueError, "shed_after is more than 0"),
+    ],
+)
+def test_a_queue_that_cannot_be_is_told(given: dict[str, Any], kind: type[Exception], text: str) -> None:
+    with pytest.raises(kind, match=text):
+        ServeOptions(**given)
+
+
+def test_quorum_queues_keep_dead_letters_unless_told_otherwise() -> None:
+    assert not ServeOptions().keeps_dead_letters
+    assert ServeOptions(quorum=True).keeps_dead_letters
+    assert ServeOptions(dead_letters=True).keeps_dead_letters
+    assert not ServeOptions(quorum=True, dead_letters=False).keeps_dead_letters
+
+
+def test_confirm_is_for_calls() -> None:
+    assert CallOptions(confirm=True).confirm
+    with pytest.raises(TypeError, match="confirm is True, False or None, not 'yes'"):
+        CallOptions(confirm="yes")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a sender has no confirm: its messages always are confirmed"):
+        SendOptions(confirm=False)
+    with pytest.raises(ValueError, match="a broadcast has no confirm"):
+        BroadcastOptions(confirm=True)

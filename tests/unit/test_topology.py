@@ -14,7 +14,9 @@ from amqproxy.topology import (
     Exchange,
     PoolTopology,
     Queue,
+    dead_queue,
     delay_queue,
+    refuses,
     rounded_delay,
 )
 
@@ -146,3 +148,65 @@ def test_each_destination_has_delay_queues_of_its_own_whose_names_can_be_declare
     names = [delay_queue(milliseconds, *place).name for place in places for milliseconds in (5000, 500, 5)]
     assert len(set(names)) == len(names)
     assert all(NAME.fullmatch(name) and len(name) <= 255 for name in names)
+
+
+def test_a_quorum_queue_has_a_limit_and_dead_letters_at_least_once() -> None:
+    topology = PoolTopology.of("mailer", ServeOptions(quorum=True))
+    assert topology.queue.arguments == {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": 20,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": "mailer.dead",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    assert topology.dead == Queue("mailer.dead", arguments={"x-queue-type": "quorum", "x-delivery-limit": 10**9})
+    assert PoolTopology.of("x", ServeOptions(quorum=True, delivery_limit=0)).queue.arguments["x-delivery-limit"] == 0
+
+
+def test_a_quorum_queue_may_do_without_dead_letters() -> None:
+    topology = PoolTopology.of("mailer", ServeOptions(quorum=True, dead_letters=False))
+    assert topology.queue.arguments == {"x-queue-type": "quorum", "x-delivery-limit": 20}
+    assert topology.dead is None
+
+
+def test_one_that_drops_its_head_cannot_promise_its_dead_letters() -> None:
+    arguments = PoolTopology.of("m", ServeOptions(quorum=True, max_length=5, overflow="drop-head")).queue.arguments
+    assert arguments["x-overflow"] == "drop-head"
+    assert "x-dead-letter-strategy" not in arguments
+
+
+def test_a_classic_queue_may_have_dead_letters_too() -> None:
+    topology = PoolTopology.of("mailer", ServeOptions(dead_letters=True, queue="post"))
+    assert topology.queue.arguments == {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "post.dead"}
+    assert topology.dead == dead_queue("post")
+
+
+def test_bounds_are_arguments_and_arguments_win() -> None:
+    options = ServeOptions(max_length=5, message_ttl=1.5, arguments={"x-max-length": 6})
+    assert PoolTopology.of("m", options).queue.arguments == {
+        "x-max-length": 6,
+        "x-overflow": "reject-publish",
+        "x-message-ttl": 1500,
+    }
+
+
+def test_a_name_without_room_for_the_dead_is_refused() -> None:
+    with pytest.raises(ValueError, match="for dead letters has a name of more than 255 bytes"):
+        PoolTopology.of("x" * 251, ServeOptions(dead_letters=True))
+    assert PoolTopology.of("x" * 251, ServeOptions()).dead is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "so"),
+    [
+        ({}, False),
+        ({"x-max-length": 1}, False),
+        ({"x-overflow": "reject-publish"}, False),
+        ({"x-max-length": 1, "x-overflow": "drop-head"}, False),
+        ({"x-max-length": 1, "x-overflow": "reject-publish"}, True),
+        ({"x-max-length-bytes": 1, "x-overflow": "reject-publish-dlx"}, True),
+    ],
+)
+def test_whether_a_queue_refuses(arguments: dict[str, object], so: bool) -> None:
+    assert refuses(Queue("q", arguments=arguments)) is so
