@@ -31,6 +31,8 @@ class Settings:
     overflow: str = "drop-head"
     dead_letter_exchange: str | None = None
     dead_letter_key: str | None = None
+    at_least_once: bool = False
+    """Whether dead letters stay until they have got where they go."""
     max_priority: int = 0
     single_active_consumer: bool = False
     delivery_limit: int | None = None
@@ -42,15 +44,19 @@ class Settings:
         def number(name: str) -> int | None:
             return arguments[name] if arguments.kind(name) in INTEGERS else None
 
+        type, overflow = arguments.text("x-queue-type") or CLASSIC, arguments.text("x-overflow") or "drop-head"
+        strategy = arguments.text("x-dead-letter-strategy")
         return cls(
-            type=arguments.text("x-queue-type") or CLASSIC,
+            type=type,
             message_ttl=number("x-message-ttl"),
             expires=number("x-expires"),
             max_length=number("x-max-length"),
             max_bytes=number("x-max-length-bytes"),
-            overflow=arguments.text("x-overflow") or "drop-head",
+            overflow=overflow,
             dead_letter_exchange=arguments.text("x-dead-letter-exchange"),
             dead_letter_key=arguments.text("x-dead-letter-routing-key"),
+            # As in RabbitMQ, which warns of other overflows in its log, and dead-letters at most once then.
+            at_least_once=strategy == "at-least-once" and type == QUORUM and overflow == "reject-publish",
             max_priority=number("x-max-priority") or 0,
             single_active_consumer=bool(arguments.get("x-single-active-consumer")),
             delivery_limit=number("x-delivery-limit") if "x-delivery-limit" in arguments else DELIVERY_LIMIT,

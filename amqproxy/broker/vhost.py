@@ -34,6 +34,8 @@ PREDECLARED = (
 )
 BURIED_AT_ONCE = 500
 """Dead letters that are sent on before others get their turn."""
+UNBURIED_SECONDS = 1.0
+"""Dead letters that must get where they go, and could not, are sent again this often."""
 WARNINGS = 100
 """Cycles of dead letters that are told of."""
 
@@ -78,6 +80,7 @@ class VirtualHost:
         self.policies = Policies()
         """What is set for all queues and exchanges that are declared from now on."""
         self._burying = False
+        self._unburied: list[tuple[Queue, Message, str]] = []
         self._cycles: set[tuple[str, str]] = set()
         self.dead: deque[tuple[Queue, Message, str]] = deque()
         """Messages that have left their queues and are to go to the exchanges for dead letters: see `bury`."""
@@ -356,18 +359,35 @@ class VirtualHost:
 
     def _send_on(self, queue: Queue, message: Message, reason: str) -> None:
         self.memory.free(message.share)
+        if self._sent(queue, message, reason) or not queue.settings.at_least_once or queue.deleted:
+            return
+        self.memory.take(message.share)
+        if not self._unburied:
+            self.timers.at(self.clock() + UNBURIED_SECONDS, self._bury_again)
+        self._unburied.append((queue, message, reason))
+
+    def _bury_again(self) -> None:
+        self.dead += self._unburied
+        self._unburied.clear()
+        self.bury()
+
+    def _sent(self, queue: Queue, message: Message, reason: str) -> bool:
+        """Whether all queues have a dead letter that it goes to, and there are any."""
         settings = queue.settings
         assert settings.dead_letter_exchange is not None
         exchange = self.exchanges.get(settings.dead_letter_exchange)
         if exchange is None:
-            return
+            return False
         letter = buried(message, queue.name, reason, exchange.name, settings.dead_letter_key, int(time.time()))
         targets, _ = self.route(exchange, letter.routing_keys, letter)
+        taken = bool(targets)
         for target in targets:
             if reason != "rejected" and is_cycle(letter, target.name):
                 self._warn_of_cycle(queue.name, target.name)
             elif not target.publish(letter):
                 log.debug("%r refused a dead letter", target)
+                taken = False
+        return taken
 
     def _warn_of_cycle(self, source: str, target: str) -> None:
         """Say once for each pair of queues that dead letters between them are dropped."""

@@ -224,6 +224,20 @@ def test_settings_are_what_the_arguments_say() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "so"),
+    [
+        ({"x-queue-type": "quorum", "x-overflow": "reject-publish"}, True),
+        ({"x-queue-type": "quorum"}, False),
+        ({"x-queue-type": "quorum", "x-overflow": "drop-head"}, False),
+        ({"x-overflow": "reject-publish"}, False),
+    ],
+)
+def test_only_a_quorum_queue_that_refuses_keeps_its_dead_letters(given: dict[str, Any], so: bool) -> None:
+    assert Settings.of(table({**given, "x-dead-letter-strategy": "at-least-once"})).at_least_once is so
+    assert not Settings.of(table({**given, "x-dead-letter-strategy": "at-most-once"})).at_least_once
+
+
 # Consumers.
 
 

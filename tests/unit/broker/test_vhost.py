@@ -19,7 +19,7 @@ from amqproxy.broker.policies import Policies, Policy
 from amqproxy.broker.queue import Queue
 from amqproxy.broker.tables import Table
 from amqproxy.broker.timers import Timers
-from amqproxy.broker.vhost import BURIED_AT_ONCE, PREDECLARED, Counter, VirtualHost, generated_name
+from amqproxy.broker.vhost import BURIED_AT_ONCE, PREDECLARED, UNBURIED_SECONDS, Counter, VirtualHost, generated_name
 from amqproxy.fields import encode_table
 from amqproxy.properties import HEADERS
 from tests.unit.broker.wire import Client, Clock, broker
@@ -641,6 +641,53 @@ def test_a_dead_letter_of_a_queue_that_was_deleted_since_is_delivered() -> None:
     of.delete_queue(queue)
     of.bury()
     assert letters(of, ("dead",)) == {"dead": [b"1"]}
+
+
+CAREFUL = {
+    "x-queue-type": "quorum",
+    "x-overflow": "reject-publish",
+    "x-dead-letter-strategy": "at-least-once",
+    "x-dead-letter-exchange": "",
+    "x-dead-letter-routing-key": "dead",
+}
+
+
+def test_dead_letters_at_least_once_wait_until_there_is_a_queue_with_room() -> None:
+    of = host()
+    queue = declare(of, arguments=CAREFUL, durable=True)
+
+    def later() -> None:
+        assert isinstance(of.clock, Clock)
+        of.clock.now += UNBURIED_SECONDS
+        of.timers.run(of.clock.now)
+
+    for body in (b"1", b"2"):
+        of.dead_letter(queue, message("q", body=body), "rejected")
+    of.bury()
+    used = of.memory.used
+    assert used > 0
+    later()  # there is no such queue
+    assert of.memory.used == used
+    declare(of, "dead", {"x-max-length": 1, "x-overflow": "reject-publish"})
+    later()  # which has room for one
+    assert letters(of, ("dead",)) == {"dead": [b"1"]}
+    of.queues["dead"].purge()
+    later()
+    assert letters(of, ("dead",)) == {"dead": [b"2"]}
+    of.queues["dead"].purge()
+    assert of.memory.used == 0
+
+
+def test_those_of_a_queue_that_was_deleted_wait_no_more() -> None:
+    of = host()
+    queue = declare(of, arguments=CAREFUL, durable=True)
+    of.dead_letter(queue, message("q"), "rejected")
+    of.bury()
+    of.delete_queue(queue)
+    assert isinstance(of.clock, Clock)
+    of.clock.now += UNBURIED_SECONDS
+    of.timers.run(of.clock.now)
+    assert of.memory.used == 0
 
 
 def test_a_letter_that_would_go_round_for_ever_is_dropped() -> None:
