@@ -8,7 +8,7 @@ AMQProxyError
 ├─ Closed (also RuntimeError)                used after it was closed
 └─ CallError                                 .executed is "no", "maybe" or "yes"
    ├─ Unroutable            no     no queue takes it: no pool was ever started under this name
-   ├─ Overloaded            no     too many calls are in flight
+   ├─ Overloaded            no     the queue is full, or too many calls are in flight
    ├─ MessageTooLarge       no     refused before sending
    ├─ EncodingFailed        no     a value the codec cannot write; names the path to it
    ├─ CallTimeout           maybe  (also TimeoutError) no answer within the call's time
@@ -71,7 +71,7 @@ class Unroutable(CallError):
 
 
 class Overloaded(CallError):
-    """Too many calls are in flight already."""
+    """The queue is full and refused it, or too many calls are in flight already."""
 
     executed: Executed = "no"
 

@@ -21,6 +21,7 @@ Call an object that lives in another process, over RabbitMQ, as if it were local
   amqproxy serve calculator:Calculator     [dim]start it as often as you like[/dim]
   amqproxy call calculator add 1 2         [dim]from anywhere else[/dim]
   amqproxy broadcast calculator add 1 2    [dim]ask all of them[/dim]
+  amqproxy dead list calculator            [dim]what could not be served, and why[/dim]
   amqproxy demo                            [dim]see a worker die and no call lost[/dim]
 
 The broker is --url, else the environment's AMQPROXY_URL, else amqp://guest:guest@localhost/.

@@ -243,7 +243,7 @@ async def test_bodies_larger_than_a_frame(row: Row, mq: amqproxy.Client, service
 async def test_properties_that_nobody_knows(
     row: Row, mq: amqproxy.Client, raw: Raw, service: str, properties: dict[str, bytes], code: str
 ) -> None:
-    named = {name: value.replace(b"{service}", service.encode()) for name, value in properties.items()}
+    named: dict[str, Any] = {key: value.replace(b"{service}", service.encode()) for key, value in properties.items()}
     counter = Counter()
     async with mq.serve(counter, name=service, dead_letters=True):
         with row.sees(f"a failure ({code}, executed no)", within=2.0):
