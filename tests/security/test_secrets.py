@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tests.faults.network import Relay
 
 import amqproxy
 from amqproxy.testing import RabbitMQ, broker
+from tests.faults.network import Relay
 from tests.processes import running
 from tests.security.served import Vault
 
