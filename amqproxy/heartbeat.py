@@ -40,7 +40,8 @@ class Heartbeat:
         self._due = self._loop.time() + PROGRESS_SECONDS
 
     async def around(self, running: Awaitable[Result]) -> Result:
-        """Await the handler, with signs of life until it ends; the last progress is told by then."""
+        """Await the handler, or its turn, with signs of life until that ends; the last progress is told by then."""
+        self._ended = False
         self._timer = self._loop.call_later(self._interval, self._beat)
         try:
             return await running

@@ -15,9 +15,10 @@ from .control import Abandoned, Desk, Key
 from .deduplication import fingerprint
 from .errors import AMQProxyError, RemoteError
 from .fields import FieldTable, Malformed
-from .handler import Call, Handler, HandlerTable, Refused, not_begun, redelivered, refusal, too_late
+from .handler import Call, Handler, HandlerTable, Refused, not_begun, refusal, too_late
 from .heartbeat import Heartbeat
 from .parking import Parking
+from .once import Once
 from .properties import Properties, routing
 from .replies import Pool, Replies
 from .shown import shown
@@ -82,6 +83,7 @@ class Session:
         self.streams: dict[Key, Streaming] = {}
         """The calls that run whose result or whose parameter is a stream."""
         self.turns = Turns(self, worker)
+        self._once = Once(self, worker)
         self._signed: dict[ReplyForm, ReplyForm] = {}
         self.replies: Replies = None  # type: ignore[assignment]  # as the following, set before the first delivery
         """What goes out of the channel."""
@@ -247,18 +249,12 @@ class Session:
         if handler.deduplicates:
             call.fingerprint = fingerprint(body)
         if handler.method.options.at_most_once:
-            return self._run_once(handler, call, tag, body)
-        return self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
+            return self._once.run(handler, call, tag, body)
+        return self.run(handler, call, tag, body)
 
-    async def _run_once(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
-        """The same for a call that is not to be run again, whatever happens: its delivery is settled ahead of it."""
-        ran = call.redelivered and not handler.deduplicates  # which knows better
-        if ran or not self.alive:  # then another worker has it, or will
-            del self._worker.running[call]
-            self.replies.fail(tag, True, redelivered(handler), call.correlation_id, call.reply_to)
-            return
-        self.replies.settle(tag)
-        await (self._run_stream(handler, call, 0, body) if handler.streams else self._run(handler, call, 0, body))
+    def run(self, handler: Handler, call: Call, tag: int, body: bytes) -> Coroutine[Any, Any, None]:
+        """Run a call and answer it."""
+        return self._run_stream(handler, call, tag, body) if handler.streams else self._run(handler, call, tag, body)
 
     async def _run_stream(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
         """The same for a call with a stream."""

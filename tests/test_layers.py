@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
         {
             *("answer", "bars", "batch", "batching", "breaker", "broadcast", "caller", "confirming"),
             *("control", "conversation", "conversing", "deadqueue", "deduplicating", "handler", "heartbeat"),
-            *("lines", "middleware", "outbox", "overload", "parking", "payload", "poll", "progress"),
+            *("lines", "middleware", "once", "outbox", "overload", "parking", "payload", "poll", "progress"),
             *("providers", "proxy", "publisher", "received", "redis", "remote", "replies", "retrying"),
             *("sender", "server", "session", "stream", "streaming", "surrounding", "threads", "timebox"),
             *("tracing", "turns"),
@@ -66,8 +66,8 @@ CALLING = frozenset(
 )
 SERVING = frozenset(
     {
-        *("batching", "control", "deduplicating", "handler", "heartbeat", "overload", "parking", "providers"),
-        *("replies", "server", "session", "streaming", "surrounding", "threads", "turns"),
+        *("batching", "control", "deduplicating", "handler", "heartbeat", "once", "overload", "parking"),
+        *("providers", "replies", "server", "session", "streaming", "surrounding", "threads", "turns"),
     }
 )
 

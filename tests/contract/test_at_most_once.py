@@ -13,6 +13,7 @@ from amqproxy import RemoteError
 from tests.contract.raw import Raw
 from tests.contract.test_links import cut, quiet
 from tests.ledger import Ledger, runs
+from tests.patience import until
 from tests.processes import PATIENCE, running
 
 __all__ = ["quiet"]  # a fixture: lost connections are logged by aiormq
@@ -84,15 +85,64 @@ async def test_a_request_that_a_worker_had_before_is_refused(amqp_url: str, serv
             assert bank.paid == [3]
 
 
-async def test_what_runs_is_acknowledged_already(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+async def test_what_runs_is_acknowledged_already_and_others_wait_for_their_turn(
+    mq: amqproxy.Client, service: str
+) -> None:
+    bank = Bank()
+    async with mq.serve(bank, name=service, auto_delete=True, concurrency=2) as worker:
+        proxy = mq.proxy(Bank, name=service)
+        calls = [asyncio.ensure_future(proxy.pay(n)) for n in range(10)]
+        for _ in range(2):
+            await bank.entered.acquire()
+        await until(lambda: len(worker.running) == 4)  # and there are those that wait
+        assert len(bank.paid) == 2
+        bank.open.set()
+        assert sorted(await asyncio.gather(*calls)) == list(range(10))
+
+
+async def test_one_that_waits_for_its_turn_gives_signs_of_life(mq: amqproxy.Client, service: str) -> None:
     bank = Bank()
     async with mq.serve(bank, name=service, auto_delete=True, concurrency=1):
-        proxy = mq.proxy(Bank, name=service)
-        calls = [asyncio.ensure_future(proxy.pay(n)) for n in range(3)]
-        for _ in calls:  # the prefetch of 1 does not hold them back
-            await bank.entered.acquire()
+        proxy = mq.proxy(Bank, name=service, heartbeat=0.1)
+        calls = [asyncio.ensure_future(proxy.pay(n)) for n in range(2)]
+        await asyncio.sleep(0.8)  # eight times the interval, of which three are missed
         bank.open.set()
-        assert sorted(await asyncio.gather(*calls)) == [0, 1, 2]
+        assert await asyncio.gather(*calls) == [0, 1]
+
+
+async def test_one_that_waits_may_be_cancelled_or_too_late(mq: amqproxy.Client, service: str) -> None:
+    bank = Bank()
+    async with mq.serve(bank, name=service, auto_delete=True, concurrency=2) as worker:
+        proxy = mq.proxy(Bank, name=service)
+        calls = [asyncio.ensure_future(proxy.pay(n)) for n in range(2)]
+        for _ in calls:
+            await bank.entered.acquire()
+        cancelled = asyncio.ensure_future(proxy.pay(100))
+        late = asyncio.ensure_future(amqproxy.options(proxy, timeout=0.2).pay(200))
+        await until(lambda: len(worker.running) == 4)
+        cancelled.cancel()
+        with pytest.raises(amqproxy.CallTimeout):
+            await late
+        bank.open.set()
+        await asyncio.gather(*calls)
+        assert await proxy.pay(3) == 3
+        assert bank.paid == [0, 1, 3]
+        assert worker.running == {}
+
+
+async def test_one_that_waits_when_its_worker_stops_was_not_run(mq: amqproxy.Client, service: str) -> None:
+    bank = Bank()
+    async with mq.serve(bank, name=service, arguments={"x-expires": 60_000}, concurrency=1, grace=0) as worker:
+        proxy = mq.proxy(Bank, name=service)
+        first = asyncio.ensure_future(proxy.pay(1))
+        await bank.entered.acquire()
+        second = asyncio.ensure_future(proxy.pay(2))
+        await until(lambda: len(worker.running) == 2)
+    with pytest.raises(RemoteError, match="was not run: the worker stopped") as caught:
+        await second
+    assert (caught.value.executed, caught.value.retryable) == ("no", True)
+    with pytest.raises(RemoteError, match="in the middle of the call"):
+        await first
 
 
 async def test_a_worker_that_stops_loses_none_and_refuses_none(amqp_url: str, service: str) -> None:

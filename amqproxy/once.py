@@ -1,0 +1,88 @@
+"""Calls that are not to be run again, whatever happens: their deliveries are settled before they run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from .errors import RemoteError
+from .handler import Call, Handler, redelivered, refusal
+from .replies import Pool, Replies
+from .wire import FAILURE_FORM
+
+
+class Host(Protocol):
+    """The session, which takes the requests in."""
+
+    replies: Replies
+
+    @property
+    def alive(self) -> bool:
+        """True while its channel is open."""
+
+    def run(self, handler: Handler, call: Call, tag: int, body: bytes) -> Coroutine[Any, Any, None]:
+        """Run a call and answer it."""
+
+
+class Once:
+    """Runs such calls of one session.
+
+    The prefetch does not count what is acknowledged. So a call waits, not acknowledged, until fewer of them run than
+    the worker's `concurrency`: as many may run besides those that the prefetch counts.
+    """
+
+    def __init__(self, host: Host, pool: Pool) -> None:
+        self._host = host
+        self._pool = pool
+        self._room = asyncio.Semaphore(pool.options.concurrency)
+
+    async def run(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
+        """Run a call, unless a worker had it before, its time is over, or the worker stops ahead of it."""
+        if call.redelivered and not handler.deduplicates:  # which knows better
+            self._refuse(redelivered(handler), call, tag)
+            return
+        waiting = self._room.acquire()
+        try:
+            await (waiting if call.heartbeat is None else call.heartbeat.around(waiting))
+        except asyncio.CancelledError:
+            self._given_up(handler, call, tag)
+            return
+        try:
+            if self._settled(call, tag):
+                await self._run_settled(handler, call, body)
+        finally:
+            self._room.release()
+
+    async def _run_settled(self, handler: Handler, call: Call, body: bytes) -> None:
+        try:
+            await asyncio.sleep(0)  # behind it the acknowledgement is written, with all of this turn
+        except asyncio.CancelledError:
+            self._given_up(handler, call, 0)
+            return
+        await self._host.run(handler, call, 0, body)
+
+    def _settled(self, call: Call, tag: int) -> bool:
+        """Settle the delivery, and say whether the call is to be run."""
+        if self._host.alive and not call.is_over:
+            self._host.replies.settle(tag)
+            return True
+        del self._pool.running[call]
+        self._host.replies.settle(tag)  # of a channel that is gone another worker has it, or will
+        return False
+
+    def _given_up(self, handler: Handler, call: Call, tag: int) -> None:
+        """It was cancelled while it waited: by its caller, or by a worker that stops."""
+        if call.cancelled:
+            del self._pool.running[call]
+            self._host.replies.settle(tag)
+        elif self._pool.gives_up:  # given back, it would be refused by whoever has it next
+            text = f"{handler.method.title} was not run: the worker stopped"
+            self._refuse(refusal("unavailable", text, type="WorkerStopped", retryable=True), call, tag)
+        else:
+            raise asyncio.CancelledError  # the program is torn down
+
+    def _refuse(self, failure: RemoteError, call: Call, tag: int) -> None:
+        del self._pool.running[call]
+        replies = self._host.replies
+        replies.answer(tag, FAILURE_FORM, replies.failure(failure), call.correlation_id, call.reply_to)
