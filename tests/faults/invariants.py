@@ -116,6 +116,11 @@ class Checker:
         """Calls that ran more than once, as calls may that are delivered at least once."""
         return sum(fate.runs > 1 for fate in self.fates.values())
 
+    @property
+    def longest_beyond(self) -> float:
+        """The longest time in seconds that a call took beyond its deadline."""
+        return max((fate.ended - fate.began - fate.limit for fate in self.fates.values() if fate.outcome), default=0.0)
+
     def violations(self) -> list[Violation]:
         """All that must not be."""
         found = list(self.left)

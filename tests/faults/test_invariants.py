@@ -102,6 +102,15 @@ def test_runs_and_outcomes_are_counted() -> None:
     assert (checker.runs, checker.run_again) == (4, 1)
 
 
+def test_the_longest_wait_beyond_a_deadline_is_told() -> None:
+    checker = Checker()
+    assert checker.longest_beyond == 0.0
+    for token, ended in (("1", 0.5), ("2", 1.25), ("3", 1.0)):
+        checker.take("caller1", {"at": 0.0, "what": "call", "token": token, "kind": "plain", "limit": 1.0})
+        checker.take("caller1", {"at": ended, "what": "ok", "token": token, "value": token})
+    assert checker.longest_beyond == 0.25
+
+
 def test_a_journal_is_read_as_it_was_written_but_for_a_line_that_was_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "caller1.journal"
     assert list(read(path)) == []

@@ -53,6 +53,10 @@ class Report:
     run_again: int
     faults: Counter[str]
     violations: list[Violation]
+    longest_beyond: float
+    """The longest time in seconds that a call took beyond its deadline."""
+    recovery: float
+    """Seconds after the last fault until all callers were answered, and all workers ran calls."""
     stalls: float
     """The longest time in seconds for which a caller's loop had no turn."""
 
@@ -64,6 +68,8 @@ class Report:
         lines.append(f"{self.runs:,} runs of handlers, {self.run_again:,} calls ran again after a fault")
         lines.append(f"{self.faults.total():,} faults")
         lines += [f"  {count:5} {name}" for name, count in sorted(self.faults.items())]
+        lines.append(f"the slowest call took {self.longest_beyond:.2f} s beyond its deadline")
+        lines.append(f"all worked again {self.recovery:.1f} s after the last fault was made good")
         lines.append(f"the callers' loops stood still for {self.stalls:.2f} s at most")
         lines.append(f"{len(self.violations)} violations")
         shown: Counter[str] = Counter()
@@ -117,11 +123,13 @@ class Torture:
             await self._strike(arena)
             await crew.ready(WORKER, self.workers)
             await crew.ready(CALLER, self.callers)
-            recovery = await self._recover(crew)
+            healed = time.monotonic()
+            dead = await self._recover(crew)
+            recovery = time.monotonic() - healed
             await crew.dismiss(CALLER)
             await self._settle(arena, service)
             await crew.dismiss(WORKER)
-        return self._report(crew, time.monotonic() - began, recovery)
+        return self._report(crew, time.monotonic() - began, recovery, dead)
 
     async def _strike(self, arena: Arena) -> None:
         """Break things until the time is over."""
@@ -176,12 +184,12 @@ class Torture:
         if not self.quiet:
             print(f"{time.strftime('%X')} {text}", flush=True)
 
-    def _report(self, crew: Crew, seconds: float, recovery: list[Violation]) -> Report:
+    def _report(self, crew: Crew, seconds: float, recovery: float, dead: list[Violation]) -> Report:
         checker = Checker(killed={member.name for member in crew.members if member.killed})
         for member in crew.members:
             for record in read(member.journal):
                 checker.take(member.name, record)
-        violations = [*checker.violations(), *recovery, *crew.violations, *crew.unhandled()]
+        violations = [*checker.violations(), *dead, *crew.violations, *crew.unhandled()]
         return Report(
             seconds=seconds,
             seed=self.seed,
@@ -190,6 +198,8 @@ class Torture:
             run_again=checker.run_again,
             faults=Counter(f"{struck.nemesis.fault} {struck.nemesis.title}" for struck in self.struck),
             violations=[self._with_faults(violation) for violation in violations],
+            longest_beyond=checker.longest_beyond,
+            recovery=recovery,
             stalls=max(checker.stalls.values(), default=0.0),
         )
 
