@@ -17,8 +17,8 @@ from .errors import AMQProxyError, RemoteError
 from .fields import FieldTable, Malformed
 from .handler import Call, Handler, HandlerTable, Refused, not_begun, refusal, too_late
 from .heartbeat import Heartbeat
-from .parking import Parking
 from .once import Once
+from .parking import Parking
 from .properties import Properties, routing
 from .replies import Pool, Replies
 from .shown import shown

@@ -8,14 +8,15 @@ import amqproxy
 
 @amqproxy.serve("example.mailer", quorum=True, delivery_limit=5)
 class Mailer:
-    addresses = {"ann": "ann@example.com"}
+    def __init__(self) -> None:
+        self.addresses = {"ann": "ann@example.com"}
 
     async def welcome(self, name: str) -> None:
         print("welcome,", self.addresses[name], flush=True)
 
 
 async def dead(*command: str) -> None:
-    """What you would type: amqproxy dead …"""
+    """Do what is typed as `amqproxy dead`."""
     program = await asyncio.create_subprocess_exec(sys.executable, "-m", "amqproxy", "dead", *command)
     await program.wait()
 
