@@ -66,7 +66,7 @@ async def test_a_password_is_shown_nowhere(everything: Everything) -> None:
         host = relay.url.rpartition("@")[2]
         good = f"amqp://{login}@{host}"
         async with amqproxy.connect(good) as mq, mq.serve(Vault(), name="vault") as worker:
-            proxy = mq.proxy(Vault, name="vault")
+            proxy: Any = mq.proxy(Vault, name="vault")
             assert await proxy.add(1, 2) == 3
             line = proxy.add.line  # type: ignore[attr-defined]  # a method of a proxy
             found += shown(mq, worker, proxy, proxy.add, mq.sender(Vault, name="vault"), mq.url, line)
