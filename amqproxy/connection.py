@@ -600,7 +600,10 @@ def connect_error(error: Exception, said: str | None, url: BrokerURL, timeout: f
         case aiormq.exceptions.ProbableAuthenticationError():
             return AccessRefused(f"{url.address} refused the user {url.user!r}: check user name and password ({text})")
         case aiormq.exceptions.AuthenticationError():
-            return AccessRefused(f"{url.address} does not offer the way to log in that the URL asks for ({text})")
+            return AccessRefused(
+                f"{url.address} does not offer the way to log in that the URL asks for ({text}); auth=external needs a "
+                "certificate (?certfile=, keyfile=), and a password needs PLAIN"
+            )
         case _ if said is not None and re.search(r"limit \(\d+\) is reached|is down$", said):
             return BrokerUnavailable(f"{url.address} takes no connection now: {said}")
         case _ if said is not None and said.startswith(("530", "403")):

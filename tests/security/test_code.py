@@ -23,6 +23,8 @@ MAY_IMPORT_BY_NAME = {
     "bars.py": "one of two libraries of progress bars, whichever its own program has",
 }
 GUESSABLE_IS_FINE = {
+    "backoff.py": "how long a link that was lost is waited for",
+    "connection.py": "which of several hosts is tried first",
     "supervisor.py": "how long a worker process that died is waited for",
     "testing/rabbitmq.py": "which port is tried first",
 }
