@@ -68,7 +68,7 @@ async def test_a_password_is_shown_nowhere(everything: Everything) -> None:
         async with amqproxy.connect(good) as mq, mq.serve(Vault(), name="vault") as worker:
             proxy: Any = mq.proxy(Vault, name="vault")
             assert await proxy.add(1, 2) == 3
-            line = proxy.add.line  # type: ignore[attr-defined]  # a method of a proxy
+            line = proxy.add.line
             found += shown(mq, worker, proxy, proxy.add, mq.sender(Vault, name="vault"), mq.url, line)
             found += shown(mq._live_connection(), mq._live_connection().current_link, mq.caller)
             relay.cut()
