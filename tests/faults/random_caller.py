@@ -23,7 +23,9 @@ from tests.faults.random_worker import Tortured
 CALLING = "calling now"
 """What a caller says when it begins."""
 TASKS = 40
-"""So many calls, or batches of them, are made at a time."""
+"""So many calls, or batches of them, are made at a time; more for higher rates."""
+SLOWNESS = 0.5
+"""Seconds that a call takes on average, one way or another."""
 BATCH = 8
 LIMITS = (0.3, 1.0, 3.0, 8.0)
 """Timeouts, in seconds."""
@@ -70,7 +72,8 @@ class Caller:
 
     async def run(self, rate: float) -> None:
         """Make so many calls a second, as far as they end, until `stop` is set."""
-        await asyncio.gather(self._watch_loop(), *(self._go_on(TASKS / rate) for _ in range(TASKS)))
+        tasks = max(TASKS, int(rate * SLOWNESS))
+        await asyncio.gather(self._watch_loop(), *(self._go_on(tasks / rate) for _ in range(tasks)))
 
     async def _go_on(self, pause: float) -> None:
         while not self.stop.is_set():

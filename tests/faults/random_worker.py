@@ -33,7 +33,9 @@ class Tortured:
 
     def _note(self, token: str) -> None:
         assert self._journal is not None
-        self._journal.note("run", token, redelivered=amqproxy.current().redelivered)
+        call = amqproxy.current()
+        sent = (call.correlation_id or b"").decode()
+        self._journal.note("run", token, sent=sent, redelivered=call.redelivered)
 
     async def echo(self, token: str, seconds: float) -> str:
         """Answer after a while."""

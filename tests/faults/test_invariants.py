@@ -24,8 +24,8 @@ def call(kind: str = "plain", at: float = 0.0, limit: float = 3.0) -> tuple[str,
     return "caller1", "call", {"kind": kind, "at": at, "limit": limit}
 
 
-def ran(redelivered: bool = False) -> tuple[str, str, dict[str, Any]]:
-    return "worker2", "run", {"redelivered": redelivered}
+def ran(redelivered: bool = False, sent: str = "id1") -> tuple[str, str, dict[str, Any]]:
+    return "worker2", "run", {"redelivered": redelivered, "sent": sent}
 
 
 def ok(value: str = expected(TOKEN), at: float = 0.1) -> tuple[str, str, dict[str, Any]]:
@@ -42,7 +42,9 @@ def failed(executed: str, error: str = "ConnectionLost", at: float = 0.1, **fact
         (call(), ran(), ok()),
         (ok(), ran(), call()),  # journals are read one after another
         (call(), ran(), ran(redelivered=True), ok()),
-        (call("idempotent"), ran(), ran(), ok()),
+        (call("idempotent"), ran(), ran(sent="id2"), ok()),
+        (call(), ran(), ran(), ok()),  # the broker forgot to mark it
+        (call("once"), ran(), ran(), ok()),
         (call("one-way"), ran(), ran(), ok("")),
         (call("once"), ran(), failed("maybe")),
         (call(), failed("no")),
@@ -52,7 +54,7 @@ def failed(executed: str, error: str = "ConnectionLost", at: float = 0.1, **fact
         (call("one-way"), failed("maybe")),
         (call("cancelled"), ran(), ("caller1", "cancelled", {"at": 0.2})),
         (call(), ran(), ok(at=3.9)),
-        (call(), ran(), ok(at=4.9), ("caller1", "stall", {"seconds": 1.0, "token": ""})),
+        (call(), ran(), ok(at=4.9), ("caller1", "stall", {"seconds": 1.0, "token": "", "at": 3.0})),
         (("caller1", "left", {"token": "", "things": {"pending calls": 0}}),),
     ],
 )
@@ -64,7 +66,7 @@ def test_what_may_be_is_no_violation(records: Any) -> None:
     ("rule", "text", "records"),
     [
         ("a", "never ran", (call(), ok())),
-        ("b", "ran 2 times", (call("once"), ran(), ran(redelivered=True), ok())),
+        ("b", "ran 2 times, and was redelivered 1 times", (call("once"), ran(), ran(redelivered=True), ok())),
         ("c", "ran 1 times, and failed with Unroutable", (call(), ran(), failed("no", "Unroutable"))),
         ("d", "confirmed, and never ran", (call("one-way"), ok(""))),
         ("e", "the answer is 'x'", (call(), ran(), ok("x"))),
@@ -73,7 +75,13 @@ def test_what_may_be_is_no_violation(records: Any) -> None:
         ("f", "not ended at all", (call(), ran())),
         ("g", "caller1 has 2 pending calls", (("caller1", "left", {"token": "", "things": {"pending calls": 2}}),)),
         ("what was executed ran", "never ran", (call(), failed("yes", "RemoteError"))),
-        ("what is sent once", "2 first runs", (call(), ran(), ran(), ok())),
+        ("what runs was sent once", "sent 2 times", (call(), ran(), ran(sent="id2"), ok())),
+        (
+            "f",
+            "took 9.00 s",
+            (call(), ran(), ok(at=9.0), ("caller1", "stall", {"seconds": 4.9, "token": "", "at": 7.0})),
+        ),
+        ("f", "took 4.90 s", (call(at=9.0), ran(), ok(at=13.9), ("caller1", "stall", {"seconds": 4.9, "token": ""}))),
         ("errors have names", "AttributeError", (call(), failed("maybe", "AttributeError", named=False))),
         ("nobody is cancelled", "CancelledError", (call(), ("caller1", "cancelled", {"at": 0.1}))),
         ("nobody runs", "ran 1 times", (ran(),)),
@@ -94,12 +102,21 @@ def test_runs_and_outcomes_are_counted() -> None:
     checker = Checker()
     for token in ("1", "2", "3"):
         checker.take("caller1", {"at": 0.0, "what": "call", "token": token, "kind": "plain", "limit": 1.0})
-        checker.take("worker2", {"at": 0.0, "what": "run", "token": token, "redelivered": False})
-    checker.take("worker2", {"at": 0.0, "what": "run", "token": "3", "redelivered": True})
+        checker.take("worker2", {"at": 0.0, "what": "run", "token": token, "sent": "1", "redelivered": False})
+    checker.take("worker2", {"at": 0.0, "what": "run", "token": "3", "sent": "1", "redelivered": True})
     checker.take("caller1", {"at": 0.0, "what": "ok", "token": "1", "value": "1"})
     checker.take("caller1", {"at": 0.0, "what": "failed", "token": "2", "error": "CallTimeout", "executed": "maybe"})
     assert checker.outcomes() == {"plain": {"ok": 1, "CallTimeout (maybe)": 1, "unknown": 1}}
     assert (checker.runs, checker.run_again) == (4, 1)
+
+
+def test_calls_at_most_once_are_counted_that_the_broker_gave_out_twice_without_a_word() -> None:
+    checker = Checker()
+    for kind, token in (("once", "1"), ("plain", "2"), ("once", "3")):
+        checker.take("caller1", {"at": 0.0, "what": "call", "token": token, "kind": kind, "limit": 1.0})
+        for _ in range(2 - (token == "3")):
+            checker.take("worker2", {"at": 0.0, "what": "run", "token": token, "sent": "1", "redelivered": False})
+    assert checker.unmarked == 1
 
 
 def test_the_longest_wait_beyond_a_deadline_is_told() -> None:

@@ -51,6 +51,8 @@ class Report:
     calls: dict[str, Counter[str]]
     runs: int
     run_again: int
+    unmarked: int
+    """Calls at most once that ran again unknown to the workers; see `Checker.unmarked`."""
     faults: Counter[str]
     violations: list[Violation]
     longest_beyond: float
@@ -66,6 +68,7 @@ class Report:
         for kind, outcomes in sorted(self.calls.items()):
             lines.append(f"  {kind:10} " + ", ".join(f"{count:,} {name}" for name, count in outcomes.most_common()))
         lines.append(f"{self.runs:,} runs of handlers, {self.run_again:,} calls ran again after a fault")
+        lines.append(f"{self.unmarked:,} calls at most once ran again, which the broker did not call redelivered")
         lines.append(f"{self.faults.total():,} faults")
         lines += [f"  {count:5} {name}" for name, count in sorted(self.faults.items())]
         lines.append(f"the slowest call took {self.longest_beyond:.2f} s beyond its deadline")
@@ -196,11 +199,12 @@ class Torture:
             calls=checker.outcomes(),
             runs=checker.runs,
             run_again=checker.run_again,
+            unmarked=checker.unmarked,
             faults=Counter(f"{struck.nemesis.fault} {struck.nemesis.title}" for struck in self.struck),
             violations=[self._with_faults(violation) for violation in violations],
             longest_beyond=checker.longest_beyond,
             recovery=recovery,
-            stalls=max(checker.stalls.values(), default=0.0),
+            stalls=max((long for stalls in checker.stalls.values() for _, long in stalls), default=0.0),
         )
 
     def _with_faults(self, violation: Violation) -> Violation:
