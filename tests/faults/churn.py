@@ -180,7 +180,7 @@ class Churn:
         await steady.sender(Churned).echo("x")
 
     async def _broadcast(self, steady: amqproxy.Client) -> None:
-        assert await steady.broadcast(Churned, timeout=2).echo("x").first() == "x"
+        assert await steady.broadcast(Churned, timeout=10).echo("x").first() == "x"
 
     async def _conflict(self, steady: amqproxy.Client) -> None:
         with contextlib.suppress(amqproxy.TopologyConflict):

@@ -80,7 +80,7 @@ class Member:
 class Crew:
     """All of them."""
 
-    def __init__(self, folder: Path, service: str, seed: int, rate: float) -> None:
+    def __init__(self, folder: Path, service: str, seed: int, rate: float, *, quorum: bool) -> None:
         self.members: list[Member] = []
         """All that ever were."""
         self.violations: list[Violation] = []
@@ -89,6 +89,7 @@ class Crew:
         self._service = service
         self._seed = seed
         self._rate = rate
+        self._quorum = quorum
         self._ending = {CALLER: False, WORKER: False}
         self._numbers = itertools.count(1)
         self._posts: dict[str, list[asyncio.Task[None]]] = {CALLER: [], WORKER: []}
@@ -146,6 +147,8 @@ class Crew:
         command = [sys.executable, "-m", program.__name__, url, self._service, str(self._folder / f"{name}.journal")]
         if role == CALLER:
             command += [f"{self._seed}.{name}", str(self._rate)]
+        elif self._quorum:
+            command.append("quorum")
         with (self._folder / f"{name}.log").open("wb") as log:
             starting = asyncio.create_subprocess_exec(
                 *command,

@@ -1,4 +1,7 @@
-"""A worker of the random run: `python -m tests.faults.random_worker URL SERVICE JOURNAL`. Notes each call it runs."""
+"""A worker of the random run: `python -m tests.faults.random_worker URL SERVICE JOURNAL [quorum]`.
+
+It notes each call that it runs. With `quorum` its queue is a quorum queue.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,7 @@ class Tortured:
         return expected("".join([letter async for letter in letters]))
 
 
-async def main(url: str, name: str, journal: Journal) -> int:
+async def main(url: str, name: str, journal: Journal, quorum: bool) -> int:
     """Serve until a signal comes, and note what is left of it: the exit code."""
     serving: list[Worker] = []
 
@@ -86,7 +89,9 @@ async def main(url: str, name: str, journal: Journal) -> int:
         print(SERVING, flush=True)
 
     before = asyncio.all_tasks()
-    code = await serve_until_stopped([Service(Tortured(journal), name)], url, started=started)
+    code = await serve_until_stopped(
+        [Service(Tortured(journal), name, {"quorum": True} if quorum else {})], url, started=started
+    )
     await asyncio.sleep(0)
     tasks = [task for task in asyncio.all_tasks() - before if "aiormq" not in repr(task)]
     running = sum(len(worker.running) for worker in serving)
@@ -96,4 +101,4 @@ async def main(url: str, name: str, journal: Journal) -> int:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    sys.exit(asyncio.run(main(sys.argv[1], sys.argv[2], Journal(Path(sys.argv[3])))))
+    sys.exit(asyncio.run(main(sys.argv[1], sys.argv[2], Journal(Path(sys.argv[3])), "quorum" in sys.argv[4:])))

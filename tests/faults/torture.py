@@ -62,6 +62,11 @@ class Report:
     stalls: float
     """The longest time in seconds for which a caller's loop had no turn."""
 
+    def json(self) -> str:
+        """All of it, for other programs."""
+        violations = [dataclasses.asdict(violation) for violation in self.violations]
+        return json.dumps({**vars(self), "violations": violations}, indent=2)
+
     def __str__(self) -> str:
         total = sum(sum(outcomes.values()) for outcomes in self.calls.values())
         lines = [f"{total:,} calls in {self.seconds:.0f} s (seed {self.seed})"]
@@ -104,6 +109,8 @@ class Torture:
     workers: int = 3
     rate: float = 100.0
     """Calls a second of each caller, as far as it can."""
+    quorum: bool = False
+    """Whether the queue is a quorum queue."""
     nemeses: tuple[Nemesis, ...] = NEMESES
     struck: list[Struck] = field(default_factory=list)
     quiet: bool = False
@@ -112,7 +119,7 @@ class Torture:
         """Do it all; the report of it."""
         began = time.monotonic()
         service = f"torture.{secrets.token_hex(4)}"
-        crew = Crew(self.folder, service, self.seed, self.rate)
+        crew = Crew(self.folder, service, self.seed, self.rate, quorum=self.quorum)
         async with AsyncExitStack() as stack:
             node = stack.enter_context(rabbitmq())
             networks = {name: await stack.enter_async_context(Relay.to(node.url)) for name in (CALLERS, WORKERS)}
@@ -226,7 +233,7 @@ def main() -> int:
     folder = args.folder or Path(tempfile.mkdtemp(prefix="amqproxy-torture-"))
     folder.mkdir(parents=True, exist_ok=True)
     nemeses = tuple(nemesis for nemesis in NEMESES if not args.only or nemesis.fault in args.only)
-    torture = Torture(args.minutes * 60, args.seed, folder, args.callers, args.workers, args.rate, nemeses)
+    torture = Torture(args.minutes * 60, args.seed, folder, args.callers, args.workers, args.rate, args.quorum, nemeses)
     try:
         report = asyncio.run(torture.run())
     except RabbitMQNotInstalled as error:
@@ -235,7 +242,7 @@ def main() -> int:
     print(report)
     print(f"journals and logs: {folder}")
     if args.json:
-        args.json.write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n")
+        args.json.write_text(report.json() + "\n")
     return 1 if report.violations else 0
 
 
@@ -246,6 +253,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--callers", type=int, default=2)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--rate", type=float, default=100.0, help="calls a second of each caller (default 100)")
+    parser.add_argument("--quorum", action="store_true", help="on a quorum queue")
     parser.add_argument("--only", nargs="*", metavar="F01", help="these faults alone")
     parser.add_argument("--folder", type=Path, help="for journals and logs (default: a new one)")
     parser.add_argument("--json", type=Path, help="write the report there")
