@@ -174,7 +174,7 @@ async def answered(proxy: Any) -> Any:
 @pytest.mark.fault("F44", "10,000 calls at once, to 100 at a time")
 async def test_ten_thousand_calls_at_once_are_all_answered(amqp_url: str, service: str, row: Row) -> None:
     async with amqproxy.connect(amqp_url) as mq, diary(amqp_url, service, auto_delete=True) as handler:
-        proxy = mq.proxy(Diary, name=service, timeout=30)
+        proxy: Any = mq.proxy(Diary, name=service, timeout=30)
         with row.sees("the answer of each", within=30.0):
             assert await asyncio.gather(*map(proxy.note, range(10_000))) == list(range(0, 20_000, 2))
         row.count(lost=10_000 - len(handler.ran), duplicated=handler.again(range(10_000)))
