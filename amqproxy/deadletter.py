@@ -59,10 +59,10 @@ def buried(header: bytes, failure: RemoteError, *, queue: str, worker: str, seco
     return replace(properties, headers=headers, delivery_mode=PERSISTENT, expiration=None, user_id=None).encode()
 
 
-def revived(header: bytes) -> bytes:
+def revived(header: bytes, message_id: bytes | None = None) -> bytes:
     """The properties of a dead letter, encoded, as it goes back to its queue: as if it had not died.
 
-    Those that do not decode stay as they are.
+    With a message id, it has that one in place of its own. Those that do not decode stay as they are.
     """
     try:
         properties = Properties.decode(header)
@@ -70,7 +70,7 @@ def revived(header: bytes) -> bytes:
         return header
     headers = _without(properties.headers or {}, *_COPIES, *_OF_DEATH)
     kept = replace(properties, headers=headers or None, delivery_mode=PERSISTENT, expiration=None, user_id=None)
-    return kept.encode()
+    return (kept if message_id is None else replace(kept, message_id=message_id)).encode()
 
 
 def _without(headers: FieldTable, *beginnings: str) -> dict[str, Any]:

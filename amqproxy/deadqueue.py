@@ -7,6 +7,7 @@ goes back to the service is published first, and leaves the dead letters when th
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -70,8 +71,12 @@ class DeadQueue:
             await visit.all_read()
         return found
 
-    async def requeue(self, to: str, limit: int | None = None, wanted: Wanted = everything) -> tuple[int, int]:
+    async def requeue(
+        self, to: str, limit: int | None = None, wanted: Wanted = everything, *, new_ids: bool = False
+    ) -> tuple[int, int]:
         """Give those that are wanted back to a queue: how many, and how many were left since they are too large.
+
+        With `new_ids` they are other requests for workers that remember which they have had.
 
         Overloaded if the queue is full, Unroutable if it is not there; what was not given back by then stays dead.
         """
@@ -85,7 +90,7 @@ class DeadQueue:
                 left += 1
                 return
             chosen += 1
-            visit.publish(to, tag, revived(header), letter.body)
+            visit.publish(to, tag, revived(header, os.urandom(12).hex().encode() if new_ids else None), letter.body)
             if chosen == limit:
                 visit.enough()
 

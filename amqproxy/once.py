@@ -40,13 +40,13 @@ class Once:
     async def run(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
         """Run a call, unless a worker had it before, its time is over, or the worker stops ahead of it."""
         if call.redelivered and not handler.deduplicates:  # which knows better
-            self._refuse(redelivered(handler), call, tag)
+            self._refuse(redelivered(handler), call, tag, body)
             return
         waiting = self._room.acquire()
         try:
             await (waiting if call.heartbeat is None else call.heartbeat.around(waiting))
         except asyncio.CancelledError:
-            self._given_up(handler, call, tag)
+            self._given_up(handler, call, tag, body)
             return
         try:
             if self._settled(call, tag):
@@ -58,7 +58,7 @@ class Once:
         try:
             await asyncio.sleep(0)  # behind it the acknowledgement is written, with all of this turn
         except asyncio.CancelledError:
-            self._given_up(handler, call, 0)
+            self._given_up(handler, call, 0, body)
             return
         await self._host.run(handler, call, 0, body)
 
@@ -71,18 +71,20 @@ class Once:
         self._host.replies.settle(tag)  # of a channel that is gone another worker has it, or will
         return False
 
-    def _given_up(self, handler: Handler, call: Call, tag: int) -> None:
+    def _given_up(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
         """It was cancelled while it waited: by its caller, or by a worker that stops."""
         if call.cancelled:
             del self._pool.running[call]
             self._host.replies.settle(tag)
         elif self._pool.gives_up:  # given back, it would be refused by whoever has it next
             text = f"{handler.method.title} was not run: the worker stopped"
-            self._refuse(refusal("unavailable", text, type="WorkerStopped", retryable=True), call, tag)
+            self._refuse(refusal("unavailable", text, type="WorkerStopped", retryable=True), call, tag, body)
         else:
             raise asyncio.CancelledError  # the program is torn down
 
-    def _refuse(self, failure: RemoteError, call: Call, tag: int) -> None:
+    def _refuse(self, failure: RemoteError, call: Call, tag: int, body: bytes) -> None:
         del self._pool.running[call]
         replies = self._host.replies
+        if replies.kept(tag, failure, call.reply_to, call._header, body):
+            return
         replies.answer(tag, FAILURE_FORM, replies.failure(failure), call.correlation_id, call.reply_to)

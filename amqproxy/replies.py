@@ -104,12 +104,14 @@ class Replies:
         if self._worker.options.requeue_once and not redelivered and tag:
             self.give_back(tag)
             return
-        if self.parking is not None and not reply_to and header and self._park(tag, header, body, failure):
+        if self.kept(tag, failure, reply_to, header, body):
             return
         self.answer(tag, FAILURE_FORM, self.failure(_doubted(failure, redelivered)), correlation_id, reply_to)
 
-    def _park(self, tag: int, header: bytes, body: bytes, failure: RemoteError) -> bool:
-        assert self.parking is not None
+    def kept(self, tag: int, failure: RemoteError, reply_to: bytes | None, header: bytes, body: bytes) -> bool:
+        """Whether a request goes to the dead letters, since nobody waits for an answer; it is settled then."""
+        if self.parking is None or reply_to or not header:
+            return False
         try:
             self.parking.park(tag, header, body, failure)
         except Malformed:  # then the broker moves it as it is

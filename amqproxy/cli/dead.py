@@ -61,7 +61,8 @@ REQUEUE_HELP = prose(f"""
 Give dead letters back to their service, which tries them again.
 
 Calls whose time is over are left out, for nobody waits for their answers, unless you name them or say --reason expired.
-What is refused on the way, because the queue is full, say, stays a dead letter.
+What is refused on the way, because the queue is full, say, stays a dead letter. They keep their message ids; workers
+that serve with deduplicate= remember what became of an id, and run it again only under another one: --new-id.
 {REASONS}
 \bExamples:
   amqproxy dead requeue mailer 3 5
@@ -209,6 +210,9 @@ def requeue(
     to: Annotated[
         str | None, typer.Option(metavar="QUEUE", help="Another queue than the service's.", show_default=False)
     ] = None,
+    new_id: Annotated[
+        bool, typer.Option("--new-id", help="With new message ids, for workers that deduplicate: see below.")
+    ] = False,
     url: URL = None,
     json: JSON = False,
 ) -> None:
@@ -216,7 +220,7 @@ def requeue(
 
     async def give_back(dead: DeadQueue) -> tuple[int, int]:
         wanted = _wanted(letters, reason, skip_calls=True)
-        moved, left = await dead.requeue(to or service, limit, wanted)
+        moved, left = await dead.requeue(to or service, limit, wanted, new_ids=new_id)
         _found(moved + left, letters, dead.name)
         return moved, left
 

@@ -21,9 +21,10 @@ from tests.patience import until
 class Mailer:
     def __init__(self) -> None:
         self.sent: list[str] = []
+        self.sends: set[str] = set()
 
     async def send(self, to: str) -> str:
-        if "@" not in to:
+        if "@" not in to and to not in self.sends:
             raise ValueError(f"{to} is no address")
         self.sent.append(to)
         return to
@@ -247,6 +248,42 @@ async def test_what_is_given_back_is_tried_again_as_if_it_had_not_died(
             await until(lambda: headers)
         assert headers == [({"tenant": "blue"}, letter.id)]
         assert target.sent == []
+
+
+async def test_workers_that_deduplicate_run_it_again_under_another_id(mq: amqproxy.Client, service: str) -> None:
+    async with mailer(mq, service, quorum=True, deduplicate=100) as (target, _):
+        await mq.sender(service).send("ann")
+        await letters(mq, service, 1)
+        target.sends = {"ann"}
+        assert await dead(mq, service).requeue(service) == (1, 0)
+        await letters(mq, service, 1)  # as it was remembered
+        assert target.sent == []
+        assert await dead(mq, service).requeue(service, new_ids=True) == (1, 0)
+        await until(lambda: target.sent == ["ann"])
+
+
+async def test_what_is_to_run_once_is_kept_when_it_failed_or_came_again(mq: amqproxy.Client, service: str) -> None:
+    class Once:
+        @amqproxy.method(at_most_once=True)
+        async def send(self, to: str) -> None:
+            raise ValueError(to)
+
+    async with mq.serve(Once(), name=service, quorum=True):
+        await mq.sender(service).send("ann")
+        [letter] = await letters(mq, service, 1)
+        assert (letter.reason, letter.text) == ("failed", "ValueError: ann")
+        assert await waiting(mq, service) == 0
+    channel = await (await mq._live_connection().link())._channel()
+    await channel.queue_purge(f"{service}.dead")
+    await mq.sender(service).send("bob")
+    got = await channel.basic_get(service)
+    tag = getattr(got.delivery, "delivery_tag", None)
+    assert tag is not None
+    await channel.basic_nack(tag, requeue=True)
+    async with mq.serve(Once(), name=service, quorum=True):
+        [letter] = await letters(mq, service, 1)
+        assert letter.reason in ("refused", "failed") and "ValueError" not in letter.text
+    await drop(mq, service, f"{service}.dead")
 
 
 async def test_many_are_given_back_and_none_is_lost(mq: amqproxy.Client, service: str, preset: dict[str, Any]) -> None:

@@ -86,7 +86,8 @@ def test_what_goes_back_is_as_if_it_had_not_died() -> None:
     deaths = {"x-death": [{"reason": "expired"}], "x-first-death-queue": "q", "x-last-death-reason": "expired"}
     assert Properties.decode(revived(Properties(headers=deaths).encode())).headers is None
     assert Properties.decode(revived(Properties().encode())) == Properties(delivery_mode=2)
-    assert revived(NONSENSE) == NONSENSE
+    assert Properties.decode(revived(header, b"m2")).message_id == b"m2"
+    assert revived(NONSENSE, b"m2") == NONSENSE
 
 
 def test_what_a_worker_said_is_read() -> None:
