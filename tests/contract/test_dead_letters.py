@@ -343,7 +343,7 @@ async def test_without_the_queue_that_is_said(mq: amqproxy.Client, service: str)
             await visit
 
 
-async def test_dead_letters_wait_while_their_queue_is_full(
+async def test_dead_letters_wait_while_their_queue_is_gone(
     mq: amqproxy.Client, raw: Raw, service: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is lost, and nothing goes round: the request stays with its worker until there is room."""

@@ -10,9 +10,10 @@ import pytest
 from pamqp import commands
 
 import amqproxy
-from amqproxy.testing import rabbitmq
+from amqproxy.testing import RabbitMQ, rabbitmq
 from tests.contract.raw import Raw
 from tests.contract.test_dead_letters import _deep, dead, drop, eventually, letters, waiting
+from tests.faults.nodes import policy
 from tests.faults.script import Message, Scripted
 from tests.faults.table import Row
 from tests.patience import until
@@ -178,6 +179,29 @@ async def test_what_kills_its_workers_ends(row: Row, amqp_url: str, service: str
                 assert await mq.proxy(service).ping() == "pong"
         row.count()
         await drop(mq, service, f"{service}.dead")
+
+
+@pytest.mark.fault("F33", "one-way requests that always fail, and no room among the dead letters")
+async def test_dead_letters_wait_until_there_is_room(row: Row, rabbitmq_node: RabbitMQ, service: str) -> None:
+    counter, name = Counter(), f"{service}.dead"
+    async with amqproxy.connect(rabbitmq_node.url) as mq, mq.serve(counter, name=service, dead_letters=True):
+        sender = mq.sender(service)
+        async with policy(rabbitmq_node, name, '{"max-length": 1, "overflow": "reject-publish"}'):
+            for n in range(8):
+                await sender.work("bad")
+                await until(lambda n=n: len(counter.ran) > n)  # type: ignore[misc]
+            with row.sees("the answers to other calls meanwhile", within=2.0):
+                assert await mq.proxy(service).work("good") == "good"
+            assert await waiting(mq, name) < 8  # the worker keeps the others
+        with row.sees("dead letters, when there is room", within=20.0):
+            async with asyncio.timeout(20):
+                while await waiting(mq, name) < 8:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        assert counter.ran == ["bad"] * 8 + ["good"]
+        row.count()
+    async with amqproxy.connect(rabbitmq_node.url) as mq:
+        assert await waiting(mq, service) == 0
+        await drop(mq, service, name)
 
 
 @pytest.mark.parametrize("frame", ["text that is no UTF-8", "a table 40 deep"])
