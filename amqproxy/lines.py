@@ -172,7 +172,7 @@ class Lines(Generic[OpenedLine]):
         link, now = self._connection.current_link, self._connection.loop.time()
         if link is None or link.closed.done():
             return
-        if isinstance(error, REFUSALS):
+        if isinstance(error, AccessRefused):  # other reasons are told better when it is opened
             self._refusals.add(exchange, error, now)
         spell, began = self._spells.get(exchange) or (Spell(), now)
         spell.lasted(now - began)
