@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 import signal
 
 import pytest
 
 import amqproxy
-from amqproxy.testing import free_port
+from amqproxy.testing import broker_thread, free_port
 from tests.cli.conftest import Invoke
 from tests.processes import running
 
@@ -70,3 +72,21 @@ async def test_several_objects_of_all_kinds_are_served(embedded_url: str) -> Non
             await mq.proxy("tests.served").divide(1, 0)
         worker.send(signal.SIGINT)
         assert await worker.ends() == 0
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_workers_may_be_started_ahead_of_their_broker(processes: str) -> None:
+    port = free_port()
+    url = f"amqp://guest:guest@127.0.0.1:{port}/"
+    command = ("-m", "amqproxy", "serve", "served:Patient", "--wait", "--verbose", "--processes", processes)
+    async with running(*command, AMQPROXY_URL=url) as workers:
+        await workers.says("next try in")
+        with broker_thread(port=port):
+            async with amqproxy.connect(url) as mq, asyncio.timeout(30):
+                while True:
+                    with contextlib.suppress(amqproxy.Unroutable):
+                        assert await mq.proxy("tests.served", timeout=20).add(x=1, y=2) == 3
+                        break
+                    await asyncio.sleep(0.02)
+            workers.send(signal.SIGTERM)
+            assert await workers.ends() == 0

@@ -229,3 +229,13 @@ async def test_a_connection_comes_back_to_whichever_host_is_there(brokers: Broke
             assert mq.state.host == f"127.0.0.1:{comes.port}"
             with contextlib.suppress(amqproxy.Unroutable):
                 await mq.proxy("nobody", timeout=5).ping()
+
+
+def test_blocking_code_sees_the_state_too(late: BrokerThread | RabbitMQ) -> None:
+    late.start()
+    heard: list[str] = []
+    with amqproxy.sync.connect(url_of(late.port)) as mq:
+        assert (mq.state.name, mq.state.host) == ("open", f"127.0.0.1:{late.port}")
+        mq.on_state(lambda state: heard.append(state.name))
+    assert mq.state.name == "closed"
+    assert heard == ["closed"]

@@ -90,17 +90,17 @@ async def test_connecting_to_nobody(row: Row) -> None:
         await amqproxy.connect(f"amqp://guest:guest@127.0.0.1:{closed_port()}/")
 
 
-@pytest.mark.fault("F04", "connect(wait=True) for 5 s to a port where nobody listens")
+@pytest.mark.fault("F04", "connect(wait=True) for 3 s to a port where nobody listens")
 async def test_waiting_for_nobody(row: Row) -> None:
     row.broker = "none"
     mq = amqproxy.connect(f"amqp://guest:guest@127.0.0.1:{closed_port()}/", wait=True)
     tries = Times()
     mq.on_state(lambda state: tries.note() if state.attempt else None)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(3):
             await mq
     assert len(tries) <= 40
-    row.saw(f"no busy loop: {len(tries)} tries", 5.0, 5.0)
+    row.saw(f"no busy loop: {len(tries)} tries", 3.0, 3.0)
 
 
 @pytest.mark.fault("F05", "call, killed 0.1 s before")
@@ -188,7 +188,7 @@ async def test_a_queue_with_other_arguments(mq: amqproxy.Client, service: str, r
     await delete(mq, service)
 
 
-@pytest.mark.fault("F30", "queue replaced under its worker, for 5 s, by one with other arguments")
+@pytest.mark.fault("F30", "queue replaced under its worker, for 3 s, by one with other arguments")
 async def test_a_queue_that_is_replaced_under_its_worker(
     mq: amqproxy.Client, service: str, row: Row, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -203,10 +203,10 @@ async def test_a_queue_that_is_replaced_under_its_worker(
                     await declare(mq, service, **{"x-expires": 60_000})
                     break
         await until(lambda: "inequivalent arg" in caplog.text, within=BACK_OFF)
-        await asyncio.sleep(5)
+        await asyncio.sleep(3)
         count = caplog.text.count(f"consuming {service} failed")
         assert 1 <= count <= 15
-        row.saw(f"no tight loop: {count} tries", 5.0, 5.0)
+        row.saw(f"no tight loop: {count} tries", 3.0, 3.0)
         await delete(mq, service)
         with row.sees("served again, once the queue is gone", within=BACK_OFF):
             await serves(proxy)

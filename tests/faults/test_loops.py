@@ -17,7 +17,7 @@ from tests.contract.test_links import until_it_serves
 from tests.faults.table import Row
 from tests.patience import until
 
-SECONDS = 5.0
+SECONDS = 3.0
 MANY = 15
 """So many times within that are no tight loop; each waits a quarter of a second on average, and then ever longer."""
 
@@ -42,7 +42,7 @@ async def deleting(mq: amqproxy.Client, name: Callable[[], str]) -> AsyncIterato
         assert task.cancelled()
 
 
-@pytest.mark.fault("F28", "request queue deleted for 5 s as fast as it is declared")
+@pytest.mark.fault("F28", "request queue deleted for 3 s as fast as it is declared")
 async def test_a_request_queue_that_goes_again_and_again(
     mq: amqproxy.Client, service: str, row: Row, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -57,7 +57,7 @@ async def test_a_request_queue_that_goes_again_and_again(
             await until_it_serves(mq.proxy(Gate, name=service, timeout=20))
 
 
-@pytest.mark.fault("F26", "a worker's own queue deleted for 5 s as fast as it is declared")
+@pytest.mark.fault("F26", "a worker's own queue deleted for 3 s as fast as it is declared")
 async def test_a_workers_own_queue_that_goes_again_and_again(
     mq: amqproxy.Client, service: str, row: Row, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -80,7 +80,7 @@ async def test_a_workers_own_queue_that_goes_again_and_again(
             await answered()
 
 
-@pytest.mark.fault("F26", "reply queue deleted for 5 s as fast as it is declared, under an idempotent call")
+@pytest.mark.fault("F26", "reply queue deleted for 3 s as fast as it is declared, under an idempotent call")
 async def test_a_reply_queue_that_goes_again_and_again(rabbitmq_node: RabbitMQ, service: str, row: Row) -> None:
     url = rabbitmq_node.url
     async with (
