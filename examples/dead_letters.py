@@ -22,13 +22,14 @@ async def dead(*command: str) -> None:
 
 
 async def main() -> None:
-    async with amqproxy.connect() as mq, mq.serve(Mailer()):
+    mailer = Mailer()
+    async with amqproxy.connect() as mq, mq.serve(mailer):
         sender = mq.sender(Mailer)
         await sender.welcome("ann")
         await sender.welcome("bob")  # nobody waits for an answer: the failure must go somewhere
         await asyncio.sleep(1)
         await dead("list", "example.mailer")
-        Mailer.addresses["bob"] = "bob@example.com"
+        mailer.addresses["bob"] = "bob@example.com"
         await dead("requeue", "example.mailer")
         await asyncio.sleep(1)
         await dead("list", "example.mailer")
