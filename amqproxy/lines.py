@@ -92,7 +92,8 @@ class Refusals:
         if len(self._known) >= MAX_REFUSALS:
             del self._known[next(iter(self._known))]
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(count - 1, 16)) if count else 0.0
-        self._known[name] = error, count + 1, now + pause
+        # A copy has no traceback, whose frames would keep the channel and the link that the refusal came on.
+        self._known[name] = copy(error), count + 1, now + pause
 
     def check(self, name: str, now: float) -> None:
         """Raise the refusal again if it was a moment ago."""

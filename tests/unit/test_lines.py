@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from amqproxy.backoff import STABLE_SECONDS
@@ -64,3 +67,27 @@ def test_so_many_are_remembered_and_no_more() -> None:
     assert len(refusals._known) == MAX_REFUSALS
     assert not refused(refusals, "9", 100.0)
     assert refused(refusals, "10", 100.0)
+
+
+class Resource:
+    """What a frame of a traceback holds."""
+
+
+def test_a_refusal_keeps_nothing_of_where_it_came_from() -> None:
+    refusals = Refusals()
+    gone: list[weakref.ref[Resource]] = []
+
+    def refused() -> None:
+        resource = Resource()
+        gone.append(weakref.ref(resource))
+        raise Unroutable("there is no exchange 'x'") from OSError(resource)
+
+    for now in (0.0, 1.0):
+        try:
+            refused()
+        except Unroutable as error:
+            refusals.add("x", error, now)
+    gc.collect()
+    assert [each() for each in gone] == [None, None]
+    with pytest.raises(Unroutable, match="no exchange 'x'"):
+        refusals.check("x", 1.0)
