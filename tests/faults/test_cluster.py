@@ -19,6 +19,8 @@ from tests.faults.network import Relay
 from tests.faults.nodes import cluster, ctl, cut_off
 from tests.faults.table import Row
 
+pytestmark = pytest.mark.long
+
 AT_ONCE = 1.0
 BACK = 20.0
 """Seconds within which calls are answered again: the others elect a leader, and callers connect again."""

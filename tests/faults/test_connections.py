@@ -84,6 +84,7 @@ async def test_a_call_whose_connection_is_reset_behind_any_byte_of_it(
 
 @pytest.mark.fault("F06", "reset behind each byte of an idempotent call")
 @directions
+@pytest.mark.long
 async def test_an_idempotent_call_is_answered_whatever_byte_its_connection_is_reset_behind(
     amqp_url: str, service: str, row: Row, way: str
 ) -> None:
@@ -122,6 +123,7 @@ async def test_a_handshake_that_ends_behind_any_byte_is_no_fault_of_the_credenti
 
 @pytest.mark.fault("F06", "reset behind each byte of a worker's traffic for a call")
 @directions
+@pytest.mark.long
 async def test_a_call_is_answered_whatever_byte_its_workers_connection_is_reset_behind(
     amqp_url: str, service: str, row: Row, way: str
 ) -> None:

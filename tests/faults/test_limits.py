@@ -143,6 +143,7 @@ async def test_a_blocked_connection_says_so(
     assert "takes messages again" in caplog.text
 
 
+@pytest.mark.long
 @pytest.mark.fault("F48", "200 connections closed by the broker at once, which stays up")
 async def test_two_hundred_clients_that_are_cut_off(rabbitmq_node: RabbitMQ, row: Row) -> None:
     await storm(rabbitmq_node, row, restart=False)

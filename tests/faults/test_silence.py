@@ -139,6 +139,7 @@ async def answered(proxy: Any, number: int) -> Any:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 @pytest.mark.fault("F09", "0.5 s latency in both directions, heartbeats of 1 s")
 async def test_latency_makes_calls_slower_and_breaks_nothing(amqp_url: str, service: str, row: Row) -> None:
     async with diary(amqp_url, service, auto_delete=True), Relay.to(amqp_url) as relay:
