@@ -470,9 +470,10 @@ class Connection:
         """A link, however long it takes a broker to be there; AccessRefused if it does not want us."""
 
         def failed(error: BaseException, attempt: int, pause: float) -> None:
-            log.warning("%s; next try in %.1f s", error, pause)
+            reason = str(error).removesuffix(_START_ONE)  # who has a broker that is down does not want another
+            log.warning("%s; attempt %d, the next in %.1f s", reason, attempt, pause)
             current = self.states.current
-            self.states.change(current.name, host=current.host, attempt=attempt, reason=str(error))
+            self.states.change(current.name, host=current.host, attempt=attempt, reason=reason)
 
         return await persist(self._connect_anywhere, lambda error: isinstance(error, BrokerUnavailable), failed)
 

@@ -18,7 +18,7 @@ from .answer import Reply
 from .caller import Caller, Expired, Line, Returned
 from .codecs import DecodingFailed, Mismatch
 from .codecs.items import Chunks, Items
-from .errors import BadReply, CallTimeout, ConnectionLost, ContractError, MessageTooLarge, WorkerLost, said
+from .errors import BadReply, CallError, CallTimeout, ConnectionLost, ContractError, MessageTooLarge, WorkerLost, said
 from .flow import Outflow
 from .forgotten import retrieve
 from .options import CallOptions
@@ -372,7 +372,8 @@ class Conversation:
     def _post_item(self, properties: bytes, body: bytes) -> None:
         limit = self._method.limits.body_bytes
         if len(body) > limit:
-            raise MessageTooLarge(f"an item has {len(body)} bytes, max_body_bytes is {limit}")
+            text = f"{self._method.__qualname__}: an item has {len(body)} bytes, max_body_bytes is {limit}"
+            raise MessageTooLarge(text, executed="maybe")  # the handler is there that takes the others
         if self._line.lane.open:
             self._line.lane.publish(self._destination, properties, body)
 
@@ -388,9 +389,11 @@ class Conversation:
                 raise
 
     def _misfit(self, error: Exception) -> Exception:
-        """What the caller is told of an item that cannot be written."""
-        kind = ContractError if isinstance(error, Mismatch) else type(error)
-        return kind(f"{self._method.__qualname__}: an item that it is fed: {error}")
+        """What the caller is told of an item that cannot be written; the handler is there that takes the others."""
+        text = f"{self._method.__qualname__}: an item that it is fed: {error}"
+        if isinstance(error, Mismatch):
+            return ContractError(text)
+        return type(error)(text, executed="maybe") if isinstance(error, CallError) else type(error)(text)
 
     # How it ends
 

@@ -67,7 +67,8 @@ class Replies:
         """Reply first, then acknowledge: who dies in between is asked again, and nobody waits for nothing."""
         lane = self.lane
         if not lane.open:
-            log.info("the channel closed before an answer could be sent; the broker gives the call to another worker")
+            becomes = "the broker gives the request to a worker again" if tag else "nobody runs the request again"
+            log.warning("a call has run, and its answer could not be sent, for the channel is closed: %s", becomes)
             return
         if reply_to:
             if len(body) > self.limits.body_bytes:

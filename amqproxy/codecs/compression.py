@@ -55,7 +55,7 @@ class Compression:
             text = str(error) or f"it holds more than {limit} bytes, which is max_decompressed_bytes"
             raise HoldsTooMuch(text) from None
         except (ValueError, zlib.error, cramjam.DecompressionError) as error:
-            raise DecodingFailed(f"no {self.name}: {error}") from error
+            raise DecodingFailed(f"not valid {self.name}: {error}") from error
 
 
 class Compressed:

@@ -125,7 +125,7 @@ class ProtobufJSONShape:
         try:
             value = json_format.ParseDict(plain, self._kind())
         except Exception as error:  # whatever its parser stumbles upon: ParseError, TypeError, AttributeError, …
-            raise DecodingFailed(f"no {name}: {error}") from error
+            raise DecodingFailed(f"not a valid {name}: {error}") from error
         _check_received(value, self._search)
         return value
 

@@ -92,7 +92,7 @@ class ThriftShape:
         except Mismatch:
             raise
         except Exception as error:  # generated code and the extension raise whatever they stumble upon
-            raise Mismatch(f"no {self._kind.__name__}: {_text(error)}") from error
+            raise Mismatch(f"not a valid {self._kind.__name__}: {_text(error)}") from error
         body: bytes = buffer.getvalue()
         if self._counts and _too_hollow(body):
             raise MessageTooLarge(TOO_HOLLOW)
@@ -111,11 +111,11 @@ class ThriftShape:
             if problem is None and not body.isascii() and replaced(value) and REAL_REPLACEMENT not in body:
                 problem = "a text is not UTF-8"
         except Exception as error:  # generated code and the extension raise whatever they stumble upon
-            raise DecodingFailed(f"no {self._kind.__name__}: {_text(error)}") from error
+            raise DecodingFailed(f"not a valid {self._kind.__name__}: {_text(error)}") from error
         if problem is not None:
             raise DecodingFailed(problem)
         if left := size - buffer.cstringio_buf.tell():
-            raise DecodingFailed(f"no {self._kind.__name__}: {left} bytes follow it")
+            raise DecodingFailed(f"not a valid {self._kind.__name__}: {left} bytes follow it")
         return value
 
 

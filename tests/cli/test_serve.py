@@ -80,7 +80,7 @@ async def test_workers_may_be_started_ahead_of_their_broker(processes: str) -> N
     url = f"amqp://guest:guest@127.0.0.1:{port}/"
     command = ("-m", "amqproxy", "serve", "served:Patient", "--wait", "--verbose", "--processes", processes)
     async with running(*command, AMQPROXY_URL=url) as workers:
-        await workers.says("next try in")
+        await workers.says("the next in")
         with broker_thread(port=port):
             async with amqproxy.connect(url) as mq, asyncio.timeout(30):
                 while True:

@@ -168,7 +168,7 @@ async def test_who_waits_for_a_broker_gets_one(late: BrokerThread | RabbitMQ, se
 async def test_a_worker_process_may_be_started_ahead_of_its_broker(late: BrokerThread | RabbitMQ, service: str) -> None:
     code = WORKER.replace("amqproxy.run(Gate(),", "amqproxy.run(Gate(), wait=True,")
     async with running("-c", code, service, AMQPROXY_URL=url_of(late.port)) as worker:
-        await worker.says("next try in")
+        await worker.says("the next in")
         await asyncio.to_thread(late.start)
         await worker.says("serving")
         async with amqproxy.connect(url_of(late.port)) as mq:

@@ -192,7 +192,7 @@ def test_one_body_after_another_is_refused(compression: Compression) -> None:
 
 @each
 def test_an_empty_body_is_refused(compression: Compression) -> None:
-    assert refused(compression, b"").startswith(f"no {compression.name}: it")
+    assert refused(compression, b"").startswith(f"not valid {compression.name}: it")
 
 
 @each
@@ -365,7 +365,7 @@ def test_what_the_codec_refuses_is_refused_within_a_compression(compression: Com
         shape.encode([1])
     with pytest.raises(DecodingFailed, match=r"Expected `str`, got `int` - at `\$\[0\]`"):
         shape.decode(compression.compress(b"[1]", LIMIT))
-    with pytest.raises(DecodingFailed, match=f"no {compression.name}"):
+    with pytest.raises(DecodingFailed, match=f"not valid {compression.name}"):
         shape.decode(b'["pen"]')
 
 
