@@ -28,6 +28,7 @@ READING = Reading(
 ROUNDS = 4
 
 
+@pytest.mark.long
 @pytest.mark.fault("F64", "everything made, used, failed, cancelled and closed, again and again")
 async def test_what_comes_and_goes_leaves_nothing_behind(row: Row, rabbitmq_node: RabbitMQ) -> None:
     life = Churn(rabbitmq_node, random.Random())

@@ -60,6 +60,7 @@ async def worker(relay: Relay, service: str) -> AsyncIterator[Diary]:
 
 @pytest.mark.fault("F06", "reset behind each byte of a call")
 @directions
+@pytest.mark.long
 async def test_a_call_whose_connection_is_reset_behind_any_byte_of_it(
     amqp_url: str, service: str, row: Row, way: str
 ) -> None:

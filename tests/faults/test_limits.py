@@ -149,6 +149,7 @@ async def test_two_hundred_clients_that_are_cut_off(rabbitmq_node: RabbitMQ, row
     await storm(rabbitmq_node, row, restart=False)
 
 
+@pytest.mark.long
 @pytest.mark.fault("F48", "200 clients of a broker that is killed, and started again")
 async def test_two_hundred_clients_of_a_broker_that_is_started_again(rabbitmq_node: RabbitMQ, row: Row) -> None:
     await storm(rabbitmq_node, row, restart=True)

@@ -118,7 +118,8 @@ async def test_calling_while_the_broker_is_down(mortal: BrokerThread | RabbitMQ,
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(outcome, amqproxy.CallTimeout)
         await asyncio.to_thread(mortal.start)
-        waiting = asyncio.create_task(amqproxy.options(proxy, timeout=BACK_OFF).ping())
+        patient = amqproxy.options(proxy, timeout=BACK_OFF, retry=amqproxy.Retry(attempts=100, max_wait=0.5))
+        waiting = asyncio.create_task(patient.ping())  # which may be there before the worker's queue is
         async with amqproxy.connect(mortal.url) as server, server.serve(Gate(), name=service, auto_delete=True):
             with row.sees("the answer, of a call that waited for the broker", within=BACK_OFF):
                 assert await waiting == "pong"

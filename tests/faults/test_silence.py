@@ -157,6 +157,7 @@ async def test_latency_makes_calls_slower_and_breaks_nothing(amqp_url: str, serv
         assert relay.connections == 1
 
 
+@pytest.mark.long
 @pytest.mark.fault("F09", "one byte at a time, 2 kB/s, heartbeats of 1 s")
 async def test_a_trickle_of_bytes_makes_calls_slower_and_breaks_nothing(amqp_url: str, service: str, row: Row) -> None:
     async with diary(amqp_url, service, auto_delete=True), Relay.to(amqp_url) as relay:
