@@ -180,6 +180,7 @@ async def test_workers_that_are_all_replaced_under_load_are_not_missed(
 
 @pytest.mark.fault("F46", "a second signal amid calls that run")
 @BOTH
+@pytest.mark.long
 async def test_a_second_signal_gives_back_at_once_what_runs_under_load(
     row: Row, amqp_url: str, service: str, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -195,6 +196,7 @@ async def test_a_second_signal_gives_back_at_once_what_runs_under_load(
     assert told(row, calls) > 0
 
 
+@pytest.mark.long
 @pytest.mark.fault("F47", "SIGTERM, then SIGKILL amid its grace, under load")
 async def test_a_worker_that_is_killed_amid_its_grace_is_not_missed(
     row: Row, amqp_url: str, service: str, tmp_path: Path

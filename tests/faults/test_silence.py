@@ -15,6 +15,8 @@ from tests.faults.network import Relay
 from tests.faults.nodes import frozen
 from tests.faults.table import Row
 
+pytestmark = pytest.mark.long
+
 HEARTBEAT = 1
 FOUND_OUT = 3.0 * (HEARTBEAT + 1) + 2
 """Seconds until silence is taken for the end: three heartbeats and a second for each, looked at now and then."""
@@ -139,7 +141,6 @@ async def answered(proxy: Any, number: int) -> Any:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.long
 @pytest.mark.fault("F09", "0.5 s latency in both directions, heartbeats of 1 s")
 async def test_latency_makes_calls_slower_and_breaks_nothing(amqp_url: str, service: str, row: Row) -> None:
     async with diary(amqp_url, service, auto_delete=True), Relay.to(amqp_url) as relay:
@@ -157,7 +158,6 @@ async def test_latency_makes_calls_slower_and_breaks_nothing(amqp_url: str, serv
         assert relay.connections == 1
 
 
-@pytest.mark.long
 @pytest.mark.fault("F09", "one byte at a time, 2 kB/s, heartbeats of 1 s")
 async def test_a_trickle_of_bytes_makes_calls_slower_and_breaks_nothing(amqp_url: str, service: str, row: Row) -> None:
     async with diary(amqp_url, service, auto_delete=True), Relay.to(amqp_url) as relay:
