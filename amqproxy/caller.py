@@ -37,8 +37,9 @@ from .wire import (
 )
 
 if TYPE_CHECKING:
-    from .connection import Connection, Link, OpenLane
+    from .connection import Connection
     from .lane import Lane
+    from .link import Link, OpenLane
 
 log = logging.getLogger("amqproxy.caller")
 

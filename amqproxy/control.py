@@ -24,8 +24,8 @@ from .wire import (
 )
 
 if TYPE_CHECKING:
-    from .connection import Link, OpenLane
     from .handler import Call
+    from .link import Link, OpenLane
 
 log = logging.getLogger("amqproxy.control")
 

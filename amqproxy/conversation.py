@@ -45,7 +45,7 @@ from .wire import (
 )
 
 if TYPE_CHECKING:
-    from .connection import Limits
+    from .link import Limits
 
 CHUNKS = Chunks()
 PROBE_SECONDS = 1.0

@@ -17,8 +17,9 @@ from .errors import AMQProxyError, CallTimeout, ConnectionLost, Overloaded, Unro
 from .topology import dead_queue
 
 if TYPE_CHECKING:
-    from .connection import Connection, Link, OpenLane
+    from .connection import Connection
     from .lane import Lane
+    from .link import Link, OpenLane
 
 MAX_PREFETCH = 65535
 """All letters are read, also by those who want few: what comes back to a quorum queue of RabbitMQ 3 goes behind what

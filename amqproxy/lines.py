@@ -16,8 +16,9 @@ from .backoff import STABLE_SECONDS, Spell
 from .errors import AccessRefused, AMQProxyError, CallTimeout, Overloaded, TopologyConflict, Unroutable
 
 if TYPE_CHECKING:
-    from .connection import Connection, Link
+    from .connection import Connection
     from .lane import Lane
+    from .link import Link
 
 Made = TypeVar("Made")
 
@@ -159,7 +160,8 @@ class Lines(Generic[OpenedLine]):
         if (known := self._spells.get(exchange)) is not None and (pause := known[0].pause):
             await asyncio.sleep(pause)
         try:
-            line = await self._connection.on_link(lambda link: self._open_line(link, exchange))
+            what = f"opening a channel to {exchange or 'the default'} exchange"
+            line = await self._connection.on_link(lambda link: self._open_line(link, exchange), what)
         except REFUSALS as error:
             self._refusals.add(exchange, error, self._connection.loop.time())
             raise

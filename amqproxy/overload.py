@@ -15,8 +15,8 @@ from .shedding import Shedding
 from .wire import FAILURE_FORM
 
 if TYPE_CHECKING:
-    from .connection import Link
     from .handler import HandlerTable
+    from .link import Link
     from .session import Staff
 
 log = logging.getLogger("amqproxy.server")

@@ -18,7 +18,7 @@ from .errors import AMQProxyError, RemoteError
 from .topology import PoolTopology, Queue
 
 if TYPE_CHECKING:
-    from .connection import Link, OpenLane
+    from .link import Link, OpenLane
 
 log = logging.getLogger("amqproxy.server")
 

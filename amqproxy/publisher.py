@@ -20,7 +20,8 @@ from .properties import Properties
 from .topology import DELAY_LEASE_SECONDS, Exchange, Queue
 
 if TYPE_CHECKING:
-    from .connection import Connection, Link
+    from .connection import Connection
+    from .link import Link
 
 CONFIRMED: Reply = (None, None, b"")
 """What a confirmed message is answered with: whoever awaits it only wants to know that."""
@@ -129,9 +130,10 @@ class Delays:
         if self.ready(queue.name):
             return
         async with self._waiting.until(deadline):
-            await self._declaring.make(
-                queue.name, lambda: self._connection.on_link(lambda link: self._declare(link, queue))
-            )
+            await self._declaring.make(queue.name, lambda: self._declare_on_a_link(queue))
+
+    async def _declare_on_a_link(self, queue: Queue) -> None:
+        await self._connection.on_link(lambda link: self._declare(link, queue), f"declaring {queue.name}")
 
     async def _declare(self, link: Link, queue: Queue) -> None:
         exchange, key = queue.arguments["x-dead-letter-exchange"], queue.arguments["x-dead-letter-routing-key"]

@@ -17,8 +17,8 @@ from .shown import shown
 from .wire import FAILURE_FORM, ReplyForm, encode_failure
 
 if TYPE_CHECKING:
-    from .connection import Link
     from .lane import Lane
+    from .link import Link
 
 log = logging.getLogger("amqproxy.server")
 

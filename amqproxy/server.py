@@ -227,7 +227,8 @@ class Worker:
 
     async def _open(self, handlers: HandlerTable) -> Session:
         kind = Session if self.options.shed_after is None else SheddingSession
-        return await self._connection.on_link(lambda link: kind.open(self, handlers, link))
+        what = f"consuming {self.topology.queue.name}"
+        return await self._connection.on_link(lambda link: kind.open(self, handlers, link), what)
 
     async def _keep(self, handlers: HandlerTable) -> None:
         """Consume again whenever the channel or the queue is lost; ends only with an error that no waiting mends."""

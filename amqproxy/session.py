@@ -40,8 +40,8 @@ from .wire import (
 )
 
 if TYPE_CHECKING:
-    from .connection import Link, OpenLane
     from .lane import Lane
+    from .link import Link, OpenLane
 
 log = logging.getLogger("amqproxy.server")
 

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from amqproxy.connection import Connection, OpenLane
+from amqproxy.connection import Connection
+from amqproxy.link import OpenLane
 from amqproxy.options import ConnectOptions
 from amqproxy.properties import Properties
 from amqproxy.topology import Queue
