@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,6 +12,7 @@ import typer
 
 from .arguments import parse
 from .failure import UsageError, usage_of
+from .taking import taking
 
 Service = Annotated[str, typer.Argument(metavar="SERVICE", help="The service, which is also its queue's name.")]
 Method = Annotated[
@@ -83,20 +82,7 @@ class Typed:
         return {name: value for name, value in given.items() if value is not None}
 
 
-def typed(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the parameters of `Typed` around its own, which it takes as its first: typer reads signatures."""
-    shared = inspect.signature(Typed, eval_str=True)
-    _, *own = inspect.signature(command, eval_str=True).parameters.values()
-    behind = list(shared.parameters).index("url") + 1
-    parameters = list(shared.parameters.values())
-    parameters[behind:behind] = own
-
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        command(Typed(**{name: given.pop(name) for name in shared.parameters}), **given)
-
-    run.__signature__ = shared.replace(parameters=parameters)  # type: ignore[attr-defined]  # as functions may have
-    return run
+typed = taking(Typed, behind="url")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from .failure import UsageError, failures
 from .help import prose
+from .taking import taking
 from .url import reachable
 
 if TYPE_CHECKING:
@@ -36,113 +38,113 @@ drained, 1 it could not go on, 2 usage, 3 no broker, 130 and 143 a second Ctrl-C
 """)
 
 
-def command(
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be served, where, and how: what each worker process is told."""
+
     targets: Annotated[
         list[str],
         typer.Argument(metavar="MODULE:OBJECT", help="What to serve, like calculator:Calculator.", show_default=False),
-    ],
+    ]
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="The broker; default: AMQPROXY_URL, else localhost.")
-    ] = None,
+    ] = None
     concurrency: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, max=65535, help="Calls that a process runs at once; default: 100."),
-    ] = None,
-    processes: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Worker processes; those that die are replaced.")
-    ] = 1,
+    ] = None
     grace: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", min=0, help="How long calls may run on after a signal; default: 30."),
-    ] = None,
+    ] = None
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="The service's name; default: what the object says.")
-    ] = None,
+    ] = None
     queue: Annotated[
         str | None, typer.Option(metavar="NAME", help="The queue to share; default: the service's name.")
-    ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for a broker that is not up yet.")] = False,
+    ] = None
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for a broker that is not up yet.")] = False
     quorum: Annotated[
         bool, typer.Option("--quorum", help="A quorum queue, with a delivery limit and dead letters (amqproxy dead).")
-    ] = False,
+    ] = False
     shed_after: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="Refuse calls that would wait longer in the queue.", show_default=False),
-    ] = None,
+    ] = None
     debug: Annotated[
-        bool, typer.Option("--debug", help="Send tracebacks to callers: they hold paths and values.")
-    ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more, and show whole tracebacks.")] = False,
+        bool,
+        typer.Option("--debug", help="Send tracebacks to callers: they hold paths and values."),
+    ] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more, and show whole tracebacks.")] = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was given for `serve()`; its own defaults hold for the rest."""
+        given = {
+            **{"concurrency": self.concurrency, "grace": self.grace, "queue": self.queue},
+            **{"quorum": self.quorum or None, "shed_after": self.shed_after, "debug": self.debug or None},
+        }
+        return {option: value for option, value in given.items() if value is not None}
+
+    def check(self) -> None:
+        """UsageError for one name of several services."""
+        if len(self.targets) > 1 and (self.name or self.queue):
+            raise UsageError(f"{'--name' if self.name else '--queue'} is for one object; two services cannot share it")
+
+    def arguments(self) -> list[str]:
+        """The command line of a worker process."""
+        arguments = [] if self.name is None else [f"--name={self.name}"]
+        for option, value in self.options.items():
+            flag = f"--{option.replace('_', '-')}"
+            arguments.append(flag if value is True else f"{flag}={value}")
+        flags = {"--wait": self.wait, "--verbose": self.verbose}
+        return [*arguments, *(flag for flag, set_ in flags.items() if set_), "--", *self.targets]
+
+
+@taking(Asked, behind="concurrency")
+def command(
+    asked: Asked,
+    processes: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Worker processes; those that die are replaced.")
+    ] = 1,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
     """Serve classes, instances or functions until Ctrl-C or SIGTERM."""
     from . import logs
 
-    logs.configure(verbose=verbose)
-    given: dict[str, Any] = {"concurrency": concurrency, "grace": grace, "queue": queue, "shed_after": shed_after}
-    options = {option: value for option, value in given.items() if value is not None}
-    if quorum:
-        options["quorum"] = True
-    if debug:
-        options["debug"] = True
-    if wait:
-        options["wait"] = True
+    logs.configure(verbose=asked.verbose)
     with failures():
-        if len(targets) > 1 and (name or queue):
-            raise UsageError(f"{'--name' if name else '--queue'} is for one object; two services cannot share it")
-        if processes > 1:
-            code = _supervise(processes, _arguments(targets, name, options, verbose), url)
-            raise typer.Exit(code)
-        _serve(targets, url, name, options, verbose=verbose, supervised=supervised)
+        asked.check()
+        raise typer.Exit(_supervise(processes, asked) if processes > 1 else _serve(asked, supervised=supervised))
 
 
-def _arguments(targets: Sequence[str], name: str | None, options: dict[str, Any], verbose: bool) -> list[str]:
-    """The command line of a worker process."""
-    arguments = [] if name is None else [f"--name={name}"]
-    for option, value in options.items():
-        flag = f"--{option.replace('_', '-')}"
-        arguments.append(flag if value is True else f"{flag}={value}")
-    if verbose:
-        arguments.append("--verbose")
-    return [*arguments, "--", *targets]
-
-
-def _supervise(processes: int, arguments: Sequence[str], url: str | None) -> int:
+def _supervise(processes: int, asked: Asked) -> int:
     from ..client import URL_VARIABLE
     from ..supervisor import Supervisor
 
-    reachable(url)
+    reachable(asked.url)
 
     async def run() -> int:
         # In the environment, and not among the arguments, where everybody on the machine could read the
         # password.
-        return await Supervisor(processes, arguments, {URL_VARIABLE: url} if url else {}).run()
+        environment = {URL_VARIABLE: asked.url} if asked.url else {}
+        return await Supervisor(processes, asked.arguments(), environment).run()
 
     return asyncio.run(run())
 
 
-def _serve(
-    targets: Sequence[str],
-    url: str | None,
-    name: str | None,
-    options: dict[str, Any],
-    *,
-    verbose: bool,
-    supervised: bool,
-) -> None:
+def _serve(asked: Asked, *, supervised: bool) -> int:
     from ..runner import Service
 
     tell_ready = _nobody if not supervised else _parent()
-    wait = options.pop("wait", False)
-    services = [Service(_load(target, verbose), name, options) for target in targets]
-    reachable(url)
-    for target, service in zip(targets, services, strict=True):
+    services = [Service(_load(target, asked.verbose), asked.name, asked.options) for target in asked.targets]
+    reachable(asked.url)
+    for target, service in zip(asked.targets, services, strict=True):
         try:
             service.check()
         except (ValueError, TypeError) as error:  # ContractError is one
             raise UsageError(f"{target}: {error}") from error
-    code = asyncio.run(_until_stopped(services, url, wait, tell_ready, verbose))
-    raise typer.Exit(code)
+    return asyncio.run(_until_stopped(services, asked, tell_ready))
 
 
 def _load(target: str, verbose: bool) -> Any:
@@ -161,9 +163,7 @@ def _parent() -> Callable[[], None]:
     return Parent().tell_ready
 
 
-async def _until_stopped(
-    services: Sequence[Service], url: str | None, wait: bool, tell_ready: Callable[[], None], verbose: bool
-) -> int:
+async def _until_stopped(services: Sequence[Service], asked: Asked, tell_ready: Callable[[], None]) -> int:
     """Serve, and return the exit code, unless something was left behind that cannot be waited for."""
     from ..client import broker_url
     from ..runner import serve_until_stopped
@@ -174,12 +174,12 @@ async def _until_stopped(
     def started(workers: Sequence[Worker]) -> None:
         tell_ready()
         if on_screen:
-            _show(workers, broker_url(url))
-        logs.show_progress(verbose=verbose)
+            _show(workers, broker_url(asked.url))
+        logs.show_progress(verbose=asked.verbose)
 
-    if on_screen and not verbose:
+    if on_screen and not asked.verbose:
         logs.hide_progress()  # the panel tells it better
-    code = await serve_until_stopped(services, url, wait=wait, started=started)
+    code = await serve_until_stopped(services, asked.url, wait=asked.wait, started=started)
     if _left_behind():
         _end_now(code)
     return code
