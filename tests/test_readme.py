@@ -99,6 +99,22 @@ asyncio.run(main())
 """
 
 
+async def test_what_must_not_fail_works_as_it_is_shown(amqp_url: str, tmp_path: Path) -> None:
+    (tmp_path / "savings.py").write_text(shown("savings.py"))
+    callers = re.search(r"```python\n(savings = mq\.proxy\(Savings, .*?)```", README, re.DOTALL)
+    assert callers
+    program = CALLER.format(textwrap.indent(callers[1], "        "))
+    (tmp_path / "caller.py").write_text(program.replace("from model import Model", "from savings import Savings"))
+    environment = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(tmp_path)))}
+    async with running("-m", "amqproxy", "serve", "savings:Savings", AMQPROXY_URL=amqp_url, **environment) as worker:
+        await worker.says("serving savings")
+        async with running(str(tmp_path / "caller.py"), AMQPROXY_URL=amqp_url, **environment) as caller:
+            said = (await caller.falls_silent()).splitlines()
+            assert await caller.ends() == 0
+    assert said[:2] == ["100", "paid 10"]
+    assert said[2].startswith("open ")
+
+
 async def test_the_example_of_shared_messages_runs(amqp_url: str) -> None:
     async with asyncio.timeout(30):
         program = await python("shared_messages.py", url=amqp_url)
