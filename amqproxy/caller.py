@@ -87,7 +87,7 @@ class Line:
 
     __slots__ = (
         *("_counter", "_format", "_loop", "_max_in_flight", "_prefix", "_timer", "_timer_at"),
-        *("calls", "conversations", "lane", "reply_to", "unique"),
+        *("calls", "channel", "conversations", "lane", "on_refused", "reply_to", "retired", "unique"),
     )
 
     confirms: ClassVar[bool] = False
@@ -95,6 +95,11 @@ class Line:
 
     def __init__(self, reply_to: bytes, max_in_flight: int, prefix: bytes, unique: bytes) -> None:
         self.lane: Lane = None  # type: ignore[assignment]  # set before the line is handed out
+        self.channel: OpenLane = None  # type: ignore[assignment]  # as the lane
+        self.on_refused: Callable[[], None] = lambda: None
+        """Told when the broker refused what went out, once for all that it refused at once."""
+        self.retired = False
+        """True when nothing more is to go out; what is out comes to its end."""
         self.reply_to = reply_to
         self.calls: Calls[Answer] = Calls()
         self.conversations: dict[bytes, Listener] = {}
@@ -126,7 +131,17 @@ class Line:
     @property
     def ready(self) -> bool:
         """True if a request can go out right now."""
-        return self.lane.open and self.lane.writable
+        lane = self.lane
+        return lane.open and lane.writable and not self.retired
+
+    @property
+    def busy(self) -> bool:
+        """True while calls are out."""
+        return bool(self.calls) or bool(self.conversations)
+
+    async def leave(self) -> None:
+        """Close the channel."""
+        await self.channel.close()
 
     def send(
         self, destination: bytes, form: RequestForm, body: bytes, deadline: float, message_id: bytes | None = None
@@ -277,14 +292,15 @@ class Caller:
         first = await self._lines.opened("")
         if exchange and not await link.exchange_exists(Exchange(exchange)):
             raise Unroutable(f"there is no exchange {exchange!r} at {link.url.address}")
-        line = self._line(first.reply_to, kind)
+        line, lines = self._line(first.reply_to, kind), self._kinds.get(kind, self._lines)
 
         def closed(error: Exception) -> None:
-            if self._by_prefix.pop(line.prefix, None) is line:
-                self._kinds.get(kind, self._lines).lost(exchange, error)
+            if self._by_prefix.pop(line.prefix, None) is line and not line.retired:
+                lines.lost(exchange, error)
             line.lose(error)
 
         await self._open_lane(link, line, closed)
+        line.on_refused = lambda: lines.refused(exchange, line)
         return self._register(line)
 
     def _line(self, reply_to: bytes, kind: type[Line] = Line) -> Line:
@@ -301,7 +317,7 @@ class Caller:
 
         opened = await link.open_lane(line.sink(self), gone, confirms=line.confirms)
         self._channels.add(opened)
-        line.lane = opened.lane
+        line.lane, line.channel = opened.lane, opened
         return opened
 
     def _register(self, line: Line) -> Line:

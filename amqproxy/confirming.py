@@ -53,6 +53,8 @@ class ConfirmedLine(Line):
             id = unconfirmed.pop(one, None)
             if id is not None and not accepted:
                 self.fail(id, Refused())
+        if not accepted:
+            self.on_refused()
 
     def lose(self, error: Exception) -> None:
         """The channel is gone, and what was to be confirmed on it."""

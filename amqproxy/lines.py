@@ -7,6 +7,7 @@ gone takes no other messages with it. The first use after a loss opens a line ag
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from copy import copy
@@ -14,11 +15,14 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .backoff import STABLE_SECONDS, Spell
 from .errors import AccessRefused, AMQProxyError, CallTimeout, Overloaded, TopologyConflict, Unroutable
+from .forgotten import retrieve
 
 if TYPE_CHECKING:
     from .connection import Connection
     from .lane import Lane
     from .link import Link
+
+log = logging.getLogger("amqproxy.lines")
 
 Made = TypeVar("Made")
 
@@ -102,14 +106,54 @@ class Refusals:
             raise copy(known[0])
 
 
+FIRST_PATIENCE_SECONDS = 1.0
+LONGEST_PATIENCE_SECONDS = 30.0
+LEAVE_SECONDS = 1.0
+"""How often it is looked whether a line that was retired is still of use."""
+
+
+class Patience:
+    """For how long what goes out on one channel may be refused before another is tried.
+
+    When the leader of a quorum queue dies, RabbitMQ 3.10 refuses for ever what a channel publishes to the queue that
+    spoke to it before there was another leader; what a new channel publishes is taken. A queue that is full refuses on
+    each, hence twice the patience with each further channel, until nothing was refused for a while.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = FIRST_PATIENCE_SECONDS
+        self._since: float | None = None
+        self._last = 0.0
+
+    def ends(self, now: float) -> bool:
+        """Something was refused: True if that is enough."""
+        if now - self._last > LONGEST_PATIENCE_SECONDS:
+            self._seconds = FIRST_PATIENCE_SECONDS
+        self._last = now
+        if self._since is None:
+            self._since = now
+        if now - self._since < self._seconds:
+            return False
+        self._since, self._seconds = None, min(LONGEST_PATIENCE_SECONDS, 2 * self._seconds)
+        return True
+
+
 class Opened(Protocol):
     """A line, as far as those know it who only wait for it."""
 
     lane: Lane
+    retired: bool
 
     @property
     def ready(self) -> bool:
         """True if something can go out right now."""
+
+    @property
+    def busy(self) -> bool:
+        """True while it is waited for what comes on it."""
+
+    async def leave(self) -> None:
+        """Close its channel."""
 
 
 OpenedLine = TypeVar("OpenedLine", bound=Opened)
@@ -126,6 +170,8 @@ class Lines(Generic[OpenedLine]):
         self._waiting = Waiting(connection)
         self._refusals = Refusals()
         self._spells: dict[str, tuple[Spell, float]] = {}
+        self._patience: dict[str, Patience] = {}
+        self._leaving: dict[asyncio.Task[None], OpenedLine] = {}
 
     async def line(self, exchange: str, deadline: float) -> OpenedLine:
         """The line for an exchange, ready to send; waits for the link and for a full socket, until the deadline.
@@ -181,8 +227,32 @@ class Lines(Generic[OpenedLine]):
         spell.lasted(now - began)
         self._spells[exchange] = spell, now
 
+    def refused(self, exchange: str, line: OpenedLine) -> None:
+        """The broker refused what went out on a line: if it has done so for a while, the next goes out on another."""
+        if (patience := self._patience.get(exchange)) is None:
+            patience = self._patience[exchange] = Patience()
+        if line.retired or not patience.ends(self._connection.loop.time()):
+            return
+        log.warning("the broker refuses what is sent to exchange %r: the next is sent on another channel", exchange)
+        line.retired = True
+        self._lines.pop(exchange, None)
+        task = self._connection.loop.create_task(self._leave(line))
+        self._leaving[task] = line
+        task.add_done_callback(self._left)
+
+    async def _leave(self, line: OpenedLine) -> None:
+        while line.lane.open and line.busy:  # noqa: ASYNC110  # calls are to pay nothing for it
+            await asyncio.sleep(LEAVE_SECONDS)
+        await line.leave()
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._leaving.pop(task, None)
+        retrieve(task)
+
     def clear(self) -> list[OpenedLine]:
         """Let go of all lines: who needs one opens it anew."""
-        lines = list(self._lines.values())
+        lines = [*self._lines.values(), *self._leaving.values()]
         self._lines.clear()
+        for task in self._leaving:
+            task.cancel()
         return lines

@@ -53,6 +53,8 @@ class Publisher(Line):
                 answer.give(CONFIRMED)
             else:
                 answer.fail(Refused())
+        if not accepted:
+            self.on_refused()
 
     def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
         """No queue takes a message; it will be confirmed nevertheless."""
@@ -88,11 +90,13 @@ class Publishers:
         publisher = Publisher(self.connection.options.max_in_flight)
 
         def closed(error: Exception) -> None:
-            self._lines.lost(exchange, error)
+            if not publisher.retired:
+                self._lines.lost(exchange, error)
             publisher.lose(error)
 
-        opened = await link.open_lane(publisher, closed, confirms=True)
-        publisher.lane = opened.lane
+        publisher.channel = await link.open_lane(publisher, closed, confirms=True)
+        publisher.lane = publisher.channel.lane
+        publisher.on_refused = lambda: self._lines.refused(exchange, publisher)
         return publisher
 
     def close(self, error: Exception) -> None:

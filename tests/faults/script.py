@@ -47,6 +47,8 @@ class Scripted:
         self.connections = 0
         self.consumers: dict[str, tuple[int, str]] = {}
         """The channel and the consumer tag that each queue was last consumed with."""
+        self.closed: list[int] = []
+        """Channels that clients closed."""
         self._writers: list[asyncio.StreamWriter] = []
         self._messages: dict[int, Message] = {}
         self._published: dict[int, int] = {}
@@ -125,6 +127,9 @@ class Scripted:
             case commands.Basic.Consume():
                 self.consumers[method.queue] = channel, method.consumer_tag
                 self.send(channel, commands.Basic.ConsumeOk(method.consumer_tag))
+            case commands.Channel.Close():
+                self.closed.append(channel)
+                self.send(channel, commands.Channel.CloseOk())
             case commands.Basic.Cancel():
                 self.send(channel, commands.Basic.CancelOk(method.consumer_tag))
             case commands.Basic.Publish():

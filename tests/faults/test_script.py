@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+
 import pytest
 from pamqp import commands
 
 import amqproxy
 from tests.faults.script import Message, Scripted
 from tests.faults.table import Row
+from tests.patience import until
 
 
 @pytest.mark.fault("F01", "reset as soon as the message is there, before it is confirmed")
@@ -50,3 +55,53 @@ async def test_a_message_that_the_broker_refuses_is_overloaded(row: Row) -> None
             await mq.sender("diary").note(1)
         with row.sees("confirmed", within=1.0):
             await mq.sender("diary").note(2)
+
+
+@pytest.mark.fault("F60", "basic.nack for all that comes on a channel after its first message, basic.ack on others")
+@pytest.mark.parametrize("confirmed_calls", [False, True])
+async def test_a_channel_on_which_all_is_refused_is_left_for_another(
+    row: Row, confirmed_calls: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As RabbitMQ 3.10 does when a message came before its quorum queue had a leader; the first one is still out."""
+    row.broker = "a scripted peer"
+    first: list[Message] = []
+
+    def take(message: Message) -> None:
+        if not first:
+            first.append(message)
+        elif message.channel == first[0].channel:
+            peer.send(message.channel, commands.Basic.Nack(message.number))
+        else:
+            accept(message)
+
+    def accept(message: Message) -> None:
+        peer.send(message.channel, commands.Basic.Ack(message.number))
+        if message.properties.reply_to:
+            answer = commands.Basic.Properties(
+                correlation_id=message.properties.correlation_id, content_encoding="json"
+            )
+            peer.deliver(message.properties.reply_to, answer, b"1")
+
+    async with Scripted.peer() as peer, amqproxy.connect(peer.url) as mq:
+        peer.on_message = take
+        view = mq.proxy("diary", confirm=True) if confirmed_calls else mq.sender("diary")
+        note = amqproxy.options(view, timeout=20.0).note
+        patient = asyncio.create_task(note(0))
+        await until(lambda: first)
+        refused = 0
+        with row.sees("confirmed on another channel", within=3.0), caplog.at_level(logging.WARNING):
+            while refused < 200:
+                with contextlib.suppress(amqproxy.Overloaded):
+                    await note(1)
+                    break
+                refused += 1
+                await asyncio.sleep(0.05)
+        assert refused > 10, "the channel was left too soon"
+        assert refused < 200, "the channel was not left"
+        assert "the broker refuses what is sent to exchange ''" in caplog.text
+        assert peer.closed == [] and not patient.done()
+        accept(first[0])
+        assert await patient == (1 if confirmed_calls else None)
+        await until(lambda: peer.closed == [first[0].channel])
+        await note(2)
+        assert peer.connections == 1

@@ -9,7 +9,15 @@ import pytest
 
 from amqproxy.backoff import STABLE_SECONDS
 from amqproxy.errors import AccessRefused, Unroutable
-from amqproxy.lines import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, MAX_REFUSALS, Refusals
+from amqproxy.lines import (
+    FIRST_PATIENCE_SECONDS,
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PATIENCE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    MAX_REFUSALS,
+    Patience,
+    Refusals,
+)
 
 
 def refused(refusals: Refusals, name: str, now: float) -> bool:
@@ -91,3 +99,28 @@ def test_a_refusal_keeps_nothing_of_where_it_came_from() -> None:
     assert [each() for each in gone] == [None, None]
     with pytest.raises(Unroutable, match="no exchange 'x'"):
         refusals.check("x", 1.0)
+
+
+def patience_from(patience: Patience, now: float) -> float:
+    """Seconds for which one message after the other may be refused."""
+    since = now
+    while not patience.ends(now):
+        now += 0.25
+    return now - since
+
+
+def test_patience_ends_after_a_second_and_lasts_twice_as_long_with_each_further_channel() -> None:
+    patience, now, expected = Patience(), 100.0, FIRST_PATIENCE_SECONDS
+    for _ in range(8):
+        lasted = patience_from(patience, now)
+        assert lasted == expected
+        now, expected = now + lasted + 0.25, min(LONGEST_PATIENCE_SECONDS, 2 * expected)
+
+
+def test_patience_is_short_again_when_nothing_was_refused_for_a_while() -> None:
+    patience = Patience()
+    for _ in range(3):
+        patience_from(patience, 100.0)
+    assert patience_from(patience, 101.0 + 10 * LONGEST_PATIENCE_SECONDS) == FIRST_PATIENCE_SECONDS
+    assert not patience.ends(1000.0)
+    assert patience.ends(2000.0), "the same channel refuses since then"
