@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from .addresses import WORKERS
 from .answer import Answer
 from .calls import Calls
-from .errors import AccessRefused, AMQProxyError, BadReply, ConnectionLost, MessageTooLarge, Overloaded, Unroutable
+from .errors import (
+    AccessRefused,
+    AMQProxyError,
+    BadReply,
+    ConnectionLost,
+    MessageTooLarge,
+    NotFound,
+    Overloaded,
+    Unroutable,
+)
 from .fields import Malformed
 from .frames import ContentSink
 from .lines import Lines
@@ -192,6 +201,11 @@ class Line:
         self.conversations[id] = listener
         return id
 
+    def tell(self, exchange: str, properties: bytes) -> None:
+        """Publish a message without a body that nobody answers."""
+        self._counter += 1  # see `lose`: the last call is not the last message any more
+        self.lane.publish(self.lane.destination(exchange.encode(), b""), properties, b"")
+
     def sink(self, caller: ContentSink) -> ContentSink:
         """Whom its channel tells what comes."""
         return caller
@@ -222,9 +236,12 @@ class Line:
     def lose(self, error: Exception) -> None:
         """The channel or the replies are gone: let all calls fail.
 
-        With AccessRefused if that is why: sent again, they would be refused again.
+        With AccessRefused if that is why: sent again, they would be refused again. If the exchange is gone, the last
+        message found none: the broker ended the channel at that one or at one before it, and took nothing behind it.
         """
         self.lane.close()
+        if isinstance(error, NotFound):
+            self.fail(self._format % (self._prefix, self._counter), Returned(str(error)))
         kind = AccessRefused if isinstance(error, AccessRefused) else ConnectionLost
         for answer in self.calls.lost():
             answer.fail(kind(str(error)))
@@ -371,7 +388,7 @@ class Caller:
         """Publish a message without a body to all workers of a pool, once there is a line to do it on."""
         line = self._lines.current(exchange)
         if line is not None:
-            line.lane.publish(line.lane.destination(exchange.encode(), b""), properties, b"")
+            line.tell(exchange, properties)
             return
         if self._deaf.get(exchange, 0.0) > self.connection.loop.time():
             return

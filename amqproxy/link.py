@@ -17,11 +17,11 @@ import aio_pika
 from aiormq.abc import AbstractChannel, AbstractConnection
 
 from .dial import MAX_FRAME_BYTES
-from .errors import BrokerUnavailable, ConnectionLost
+from .errors import BrokerUnavailable, ConnectionLost, NotFound
 from .forgotten import retrieve
 from .frames import ContentSink
 from .lane import Lane, LaneProtocol
-from .reasons import NotFound, cause, translate
+from .reasons import cause, translate
 from .signed import Signatures, SignedLane
 from .topology import Binding, Exchange, PoolTopology, Queue
 from .url import BrokerURL

@@ -8,16 +8,12 @@ from typing import Any
 
 import aiormq
 
-from .errors import AccessRefused, AMQProxyError, BrokerUnavailable, ConnectionLost, TopologyConflict
+from .errors import AccessRefused, AMQProxyError, BrokerUnavailable, ConnectionLost, NotFound, TopologyConflict
 from .tls import tls_error
 from .url import BrokerURL
 
 START_ONE = ": start RabbitMQ there, or `amqproxy broker` for a try, or give another URL (AMQPROXY_URL)"
 """The cure for a broker that is not there, at the end of a text: of no use to who has one that is down."""
-
-
-class NotFound(TopologyConflict):
-    """The broker has no queue or exchange of this name."""
 
 
 def cause(closing: asyncio.Future[Any]) -> BaseException | None:

@@ -155,12 +155,49 @@ async def test_an_exchange_that_is_deleted(mq: amqproxy.Client, service: str, ro
         channel = await (await mq._live_connection().link())._channel()
         await channel.exchange_delete(service)
         await channel.close()
-        with row.sees(amqproxy.ConnectionLost, executed="maybe", within=1.0, match=f"no exchange '{service}'"):
+        with row.sees(amqproxy.Unroutable, executed="no", within=1.0, match=f"no exchange '{service}'"):
             await proxy.ping()
         with row.sees(amqproxy.Unroutable, executed="no", within=1.0):
             await proxy.ping()
         handler.open.set()
         assert await other == 1
+
+
+@pytest.mark.fault("F16", "exchange deleted ahead of three calls at once, while one that came by it runs")
+@pytest.mark.parametrize("confirm", [False, True])
+async def test_an_exchange_that_is_deleted_under_several_calls(
+    mq: amqproxy.Client, service: str, row: Row, confirm: bool
+) -> None:
+    async with gate(mq, service, exchange=service, routing_key=service) as (handler, _):
+        proxy = mq.proxy(Gate, name=service, exchange=service, confirm=confirm)
+        elsewhere = asyncio.create_task(mq.proxy(Gate, name=service).wait(1))
+        running = asyncio.create_task(proxy.wait(2))
+        for _ in range(2):
+            await handler.entered.acquire()
+        channel = await (await mq._live_connection().link())._channel()
+        await channel.exchange_delete(service)
+        await channel.close()
+        late = [asyncio.create_task(proxy.wait(number)) for number in (3, 4, 5)]
+        with row.sees(amqproxy.Unroutable, executed="no", within=1.0, match=f"no exchange '{service}'"):
+            await late[-1]
+        for call in (running, *late[:-1]):
+            with row.sees(amqproxy.ConnectionLost, executed="maybe", within=1.0, match=f"no exchange '{service}'"):
+                await call
+        handler.open.set()
+        assert await elsewhere == 1
+        assert handler.entered.locked(), "only those ran that were called ahead of the deletion"
+
+
+@pytest.mark.fault("F16", "exchange deleted ahead of a one-way message")
+async def test_an_exchange_that_is_deleted_ahead_of_a_message(mq: amqproxy.Client, service: str, row: Row) -> None:
+    async with gate(mq, service, exchange=service, routing_key=service):
+        sender = mq.sender(Gate, name=service, exchange=service)
+        await sender.ping()
+        channel = await (await mq._live_connection().link())._channel()
+        await channel.exchange_delete(service)
+        await channel.close()
+        with row.sees(amqproxy.Unroutable, executed="no", within=1.0, match=f"no exchange '{service}'"):
+            await sender.ping()
 
 
 async def declare(mq: amqproxy.Client, name: str, **arguments: Any) -> None:
