@@ -25,6 +25,9 @@ from .url import BrokerURL
 
 log = logging.getLogger("amqproxy.connection")
 
+REFUSALS_BORNE = 5
+"""So often may a broker refuse one whom it had let in, until that is believed: a few seconds, by the back-off."""
+
 Result = TypeVar("Result")
 
 
@@ -139,7 +142,7 @@ class Connection:
                 self._decided.clear()
                 self.states.change("reconnecting", host=link.url.address, reason=link.loss)
                 await asyncio.sleep(jitter(spell.short))  # many may have lost it at the same moment
-                self._use(again := await self._connect_at_last())
+                self._use(again := await self._connect_at_last(refusals=REFUSALS_BORNE))
                 log.info("connected to %s again, after %.1f s", again.url.address, self.loop.time() - lost)
         except AccessRefused as error:
             log.error("the connection is given up, and all that use it fail: %s", error)
@@ -148,8 +151,19 @@ class Connection:
             log.exception("the connection to %s is given up", self.url.address)
             self._give_up(BrokerUnavailable(f"the connection to {self.url.address} was given up: {error!r}"))
 
-    async def _connect_at_last(self) -> Link:
-        """A link, however long it takes a broker to be there; AccessRefused if it does not want us."""
+    async def _connect_at_last(self, *, refusals: int = 0) -> Link:
+        """A link, however long it takes a broker to be there; AccessRefused if it has refused us more often than that.
+
+        Who was let in before may be let in again soon: a node that comes back, or whose directory of users does not
+        answer, refuses everybody meanwhile.
+        """
+
+        def may_mend(error: BaseException) -> bool:
+            nonlocal refusals
+            if not isinstance(error, AccessRefused):
+                return isinstance(error, BrokerUnavailable)
+            refusals -= 1
+            return refusals >= 0
 
         def failed(error: BaseException, attempt: int, pause: float) -> None:
             reason = str(error).removesuffix(START_ONE)  # who has a broker that is down does not want another
@@ -157,7 +171,7 @@ class Connection:
             current = self.states.current
             self.states.change(current.name, host=current.host, attempt=attempt, reason=reason)
 
-        return await persist(self._connect_anywhere, lambda error: isinstance(error, BrokerUnavailable), failed)
+        return await persist(self._connect_anywhere, may_mend, failed)
 
     async def _connect_anywhere(self) -> Link:
         """A link to any of the hosts: those that lost the same one are to find different others."""

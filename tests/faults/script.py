@@ -47,6 +47,9 @@ class Scripted:
         self.connections = 0
         self.consumers: dict[str, tuple[int, str]] = {}
         """The channel and the consumer tag that each queue was last consumed with."""
+        self.refuses = 0
+        """So many of the next logins are refused."""
+        self.logins = 0
         self.closed: list[int] = []
         """Channels that clients closed."""
         self._writers: list[asyncio.StreamWriter] = []
@@ -120,6 +123,11 @@ class Scripted:
     def _asked(self, channel: int, method: Any) -> None:
         match method:
             case commands.Connection.StartOk():
+                self.logins += 1
+                if self.refuses:
+                    self.refuses -= 1
+                    self.send(0, commands.Connection.Close(403, "ACCESS_REFUSED - Login was refused", 0, 0))
+                    return
                 self.send(0, commands.Connection.Tune(self.channel_max, FRAME_MAX, 0))
             case commands.Queue.Declare():
                 self._queues += 1

@@ -14,6 +14,7 @@ import pytest
 from aiormq.exceptions import ChannelPreconditionFailed
 
 import amqproxy
+from amqproxy.connection import REFUSALS_BORNE
 from amqproxy.testing import BrokerThread, RabbitMQ
 from tests.contract.test_deadlines import Gate, gate
 from tests.faults.nodes import ctl, user
@@ -302,16 +303,16 @@ async def test_a_user_who_is_deleted(rabbitmq_node: RabbitMQ, service: str, row:
             await lost
             with row.sees(amqproxy.ConnectionLost, executed="maybe", within=1.0):
                 await call
-            with row.sees(amqproxy.AccessRefused, within=5.0, match=f"refused the user '{service}'"):
+            with row.sees(amqproxy.AccessRefused, within=10.0, match=f"refused the user '{service}'"):
                 await proxy.ping()
-            with row.sees(amqproxy.AccessRefused, within=5.0):
+            with row.sees(amqproxy.AccessRefused, within=10.0):
                 async with asyncio.timeout(10):
                     await worker.wait()
             assert mq.state.name == "closed"
             assert f"refused the user '{service}'" in str(mq.state)
             await asyncio.sleep(2)
             count = refusals(f"user '{service}' - invalid credentials")
-            assert count == 2  # one of each client
+            assert count == 2 * (1 + REFUSALS_BORNE)
             row.saw(f"no more tries: {count} of 2 clients", 2.0, 2.0)
         await ctl(rabbitmq_node, "add_user", service, "again")  # to be deleted
 

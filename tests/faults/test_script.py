@@ -10,6 +10,7 @@ import pytest
 from pamqp import commands
 
 import amqproxy
+from amqproxy.connection import REFUSALS_BORNE
 from tests.faults.script import Message, Scripted
 from tests.faults.table import Row
 from tests.patience import until
@@ -105,3 +106,43 @@ async def test_a_channel_on_which_all_is_refused_is_left_for_another(
         await until(lambda: peer.closed == [first[0].channel])
         await note(2)
         assert peer.connections == 1
+
+
+@pytest.mark.fault("F50", "connection reset, the next two logins refused")
+async def test_who_was_let_in_and_is_refused_for_a_moment_comes_back(
+    row: Row, caplog: pytest.LogCaptureFixture
+) -> None:
+    row.broker = "a scripted peer"
+    caplog.set_level(logging.WARNING, "amqproxy")
+    async with Scripted.peer() as peer, amqproxy.connect(peer.url) as mq:
+        peer.on_message = lambda message: peer.send(message.channel, commands.Basic.Ack(message.number))
+        peer.refuses = 2
+        peer.reset()
+        await until(lambda: mq.state.name == "reconnecting")
+        with row.sees("confirmed, by the third login", within=5.0):
+            await mq.sender("diary").note(1)
+        assert (mq.state.name, peer.logins) == ("open", 4)
+        assert caplog.text.count("refused the user 'guest'") == 2
+
+
+@pytest.mark.fault("F50", "connection reset, every login refused from then on")
+async def test_who_was_let_in_and_is_refused_again_and_again_gives_up(row: Row) -> None:
+    row.broker = "a scripted peer"
+    async with Scripted.peer() as peer, amqproxy.connect(peer.url) as mq:
+        peer.refuses = 1000
+        peer.reset()
+        await until(lambda: mq.state.name == "reconnecting")
+        with row.sees(amqproxy.AccessRefused, within=15.0, match="refused the user 'guest'"):
+            await mq.sender("diary").note(1)
+        assert (mq.state.name, peer.logins) == ("closed", 2 + REFUSALS_BORNE)
+
+
+@pytest.mark.fault("F49", "the first login refused")
+@pytest.mark.parametrize("wait", [False, True])
+async def test_who_was_never_let_in_is_told_at_once(row: Row, wait: bool) -> None:
+    row.broker = "a scripted peer"
+    async with Scripted.peer() as peer:
+        peer.refuses = 1
+        with row.sees(amqproxy.AccessRefused, within=1.0):
+            await amqproxy.connect(peer.url, wait=wait)
+        assert peer.logins == 1
