@@ -7,6 +7,7 @@ goes back to the service is published first, and leaves the dead letters when th
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -14,12 +15,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .deadletter import DeadLetter, revived
 from .errors import AMQProxyError, CallTimeout, ConnectionLost, Overloaded, Unroutable
+from .shown import shown
+from .signing import SIGNATURE_HEADER, unsigned, verify
 from .topology import dead_queue
 
 if TYPE_CHECKING:
     from .connection import Connection
     from .lane import Lane
     from .link import Link, OpenLane
+
+log = logging.getLogger("amqproxy.deadqueue")
 
 MAX_PREFETCH = 65535
 """All letters are read, also by those who want few: what comes back to a quorum queue of RabbitMQ 3 goes behind what
@@ -75,8 +80,10 @@ class DeadQueue:
     async def requeue(
         self, to: str, limit: int | None = None, wanted: Wanted = everything, *, new_ids: bool = False
     ) -> tuple[int, int]:
-        """Give those that are wanted back to a queue: how many, and how many were left since they are too large.
+        """Give those that are wanted back to a queue: how many, and how many were left.
 
+        Those are too large; or, on a connection that signs, not signed for this service, for what goes back is signed
+        anew; or signed, on one that does not, for their signatures would be lost.
         With `new_ids` they are other requests for workers that remember which they have had.
 
         Overloaded if the queue is full, Unroutable if it is not there; what was not given back by then stays dead.
@@ -87,7 +94,7 @@ class DeadQueue:
             nonlocal chosen, left
             if not wanted(letter) or chosen == limit:
                 return
-            if letter.body is None:
+            if letter.body is None or not self._may_go(letter, header, letter.body):
                 left += 1
                 return
             chosen += 1
@@ -99,6 +106,17 @@ class DeadQueue:
         async with self._visit(take, most) as visit:
             await visit.all_read()
         return visit.moved, left
+
+    def _may_go(self, letter: DeadLetter, header: bytes, body: bytes) -> bool:
+        """Whether it may be signed anew, if somebody with a key wrote it for this service, or need not be signed."""
+        signing = self._connection.options.signing
+        if signing is None:
+            return SIGNATURE_HEADER not in (letter.properties.headers or {})
+        try:
+            return verify(signing, header, body).to in (self.queue, self.name, "")
+        except ValueError as error:
+            log.warning("a dead letter is not given back: %s", shown(str(error)))
+            return False
 
     async def purge(self, wanted: Wanted = everything) -> int:
         """Drop those that are wanted: how many."""
@@ -125,7 +143,7 @@ class DeadQueue:
         count = await self.count()
         visit = Visit(self, take, count)
         visit.opened = await link.open_lane(
-            visit, visit.lost, prefetch=min(most, count or 1, MAX_PREFETCH), confirms=True
+            visit, visit.lost, prefetch=min(most, count or 1, MAX_PREFETCH), confirms=True, unchecked=True
         )
         try:
             if count:
@@ -249,7 +267,7 @@ class Visit:
         """There is no such queue; the confirmation that follows is for nothing."""
         queue = routing_key.decode(errors="backslashreplace")
         for number, moving in self._moving.items():
-            if moving.properties == header and moving.body == body:
+            if moving.body == body and unsigned(moving.properties) == unsigned(header):
                 del self._moving[number]
                 break
         self._fail(Unroutable(f"there is no queue {queue!r} to give them back to; they are dead letters still"))

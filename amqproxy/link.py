@@ -22,7 +22,7 @@ from .forgotten import retrieve
 from .frames import ContentSink
 from .lane import Lane, LaneProtocol
 from .reasons import cause, translate
-from .signed import Signatures, SignedLane
+from .signed import Checked, Signatures, SignedLane
 from .topology import Binding, Exchange, PoolTopology, Queue
 from .url import BrokerURL
 
@@ -102,18 +102,25 @@ class Link:
         return "the network or the broker cut it off"
 
     async def open_lane(
-        self, sink: ContentSink, on_closed: Callable[[Exception], None], *, prefetch: int = 0, confirms: bool = False
+        self,
+        sink: ContentSink,
+        on_closed: Callable[[Exception], None],
+        *,
+        prefetch: int = 0,
+        confirms: bool = False,
+        unchecked: bool = False,
     ) -> OpenLane:
         """A channel of its own whose messages go to `sink`; `on_closed` is told once when the channel is gone.
 
-        With `confirms` the broker confirms what is published on it, which `sink` is told as well.
+        With `confirms` the broker confirms what is published on it, which `sink` is told as well. If it is `unchecked`,
+        what is not signed comes in even where signatures are wanted.
         """
         channel = await self._channel()
         if prefetch:
             await self._cold(channel.basic_qos(prefetch_count=prefetch))
         if confirms:  # aiormq was told that there are none: it would count what it publishes itself
             await self._cold(channel.confirm_delivery())
-        lane = self._lane(channel.number, sink)
+        lane = self._lane(channel.number, sink, unchecked)
         opened = OpenLane(self, channel, lane)
 
         def closed(closing: asyncio.Future[Any]) -> None:
@@ -125,10 +132,11 @@ class Link:
         channel.closing.add_done_callback(closed)
         return opened
 
-    def _lane(self, channel: int, sink: ContentSink) -> Lane:
+    def _lane(self, channel: int, sink: ContentSink, unchecked: bool) -> Lane:
         if self._signatures is None:
             return Lane(self._protocol, channel, sink, self.limits.body_bytes)
-        return SignedLane(self._protocol, channel, sink, self.limits.body_bytes, self._signatures)
+        let_in = sink if unchecked else Checked(sink, self._signatures)
+        return SignedLane(self._protocol, channel, let_in, self.limits.body_bytes, self._signatures)
 
     async def declare_pool(self, topology: PoolTopology) -> None:
         """Declare the queue of a pool and bind it; TopologyConflict or AccessRefused name what is in the way."""

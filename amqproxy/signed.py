@@ -52,14 +52,14 @@ class _Address(bytes):
 
 
 class SignedLane(Lane):
-    """A lane whose messages are signed, in both directions."""
+    """A lane that signs what goes out; its sink is a `Checked` where nothing else is to come in."""
 
     __slots__ = ("_signatures",)
 
     def __init__(
         self, protocol: LaneProtocol, channel: int, sink: ContentSink, max_body_bytes: int, signatures: Signatures
     ) -> None:
-        super().__init__(protocol, channel, Checked(sink, signatures), max_body_bytes)
+        super().__init__(protocol, channel, sink, max_body_bytes)
         self._signatures = signatures
 
     def destination(self, exchange: bytes, routing_key: bytes) -> bytes:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from .fields import encode_table
+from .fields import Malformed, encode_table
 from .properties import Properties
 
 SIGNATURE_HEADER = "x-signature"
@@ -100,6 +100,16 @@ def sign(signing: Signing, properties: bytes, body: bytes, to: str, now: float, 
     digest = _digest(signing.keys[signing.key], stamp, to, said, body)
     headers = {name: value for name, value in (said.headers or {}).items() if name != SIGNATURE_HEADER}
     return replace(said, headers={**headers, SIGNATURE_HEADER: f"{stamp}:{digest}:{to}"}).encode()
+
+
+def unsigned(properties: bytes) -> bytes:
+    """The properties without a signature; those that do not decode as they are."""
+    try:
+        said = Properties.decode(properties)
+    except Malformed:
+        return properties
+    headers = {name: value for name, value in (said.headers or {}).items() if name != SIGNATURE_HEADER}
+    return replace(said, headers=headers or None).encode()
 
 
 @dataclass(frozen=True, slots=True)

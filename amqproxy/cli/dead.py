@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..client import Client
     from ..deadletter import DeadLetter
     from ..deadqueue import DeadQueue, Wanted
+    from ..signing import Signing
 
 HELP = prose("""
 Look after requests that could not be served: the queue SERVICE.dead.
@@ -63,11 +64,15 @@ Give dead letters back to their service, which tries them again.
 Calls whose time is over are left out, for nobody waits for their answers, unless you name them or say --reason expired.
 What is refused on the way, because the queue is full, say, stays a dead letter. They keep their message ids; workers
 that serve with deduplicate= remember what became of an id, and run it again only under another one: --new-id.
+
+Workers that connect with signing= take back only what is signed anew: --signing names the keys. What was sent to the
+service by nobody with one of these keys stays a dead letter; so do all that are signed, where no keys are named.
 {REASONS}
 \bExamples:
   amqproxy dead requeue mailer 3 5
   amqproxy dead requeue mailer --reason failed --limit 10
   amqproxy dead requeue mailer --to mailer.test
+  amqproxy dead requeue mailer 3 --signing myapp.keys:signing
 """)
 PURGE_HELP = prose(f"""
 Drop dead letters for good.
@@ -106,7 +111,12 @@ Result = TypeVar("Result")
 
 
 def _visit(
-    service: str, url: str | None, json: bool, work: Callable[[DeadQueue], Awaitable[Result]], check: Any = None
+    service: str,
+    url: str | None,
+    json: bool,
+    work: Callable[[DeadQueue], Awaitable[Result]],
+    check: Any = None,
+    signing: str | None = None,
 ) -> Result:
     """Do some work on the dead letters of a service; what goes wrong is told, and ends the command."""
     from . import session
@@ -119,7 +129,18 @@ def _visit(
     with session.command(json=json):
         if check is not None:
             check()
-        return session.run(visit, url, None)
+        return session.run(visit, url, None, None if signing is None else _signing(signing))
+
+
+def _signing(text: str) -> Signing:
+    """The keys that MODULE:OBJECT means."""
+    from ..signing import Signing
+    from .target import load
+
+    found = load(text)
+    if not isinstance(found, Signing):
+        raise UsageError(f"{text} is no amqproxy.Signing, but a {type(found).__name__}")
+    return found
 
 
 def _checked(reason: str | None) -> Callable[[], None]:
@@ -213,6 +234,10 @@ def requeue(
     new_id: Annotated[
         bool, typer.Option("--new-id", help="With new message ids, for workers that deduplicate: see below.")
     ] = False,
+    signing: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:OBJECT", help="Sign them: an amqproxy.Signing, to import.", show_default=False),
+    ] = None,
     url: URL = None,
     json: JSON = False,
 ) -> None:
@@ -224,13 +249,14 @@ def requeue(
         _found(moved + left, letters, dead.name)
         return moved, left
 
-    moved, left = _visit(service, url, json, give_back, _checked(reason))
+    moved, left = _visit(service, url, json, give_back, _checked(reason), signing)
     if json or not sys.stdout.isatty():
         _line({"requeued": moved, "left": left})
     else:
         typer.echo(f"{_counted(moved)} went back to {to or service}")
     if left:
-        typer.echo(f"{_counted(left)} stayed: too large for the max_body_bytes of this command", err=True)
+        other = "signed (--signing)" if signing is None else "not signed for this service with one of these keys"
+        typer.echo(f"{_counted(left)} stayed: too large for the max_body_bytes of this command, or {other}", err=True)
         raise typer.Exit(FAILED)
 
 

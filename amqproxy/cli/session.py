@@ -16,6 +16,7 @@ from .url import reachable
 
 if TYPE_CHECKING:
     from ..client import Client
+    from ..signing import Signing
 
 Result = TypeVar("Result")
 
@@ -35,20 +36,27 @@ def command(*, json: bool) -> Iterator[None]:
         yield
 
 
-def run(work: Callable[[Client], Awaitable[Result]], url: str | None, timeout: float | None) -> Result:
+def run(
+    work: Callable[[Client], Awaitable[Result]],
+    url: str | None,
+    timeout: float | None,
+    signing: Signing | None = None,
+) -> Result:
     """Connect and do the work: its result.
 
     Ctrl-C, SIGTERM and a closed pipe cancel the work, which cancels its call in the worker.
     """
     reachable(url)
-    return asyncio.run(_connected(work, url, min(timeout or MAX_CONNECT_SECONDS, MAX_CONNECT_SECONDS)))
+    return asyncio.run(_connected(work, url, min(timeout or MAX_CONNECT_SECONDS, MAX_CONNECT_SECONDS), signing))
 
 
-async def _connected(work: Callable[[Client], Awaitable[Result]], url: str | None, seconds: float) -> Result:
+async def _connected(
+    work: Callable[[Client], Awaitable[Result]], url: str | None, seconds: float, signing: Signing | None
+) -> Result:
     from ..client import connect
 
     with usage_of(ValueError):
-        client = connect(url, connect_timeout=seconds)
+        client = connect(url, connect_timeout=seconds, signing=signing)
     async with client as mq:
         return await work(mq)
 

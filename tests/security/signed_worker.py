@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import amqproxy
 
 KEYS = {"old": b"o" * 32, "new": b"n" * 32}
+SIGNING = amqproxy.Signing(keys=KEYS, key="new")
 
 
 class Ledger:
@@ -22,8 +23,7 @@ class Ledger:
 
 
 async def main(url: str, name: str) -> None:
-    signing = amqproxy.Signing(keys=KEYS, key="new")
-    async with amqproxy.connect(url, signing=signing) as mq, mq.serve(Ledger(), name=name, auto_delete=True):
+    async with amqproxy.connect(url, signing=SIGNING) as mq, mq.serve(Ledger(), name=name, auto_delete=True):
         print("serving", flush=True)
         await asyncio.Event().wait()
 

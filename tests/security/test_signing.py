@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 
 import amqproxy
+from amqproxy.deadqueue import DeadQueue
 from amqproxy.properties import Properties
 from amqproxy.signing import SIGNATURE_HEADER, Signing, sign, verify
 from tests.contract.raw import Message, Raw
+from tests.contract.test_dead_letters import drop, eventually, waiting
 from tests.patience import until
+from tests.processes import amqproxy as command
 from tests.processes import running
-from tests.security.signed_worker import KEYS, Ledger
-
-SIGNING = Signing(keys=KEYS, key="new")
+from tests.security.signed_worker import KEYS, SIGNING, Ledger
 
 
 class Book(Ledger):
@@ -293,3 +294,54 @@ async def test_what_cannot_be_read_is_not_taken_and_harms_nobody(
 def refusal(message: Message) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(message.body)
     return {**body["error"], "message": body["message"]}
+
+
+BRIEF = Signing(keys=KEYS, key="new", window=1.0)
+
+
+class Mended(Book):
+    """It fails until it is mended."""
+
+    broken = True
+
+    async def note(self, text: str) -> None:
+        if self.broken:
+            raise ValueError(text)
+        await super().note(text)
+
+
+async def test_dead_letters_are_signed_anew_when_they_go_back_and_no_strangers_are(
+    amqp_url: str, mq: amqproxy.Client, raw: Raw, service: str
+) -> None:
+    """One died of its handler, one was too old when a worker came; a stranger's would be taken if it were signed."""
+    one = Mended()
+    options: dict[str, Any] = {"name": service, "dead_letters": True}
+    async with amqproxy.connect(amqp_url, signing=BRIEF) as signed:
+        try:
+            async with signed.serve(one, **options):
+                await signed.sender(Book, name=service).note("failed")
+                await eventually(lambda: waiting(mq, f"{service}.dead"), 1)
+            await signed.sender(Book, name=service).note("late")
+            await asyncio.sleep(1.1)
+            await mq.sender(Book, name=service).note("a stranger's")
+            one.broken = False
+            async with signed.serve(one, **options):
+                await eventually(lambda: waiting(mq, f"{service}.dead"), 3)
+                dead = DeadQueue(signed._live_connection(), service)
+                assert [letter.reason for letter in await dead.look(10)] == ["failed", "rejected", "rejected"]
+                assert await DeadQueue(mq._live_connection(), service).requeue(service) == (1, 2)
+                await eventually(lambda: waiting(mq, f"{service}.dead"), 3)  # the one that is not signed is dead again
+                with pytest.raises(amqproxy.Unroutable, match="they are dead letters still"):
+                    await dead.requeue(f"{service}.nowhere")
+                await eventually(lambda: waiting(mq, f"{service}.dead"), 3)
+                keys = ("--signing", "security.signed_worker:SIGNING")
+                ended = await command("dead", "requeue", service, "1", *keys, AMQPROXY_URL=amqp_url)
+                assert (ended.code, json.loads(ended.out)) == (0, {"requeued": 1, "left": 0})
+                ended = await command("dead", "requeue", service, AMQPROXY_URL=amqp_url)
+                assert ended.code == 1 and "stayed" in ended.err and "signed (--signing)" in ended.err
+                await eventually(lambda: waiting(mq, f"{service}.dead"), 2)
+                assert await dead.requeue(service) == (1, 1)
+                await until(lambda: sorted(one.noted) == ["failed", "late"])
+                assert [letter.body for letter in await dead.look(10)] == [b'{"text":"a stranger\'s"}']
+        finally:
+            await drop(mq, service, f"{service}.dead")

@@ -22,6 +22,7 @@ from amqproxy.signing import (
     destination,
     sign,
     signed_bytes,
+    unsigned,
     verify,
 )
 
@@ -375,3 +376,9 @@ def test_keys_are_a_copy() -> None:
     signing = Signing(keys=keys, key="a")
     keys.clear()
     assert signing.keys == {"a": SECRET}
+
+
+@pytest.mark.parametrize("said", [SAID, replace(SAID, headers=None)])
+def test_a_signature_is_taken_off_again(said: Properties) -> None:
+    assert unsigned(signed(said).encode()) == said.encode() == unsigned(said.encode())
+    assert unsigned(b"\xff") == b"\xff"
