@@ -25,6 +25,7 @@ from .errors import (
     MessageTooLarge,
     NotFound,
     Overloaded,
+    TopologyConflict,
     Unroutable,
 )
 from .fields import Malformed
@@ -84,11 +85,23 @@ class Refused(Exception):
 class Listener(Protocol):
     """A call that is told all that comes for it, until it leaves the line's `conversations`."""
 
+    @property
+    def name(self) -> str:
+        """Which method is called."""
+
     def heard(self, content_type: bytes | None, encoding: bytes | None, header: bytes, body: bytes) -> None:
         """A message on its correlation id came."""
 
     def failed(self, error: Exception) -> None:
-        """Returned, ConnectionLost or BadReply: it cannot go on."""
+        """Returned, ConnectionLost, AccessRefused or BadReply: it cannot go on."""
+
+
+def no_exchange(link: Link, exchange: str) -> Unroutable:
+    """The error of what is for an exchange that there is not."""
+    return Unroutable(
+        f"there is no exchange {exchange!r} in the virtual host {link.url.virtual_host!r} of {link.url.address}; "
+        "declare it, or give another (exchange=…)"
+    )
 
 
 class Line:
@@ -157,28 +170,31 @@ class Line:
     ) -> tuple[bytes, Answer]:
         """Publish one request; its correlation id, and its answer to be awaited.
 
-        The answer fails with Expired, Returned, ConnectionLost or BadReply. Whoever stops waiting for it earlier must
-        call `calls.cancelled`.
+        The answer fails with Expired, Returned, ConnectionLost, AccessRefused or BadReply. Whoever stops waiting for it
+        earlier must call `calls.cancelled`.
         """
         calls = self.calls
         pending = len(calls)
         if pending >= self._max_in_flight:
-            raise self._overloaded(pending)
+            raise self._overloaded(_name(form, self._format % (self._prefix, 0)))
         self._counter += 1
         id = self._format % (self._prefix, self._counter)
         try:
             self.lane.publish(destination, form.properties(id, message_id or self.unique + id), body, alone=not pending)
         except ValueError as error:
             self._counter -= 1  # where the broker counts as well, it saw none
-            raise MessageTooLarge(f"the headers are too large: {error}") from None
+            raise MessageTooLarge(f"{_name(form, id)}: the headers are too large: {error}") from None
         answer = Answer(self._loop)
         calls.sent(id, answer, deadline)
         if deadline < self._timer_at:
             self._set_timer()
         return id, answer
 
-    def _overloaded(self, pending: int) -> Overloaded:
-        return Overloaded(f"{pending} calls are in flight on this connection, which is its max_in_flight")
+    def _overloaded(self, name: str) -> Overloaded:
+        return Overloaded(
+            f"{name} was not sent: as many calls as max_in_flight of connect() allows ({self._max_in_flight}) are in "
+            "flight on its channel; wait for some, or raise it"
+        )
 
     def converse(
         self, destination: bytes, properties: Callable[[bytes, bytes], bytes], body: bytes, listener: Listener
@@ -190,14 +206,14 @@ class Line:
         """
         pending = len(self.calls) + len(self.conversations)
         if pending >= self._max_in_flight:
-            raise self._overloaded(pending)
+            raise self._overloaded(listener.name)
         self._counter += 1
         id = self._format % (self._prefix, self._counter)
         try:
             self.lane.publish(destination, properties(id, self.unique + id), body, alone=not pending)
         except ValueError as error:
             self._counter -= 1  # as in `send`
-            raise MessageTooLarge(f"the headers are too large: {error}") from None
+            raise MessageTooLarge(f"{listener.name}: the headers are too large: {error}") from None
         self.conversations[id] = listener
         return id
 
@@ -242,12 +258,28 @@ class Line:
         self.lane.close()
         if isinstance(error, NotFound):
             self.fail(self._format % (self._prefix, self._counter), Returned(str(error)))
-        kind = AccessRefused if isinstance(error, AccessRefused) else ConnectionLost
         for answer in self.calls.lost():
-            answer.fail(kind(str(error)))
+            answer.fail(_lost(error))
         for listener in list(self.conversations.values()):
-            listener.failed(kind(str(error)))
+            listener.failed(_lost(error))
         self._set_timer()
+
+
+def _name(form: RequestForm, id: bytes) -> str:
+    """What is called by requests of a form."""
+    return shown(routing(form.properties(id, b""))[0] or b"a call")
+
+
+def _lost(error: Exception) -> AccessRefused | ConnectionLost:
+    """What a call fails with that was out: it may have run, whatever ended its channel."""
+    if not isinstance(error, (AccessRefused, TopologyConflict)):
+        return ConnectionLost(str(error))
+    text = f"the broker closed its channel, because of this call or of another on it: {error}"
+    if not isinstance(error, AccessRefused):
+        return ConnectionLost(text)
+    refused = AccessRefused(text)
+    refused.executed = "maybe"
+    return refused
 
 
 class Caller:
@@ -308,7 +340,7 @@ class Caller:
     async def _open_further(self, link: Link, exchange: str, kind: type[Line] = Line) -> Line:
         first = await self._lines.opened("")
         if exchange and not await link.exchange_exists(Exchange(exchange)):
-            raise Unroutable(f"there is no exchange {exchange!r} at {link.url.address}")
+            raise no_exchange(link, exchange)
         line, lines = self._line(first.reply_to, kind), self._kinds.get(kind, self._lines)
 
         def closed(error: Exception) -> None:
@@ -435,7 +467,7 @@ class Caller:
             return
         line = self._by_prefix.get(id[: self._prefix_length]) if id is not None else None
         if line is None:
-            self._stray("its correlation id is not ours")
+            self._unknown(id)
         elif line.conversations and (listener := line.conversations.get(id)) is not None:  # type: ignore[arg-type]
             listener.heard(content_type, encoding, header, body)
         elif (answer := line.calls.replied(id)) is not None:  # type: ignore[arg-type]  # as above
@@ -458,7 +490,7 @@ class Caller:
     def too_large(self, tag: int, header: bytes, size: int) -> None:
         """An answer is larger than we take."""
         limit = self.connection.limits.body_bytes
-        self._fail(header, BadReply(f"the reply has {size} bytes, max_body_bytes is {limit}"))
+        self._fail(header, BadReply(f"the reply has {size} bytes, max_body_bytes is {limit}: raise that of connect()"))
 
     def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
         """Calls are not confirmed: their answer says it all."""
@@ -471,6 +503,13 @@ class Caller:
         line = self._by_prefix.get(id[: self._prefix_length])
         if line is not None:
             line.fail(id, error)
+
+    def _unknown(self, id: bytes | None) -> None:
+        if id is None:
+            self._stray("it has no correlation id, and so answers no call")
+            return
+        told = f"its correlation id '{shown(id[:40])}' is not of a channel here"
+        self._stray(f"{told}: it answers a call whose channel was closed since, or comes from a stranger")
 
     def _stray(self, reason: str) -> None:
         self.strays += 1

@@ -18,7 +18,19 @@ from .answer import Reply
 from .caller import Caller, Expired, Line, Returned
 from .codecs import DecodingFailed, Mismatch
 from .codecs.items import Chunks, Items
-from .errors import BadReply, CallError, CallTimeout, ConnectionLost, ContractError, MessageTooLarge, WorkerLost, said
+from .errors import (
+    AccessRefused,
+    AMQProxyError,
+    BadReply,
+    CallError,
+    CallTimeout,
+    ConnectionLost,
+    ContractError,
+    Executed,
+    MessageTooLarge,
+    WorkerLost,
+    retold,
+)
 from .flow import Outflow
 from .forgotten import retrieve
 from .options import CallOptions
@@ -73,6 +85,9 @@ class Called(Protocol):
 
     def failure(self, body: bytes) -> Exception:
         """What a failure in a reply is raised as."""
+
+    def senseless(self, error: Exception, executed: Executed) -> BadReply:
+        """The error of an answer that cannot be made sense of, whatever reading it has raised."""
 
     async def explain(self, error: BaseException) -> BaseException:
         """What the caller is told of an error on the way."""
@@ -177,7 +192,10 @@ class Conversation:
             if begin_by <= now:
                 text = f"{method.__qualname__}: no time is left in which it could be called"
                 raise CallTimeout(text, executed="no")
-            line = await self.caller.line(method.options.exchange, begin_by)
+            try:
+                line = await self.caller.line(method.options.exchange, begin_by)
+            except AMQProxyError as error:
+                raise retold(error, f"{self.name}: {error}") from None
             if self.ended:
                 return
             destination = line.lane.destination(method.options.exchange.encode(), method.routing_key.encode())
@@ -241,7 +259,8 @@ class Conversation:
         except BadReply as error:
             self.end(error)
         except Exception as error:  # of whatever kind: what got out of here would cost the whole connection
-            self.cancel(BadReply(f"{self._method.__qualname__}: {said(error)}"))
+            interim = content_type in (ALIVE_CLASS, CREDIT_CLASS)
+            self.cancel(self._method.senseless(error, "maybe" if interim else "yes"))
 
     def _understand(self, content_type: bytes | None, encoding: bytes | None, header: bytes, body: bytes) -> None:
         worker, headers = return_address(header)
@@ -279,11 +298,11 @@ class Conversation:
         """A worker tells its address; False if the call cannot go on with it, since another had begun."""
         if not WORKERS.include(worker):
             text = f"'{shown(worker)}' is no name of a worker's own queue, which the broker makes up"
-            raise BadReply(f"{self._method.__qualname__}: {text}")
+            raise BadReply(f"{self._method.__qualname__}: {text}", executed="maybe")
         before, self._worker = self._worker, worker
         self._destination = self._line.lane.destination(b"", worker)
         if before and self._has_begun():
-            self.cancel(WorkerLost(f"{self._method.__qualname__}: the worker was lost in the middle of a stream"))
+            self.cancel(self._gone())
             return False
         return True
 
@@ -321,11 +340,19 @@ class Conversation:
         if isinstance(error, Returned) and self._destination:
             self._worker = b""  # another may have the call by now, or soon; several messages may come back at once
             if self._has_begun():
-                self.cancel(WorkerLost(f"{self._method.__qualname__}: the worker is gone"))
+                self.cancel(self._gone())
         elif isinstance(error, (Returned, ConnectionLost)):
             self.end(error)
         else:
             self.cancel(error)
+
+    def _gone(self) -> WorkerLost:
+        came = 0 if self.inlet is None else self.inlet.flow.next
+        went = 0 if self._outlet is None else self._outlet.flow.next
+        return WorkerLost(
+            f"{self.name}: the worker is gone in the middle of a stream, after items received: {came}, sent: {went}; "
+            "the call may have run in part, and no other worker goes on with it"
+        )
 
     # What goes to the worker
 
@@ -372,8 +399,11 @@ class Conversation:
     def _post_item(self, properties: bytes, body: bytes) -> None:
         limit = self._method.limits.body_bytes
         if len(body) > limit:
-            text = f"{self._method.__qualname__}: an item has {len(body)} bytes, max_body_bytes is {limit}"
-            raise MessageTooLarge(text, executed="maybe")  # the handler is there that takes the others
+            raise MessageTooLarge(
+                f"{self.name}: an item has {len(body)} bytes, max_body_bytes is {limit}; the worker had begun to read "
+                "the stream, and was stopped",
+                executed="maybe",
+            )
         if self._line.lane.open:
             self._line.lane.publish(self._destination, properties, body)
 
@@ -392,7 +422,9 @@ class Conversation:
         """What the caller is told of an item that cannot be written; the handler is there that takes the others."""
         text = f"{self._method.__qualname__}: an item that it is fed: {error}"
         if isinstance(error, Mismatch):
-            return ContractError(text)
+            refused = ContractError(text)
+            refused.executed = "maybe"
+            return refused
         return type(error)(text, executed="maybe") if isinstance(error, CallError) else type(error)(text)
 
     # How it ends
@@ -404,8 +436,9 @@ class Conversation:
             case "expired":
                 self.cancel(Expired())
             case "lost":
-                text = f"no sign of life from the worker for {vigil.silent(now):.2g} s"
-                self.cancel(WorkerLost(f"{self._method.__qualname__}: {text}"))
+                asked = "" if self._heartbeat is None else f", where one was due every {self._heartbeat:g} s"
+                text = f"no sign of life from the worker for {vigil.silent(now):.2g} s{asked}"
+                self.cancel(WorkerLost(f"{self.name}: {text}: it died or hangs, and the call may have run in part"))
             case _:
                 if (self.inlet is not None or self._outlet is not None) and vigil.silent(now) >= PROBE_SECONDS:
                     self._grant(0)
@@ -453,7 +486,7 @@ class Conversation:
         except asyncio.CancelledError:
             self.cancel()
             raise
-        except (Expired, Returned, ConnectionLost) as error:
+        except (Expired, Returned, ConnectionLost, AccessRefused) as error:
             raise await self._method.explain(error) from None
 
     async def item(self) -> Any:
@@ -466,5 +499,5 @@ class Conversation:
         except asyncio.CancelledError:  # as with generators: who is interrupted in the middle of a stream has left it
             self.cancel()
             raise
-        except (Expired, Returned, ConnectionLost) as error:
+        except (Expired, Returned, ConnectionLost, AccessRefused) as error:
             raise await self._method.explain(error) from None

@@ -31,6 +31,8 @@ BLOB_CREDIT = 32
 class ConversingMethod(RemoteMethod):
     """A method of a proxy with a stream as its result, or as a parameter."""
 
+    repeatable = False
+
     def __init__(
         self,
         target: Target,

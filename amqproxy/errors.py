@@ -3,7 +3,7 @@
 AMQProxyError
 ├─ ContractError (also TypeError)            the class or the arguments do not fit the contract
 ├─ BrokerUnavailable (also ConnectionError)  no broker answered within the connect timeout
-├─ AccessRefused (also PermissionError)      credentials, virtual host or permission refused
+├─ AccessRefused (also PermissionError)      credentials, virtual host or permission refused; has .executed, too
 ├─ TopologyConflict                          a queue or exchange exists with other arguments
 ├─ Closed (also RuntimeError)                used after it was closed
 └─ CallError                                 .executed is "no", "maybe" or "yes"
@@ -22,9 +22,11 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Mapping
+from copy import copy
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+Told = TypeVar("Told", bound=Exception)
 Executed = Literal["no", "maybe", "yes"]
 
 
@@ -35,6 +37,9 @@ class AMQProxyError(Exception):
 class ContractError(AMQProxyError, TypeError):
     """A class cannot be served or called as it is written, or arguments do not fit; nothing was sent."""
 
+    executed: Executed = "no"
+    """"maybe" of an item that does not fit: the handler that it was for has begun."""
+
 
 class BrokerUnavailable(AMQProxyError, ConnectionError):
     """No broker answered; the text names host and port, and what to do."""
@@ -42,6 +47,9 @@ class BrokerUnavailable(AMQProxyError, ConnectionError):
 
 class AccessRefused(AMQProxyError, PermissionError):
     """The broker refused credentials, a virtual host or a permission; the text names which."""
+
+    executed: Executed = "no"
+    """"maybe" of a call that was out when its channel was closed, which may be because of another call."""
 
 
 class TopologyConflict(AMQProxyError):
@@ -203,6 +211,13 @@ def said(error: BaseException) -> str:
         return str(error)
     except Exception as second:
         return f"(its text cannot be had: {type(second).__name__})"
+
+
+def retold(error: Told, text: str) -> Told:
+    """The same error in other words, for one of those who share it; it has no traceback and no cause."""
+    own = copy(error)
+    own.args = (text,)
+    return own
 
 
 def exception_name(kind: type[BaseException]) -> str:

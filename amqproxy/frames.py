@@ -270,7 +270,8 @@ def encode_publish(method: bytes, channel: int, properties: bytes, body: bytes, 
     """
     size = len(body)
     if len(properties) > max_frame_bytes - FRAME_OVERHEAD - _CONTENT_FIXED:
-        raise ValueError(f"the properties of a message fit into one frame of {max_frame_bytes} bytes; these do not")
+        most = max_frame_bytes - FRAME_OVERHEAD - _CONTENT_FIXED
+        raise ValueError(f"all properties together have {len(properties)} bytes, and may have {most} (frame_max)")
     header = _CONTENT_FRAME.pack(HEADER, channel, _CONTENT_FIXED + len(properties), BASIC, 0, size)
     if 0 < size <= max_frame_bytes - FRAME_OVERHEAD:
         start = _FRAME.pack(BODY, channel, size)

@@ -57,19 +57,27 @@ class Waiting:
     @asynccontextmanager
     async def until(self, deadline: float) -> AsyncIterator[None]:
         """Wait inside of this block: CallTimeout if that takes too long, Overloaded if too many wait already."""
-        limit, address = self._connection.options.max_in_flight, self._connection.url.address
+        limit, began = self._connection.options.max_in_flight, self._connection.loop.time()
         if self._count >= limit:
-            raise Overloaded(f"{limit} calls wait for {address}, which is the max_in_flight")
+            raise Overloaded(
+                f"the call was not sent: as many as max_in_flight of connect() allows ({limit}) wait already, and the "
+                f"connection is {self._connection.states.current}; wait for some, or raise it"
+            )
         self._count += 1
         try:
             async with asyncio.timeout_at(deadline):
                 yield
         except TimeoutError:
-            state = self._connection.states.current
-            text = f"the call was not sent: no usable connection to {address} in its time (it is {state})"
+            text = f"the call was not sent within {max(0.0, deadline - began):.3g} s: {self._reason()}"
             raise CallTimeout(text, executed="no") from None
         finally:
             self._count -= 1
+
+    def _reason(self) -> str:
+        state = self._connection.states.current
+        if state.name != "open":
+            return f"the connection is {state}"
+        return f"{state.host} took no more in that time: it or the network is slow, or it keeps closing the channel"
 
 
 REFUSALS = (AccessRefused, TopologyConflict, Unroutable)

@@ -14,7 +14,7 @@ from typing import Any
 from .caller import Expired, Line
 from .codecs import DecodingFailed
 from .deadline import Deadline
-from .errors import AMQProxyError, BadReply, CallError, Closed, ConnectionLost, RemoteError, said
+from .errors import AMQProxyError, BadReply, CallError, Closed, ConnectionLost, RemoteError
 from .properties import Properties
 from .remote import RETRY_SECONDS, RemoteMethod
 from .scope import Scope, scope
@@ -195,6 +195,11 @@ class Parcel:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def name(self) -> str:
+        """Which method is called."""
+        return self._method.__qualname__
+
     # How it goes out
 
     def send(self) -> None:
@@ -277,7 +282,7 @@ class Parcel:
                 self._answered(first, count, encoding, body)
         except Exception as error:  # of whatever kind: what got out of here would cost the whole connection
             self._abandon()  # those that did not begin need not
-            self._fail(BadReply(f"{self._method.__qualname__}: {said(error)}"))
+            self._fail(error if isinstance(error, BadReply) else self._method.senseless(error))
         if not self._open:
             self._end()
 
@@ -310,7 +315,7 @@ class Parcel:
     def _answered(self, first: int, count: int, encoding: bytes | None, body: bytes) -> None:
         method, take = self._method, self._open.pop
         if encoding and encoding != method.encoding:
-            raise ValueError(f"the reply is encoded as {encoding!r}, not {method.encoding!r}")
+            raise method.misencoded(encoding)
         for place, value in enumerate(method.joined.results.unpack_each(body, count), first):
             call = take(place, None)
             if call is None:  # it was answered before, by another worker, or given up
@@ -344,7 +349,11 @@ class Parcel:
         self._fail(await self._explained(error))
 
     async def _explained(self, error: Exception) -> AMQProxyError:
-        explained = await self._method.explain(error)
+        token = scope.set(self.within)  # what made this task may be far from where the calls were made
+        try:
+            explained = await self._method.explain(error)
+        finally:
+            scope.reset(token)
         assert isinstance(explained, AMQProxyError)  # as is made of each error that a line tells of
         return explained
 

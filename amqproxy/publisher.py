@@ -12,7 +12,7 @@ from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING
 
 from .answer import Answer, Reply
-from .caller import Line, Refused, Returned
+from .caller import Line, Refused, Returned, no_exchange
 from .confirms import Confirms
 from .errors import TopologyConflict, Unroutable
 from .lines import Lines, Shared, Waiting
@@ -86,7 +86,7 @@ class Publishers:
 
     async def _open(self, link: Link, exchange: str) -> Publisher:
         if exchange and not await link.exchange_exists(Exchange(exchange)):
-            raise Unroutable(f"there is no exchange {exchange!r} at {link.url.address}")
+            raise no_exchange(link, exchange)
         publisher = Publisher(self.connection.options.max_in_flight)
 
         def closed(error: Exception) -> None:
@@ -142,9 +142,9 @@ class Delays:
     async def _declare(self, link: Link, queue: Queue) -> None:
         exchange, key = queue.arguments["x-dead-letter-exchange"], queue.arguments["x-dead-letter-routing-key"]
         if exchange and not await link.exchange_exists(Exchange(exchange)):
-            raise Unroutable(f"there is no exchange {exchange!r} at {link.url.address}")
+            raise no_exchange(link, exchange)
         if not exchange and not await _queue_exists(link, key):
-            raise Unroutable(f"there is no queue {key!r} at {link.url.address}: was a worker ever started for it?")
+            raise Unroutable(f"there is no queue {key!r} at {link.url.address}; was a worker ever started for it?")
         since = self._connection.loop.time()  # before the broker counts: it has the longer breath
         await link.declare_queue(queue)
         if len(self._declared) >= MAX_LEASES:

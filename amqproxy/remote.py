@@ -20,21 +20,25 @@ from .contract import Contract, MethodOptions
 from .conversation import Conversation, Plan
 from .deadline import Deadline
 from .errors import (
+    AccessRefused,
     AMQProxyError,
     BadReply,
     CallError,
     CallTimeout,
     ConnectionLost,
+    Executed,
     MessageTooLarge,
     Overloaded,
     Unroutable,
     WorkerLost,
+    retold,
     said,
 )
 from .middleware import Middleware, SurroundedMethod
 from .options import CallOptions, changed
 from .payload import Payload, Squeezed, Written
 from .scope import Collector, Scope, scope
+from .shown import shown
 from .topology import PoolTopology, refuses
 from .wire import BATCH_HEADER, CHUNK_CLASS, FAILURE_CONTENT_TYPE, RequestForm, decode_failure
 
@@ -134,6 +138,10 @@ class RemoteMethod:
     """Whether a worker is heard of at all."""
     repeats: ClassVar[bool] = False
     """Whether a call may be sent more than once."""
+    repeatable: ClassVar[bool] = True
+    """Whether a call is sent again when its link broke, if it is idempotent."""
+    doubt: ClassVar[str] = "it may have run"
+    """What is so of a request that went out, and of which nothing was heard."""
     limited = False
     """Whether a timeout was asked for, which then bounds a stream."""
 
@@ -268,7 +276,7 @@ class RemoteMethod:
         if reply[0] == CHUNK_CLASS and self.untyped:  # the bytes of a Blob, which are in no encoding
             return reply[2]
         if reply[1] != self.encoding and reply[1]:
-            raise BadReply(f"{self.__qualname__}: the reply is encoded as {reply[1]!r}, not {self.encoding!r}")
+            raise self.misencoded(reply[1])
         try:
             return self.payload.decode(reply[2])
         except DecodingFailed as error:
@@ -276,6 +284,18 @@ class RemoteMethod:
         except Exception as error:  # of a type of the user's
             text = f"{self.__qualname__}: reading the reply raised {type(error).__name__}: {said(error)}"
             raise BadReply(text) from error
+
+    def misencoded(self, encoding: bytes) -> BadReply:
+        """The error of a reply in another encoding than that of the request."""
+        return BadReply(
+            f"{self.__qualname__}: the reply is encoded as '{shown(encoding)}', and '{shown(self.encoding)}' was asked "
+            "for; mend the worker that answers so"
+        )
+
+    def senseless(self, error: Exception, executed: Executed = "yes") -> BadReply:
+        """The error of an answer that cannot be made sense of, whatever reading it has raised."""
+        kind = "" if isinstance(error, (ValueError, DecodingFailed)) else f"{type(error).__name__}: "
+        return BadReply(f"{self.__qualname__}: the reply makes no sense: {kind}{said(error)}", executed=executed)
 
     def too_large(self, body: bytes) -> MessageTooLarge:
         """The error of a request that has more bytes than the broker takes."""
@@ -293,7 +313,10 @@ class RemoteMethod:
 
     async def prepare(self, deadline: float) -> tuple[Line, RequestForm]:
         """Get a line that can send, and the form of a request that says how much time is left by then."""
-        line = await self._open(deadline)
+        try:
+            line = await self._open(deadline)
+        except AMQProxyError as error:
+            raise retold(error, f"{self.__qualname__}: {error}") from None
         if line is not self.line:
             self.destination = line.lane.destination(self._exchange.encode(), self.routing_key.encode())
             self._form = self._request_form(line)  # what does not change from request to request
@@ -393,11 +416,20 @@ class RemoteMethod:
                 )
             case Expired():
                 return CallTimeout(f"{self.__qualname__}: no answer within {self._time()}; {await self._how_far()}")
-            case ConnectionLost() | BadReply():
-                return type(error)(f"{self.__qualname__}: {error}")
+            case BadReply():
+                return retold(error, f"{self.__qualname__}: {error}")
+            case ConnectionLost():
+                once = ", and is not sent again without idempotent=True" if self._is_sent_once() else ""
+                return retold(error, f"{self.__qualname__}: {error}; {self.doubt}{once}")
+            case AccessRefused(executed="maybe"):
+                return retold(error, f"{self.__qualname__}: {error}; {self.doubt}")
             case RuntimeError():  # asyncio's, if we are not where the answer comes
                 self.caller.connection.check_loop()
         return error
+
+    def _is_sent_once(self) -> bool:
+        """Whether it would have been sent again if it were idempotent."""
+        return self.repeatable and not self.options.idempotent
 
     def _time(self) -> str:
         within = scope.get()
@@ -407,14 +439,15 @@ class RemoteMethod:
 
     async def _how_far(self) -> str:
         if self._exchange:
-            return "it was sent"
+            return f"it was sent to the exchange {self._exchange!r}, and {self.doubt}"
+        queue = f"the queue {self.routing_key!r}"
         counts = await self.caller.census(self.routing_key)
         if counts is None:
-            return "it was sent"
+            return f"it was sent to {queue}, and {self.doubt}"
         waiting, consumers = counts
         if not consumers:
-            return f"nobody serves the queue {self.routing_key!r} now"
-        return f"it was sent to the queue {self.routing_key!r} (workers: {consumers}, calls that wait: {waiting})"
+            return f"nobody serves {queue} now: start a worker; {self.doubt} if there was one"
+        return f"it was sent to {queue} (workers: {consumers}, calls that wait: {waiting}), and {self.doubt}"
 
 
 class AttendedMethod(RemoteMethod):

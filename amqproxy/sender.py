@@ -82,6 +82,7 @@ class SendingMethod(RemoteMethod):
 
     options: SendOptions
     answers: ClassVar[bool] = False
+    doubt = "the broker may have it"
 
     def __init__(
         self, target: SenderTarget, name: str, content_type: str, options: SendOptions, payload: Payload
@@ -126,7 +127,7 @@ class SendingMethod(RemoteMethod):
             case Expired():
                 return CallTimeout(
                     f"{self.__qualname__}: {address} did not confirm the message within {self.timeout:g} s; "
-                    "it was sent, and the broker may have it"
+                    f"it was sent, and {self.doubt}"
                 )
         return await super().explain(error)
 

@@ -195,6 +195,23 @@ async def test_what_streams_is_answered_whole_where_only_the_name_is_known(shop:
         await amqproxy.gather([by_name.upload(1)] * 1 + [by_name.upload(2) for _ in range(calls - 1)])
 
 
+async def test_what_streams_by_name_has_no_more_time_than_its_deadline_leaves_and_says_so(
+    mq: amqproxy.Client, service: str
+) -> None:
+    class Slow:
+        async def drip(self, number: int) -> AsyncIterator[int]:
+            yield number
+            await asyncio.Event().wait()
+
+    async with mq.serve(Slow(), name=service, auto_delete=True):
+        with amqproxy.deadline(0.3):
+            async with mq.batch(service) as b:
+                calls = [b.drip(n) for n in range(2)]
+        for call in calls:
+            with pytest.raises(amqproxy.CallTimeout, match=r"drip: no answer within the time that was left to it; "):
+                await call
+
+
 async def test_one_of_several_that_stream_is_given_up(shop: Serving) -> None:
     async with shop.mq.batch(shop.name) as b:
         given_up, other = b.count(1), b.count(2)
@@ -399,7 +416,7 @@ async def test_too_many_messages_in_flight_are_overload(amqp_url: str, shop: Ser
         assert await b.add(1) == 1
         calls = [b.wait(n) for n in range(15)]
         for call in calls[10:]:
-            with pytest.raises(amqproxy.Overloaded, match="2 calls are in flight"):
+            with pytest.raises(amqproxy.Overloaded, match=r"wait was not sent: .* \(2\) are in flight"):
                 await call
         shop.handler.open.set()
         assert [await call for call in calls[:10]] == list(range(10))

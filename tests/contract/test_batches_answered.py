@@ -165,7 +165,7 @@ def test_the_first_answer_to_each_call_counts_whatever_the_order(loop_with_broke
         ([1, 2], {"headers": {"x-seq": 0, "x-batch": 2**40}}, "answers to calls 0 to"),
         ([1, 2], {"headers": {"x-seq": 0, "x-batch": 0}}, "of 3 came"),
         (b"", {"headers": {"x-end": True}}, "of 3 came"),
-        ([1, 2], {"headers": {"x-seq": 0, "x-batch": 2}, "content_encoding": b"protobuf"}, "encoded as b'protobuf'"),
+        ([1, 2], {"headers": {"x-seq": 0, "x-batch": 2}, "content_encoding": b"protobuf"}, "encoded as 'protobuf'"),
         ({"message": 7}, {"content_type": FAILURE}, "a failure that does not decode"),
     ],
 )

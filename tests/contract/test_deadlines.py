@@ -50,7 +50,8 @@ def nothing_is_left(proxy: Any) -> bool:
 async def test_a_call_ends_at_its_timeout_and_says_how_far_it_got(mq: amqproxy.Client, service: str) -> None:
     async with gate(mq, service) as (handler, proxy):
         began = time.monotonic()
-        with pytest.raises(amqproxy.CallTimeout, match=r"wait: no answer within 0\.1 s; .*workers: 1,") as caught:
+        text = r"wait: no answer within 0\.1 s; .*workers: 1,.*may have run$"
+        with pytest.raises(amqproxy.CallTimeout, match=text) as caught:
             await amqproxy.options(proxy, timeout=0.1).wait(1)
         assert 0.1 <= time.monotonic() - began < 1.5
         assert isinstance(caught.value, TimeoutError)
@@ -77,7 +78,7 @@ async def test_nobody_serving_is_told_from_nobody_answering(mq: amqproxy.Client,
     worker = mq.serve(Gate(), name=service, arguments={"x-expires": 5000})
     await worker.start()
     await worker.stop()
-    with pytest.raises(amqproxy.CallTimeout, match=f"nobody serves the queue '{service}' now"):
+    with pytest.raises(amqproxy.CallTimeout, match=f"nobody serves the queue '{service}' now: start a worker"):
         await mq.proxy(service, timeout=0.05).ping()
 
 

@@ -103,7 +103,7 @@ async def test_a_delay_ends_at_the_exchange_that_was_asked_for(mq: amqproxy.Clie
         await delete(mq, topology.delay_queue(100, exchange, "k").name)
     channel = await (await mq._live_connection().link())._channel()
     await channel.exchange_delete(exchange)
-    with pytest.raises(amqproxy.Unroutable, match="there is no exchange"):
+    with pytest.raises(amqproxy.Unroutable, match=f"tick: there is no exchange '{exchange}' in the virtual host '/'"):
         await amqproxy.options(sender, delay=0.2).tick(1)
 
 

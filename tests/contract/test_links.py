@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 
 import amqproxy
+from amqproxy.cli.failure import described
+from amqproxy.lane import Lane
+from amqproxy.properties import Properties
 from amqproxy.testing import BrokerThread, RabbitMQ
 from tests.contract.test_deadlines import Gate, gate
 from tests.patience import until
@@ -178,6 +181,48 @@ async def test_a_reply_queue_that_is_deleted_fails_its_calls_and_is_replaced(mq:
         await delete_queue(mq, proxy.ping.line.reply_to.decode())
         with pytest.raises(amqproxy.ConnectionLost, match="reply queue was deleted"):
             await call
+        assert await proxy.ping() == "pong"
+
+
+async def close_by_permission(mq: amqproxy.Client, lane: Lane, name: str) -> None:
+    """Publish to an exchange that is for brokers alone."""
+    channel = await (await mq._live_connection().link())._channel()
+    await channel.exchange_declare(name, exchange_type="fanout", internal=True, auto_delete=True)
+    lane.publish(lane.destination(name.encode(), b""), Properties().encode(), b"")
+
+
+async def close_by_a_lie(mq: amqproxy.Client, lane: Lane, name: str) -> None:
+    """Publish in the name of somebody else."""
+    lane.publish(lane.destination(b"", name.encode()), Properties(user_id=b"somebody").encode(), b"")
+
+
+CLOSED = "the broker closed its channel, because of this call or of another on it: .*"
+ONCE = ", and is not sent again without idempotent=True"
+
+
+@pytest.mark.parametrize("way", ["call", "conversation", "batch"])
+@pytest.mark.parametrize(
+    ("close", "kind", "says"),
+    [
+        (close_by_permission, amqproxy.AccessRefused, f"{CLOSED}ACCESS_REFUSED.*; it may have run$"),
+        (close_by_a_lie, amqproxy.ConnectionLost, f"{CLOSED}PRECONDITION_FAILED.*; it may have run{ONCE}$"),
+    ],
+)
+async def test_a_call_whose_channel_is_closed_may_have_run_and_is_not_blamed_for_that(
+    mq: amqproxy.Client, service: str, close: Any, kind: type[Any], says: str, way: str
+) -> None:
+    async with gate(mq, service) as (handler, proxy), mq.batch(Gate, name=service) as b:
+        if way == "call":
+            call = asyncio.ensure_future(proxy.wait(1))
+        elif way == "conversation":
+            call = asyncio.ensure_future(amqproxy.options(proxy, heartbeat=5).wait(1))
+        else:
+            call = b.wait(1)
+        await handler.entered.acquire()
+        await close(mq, proxy.ping.line.lane, service)
+        with pytest.raises(kind, match=f"^{service}.wait: {says}") as caught:
+            await call
+        assert caught.value.executed == described(caught.value)["executed"] == "maybe"
         assert await proxy.ping() == "pong"
 
 

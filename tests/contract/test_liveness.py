@@ -46,7 +46,8 @@ async def workers(mq: amqproxy.Client, url: str, name: str, count: int = 1) -> A
 async def missed() -> AsyncIterator[None]:
     """The block ends with WorkerLost, three intervals after its beginning at the latest."""
     began = time.monotonic()
-    with pytest.raises(amqproxy.WorkerLost, match=r"no sign of life from the worker for 0\.3") as caught:
+    text = r"no sign of life from the worker for 0\.3.*, where one was due every .* may have run in part$"
+    with pytest.raises(amqproxy.WorkerLost, match=text) as caught:
         yield
     assert caught.value.executed == "maybe"
     assert HEARTBEAT < time.monotonic() - began < 3 * HEARTBEAT + SLACK

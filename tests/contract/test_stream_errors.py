@@ -374,8 +374,10 @@ async def test_an_item_of_another_type_is_the_callers_fault(
 ) -> None:
     async with faulty(mq, service) as (served, proxy):
         feed = Feed(*items)
-        with pytest.raises(amqproxy.ContractError, match="total: an item that it is fed: Expected `int`, got `str`"):
+        text = "total: an item that it is fed: Expected `int`, got `str`"
+        with pytest.raises(amqproxy.ContractError, match=text) as caught:
             await proxy.total(feed())
+        assert caught.value.executed == "maybe"  # the handler was there, as can be seen
         assert feed.closed.is_set()
         await until(lambda: served.closed == ["total"], within=1)
 

@@ -18,6 +18,7 @@ import pytest
 
 import amqproxy
 from amqproxy.properties import Properties
+from amqproxy.shown import shown
 from tests.contract.raw import Raw
 from tests.patience import until
 from tests.security.served import SECRET, Vault, failure, refused, vault
@@ -405,6 +406,7 @@ async def test_what_a_caller_logs_of_a_reply_has_one_line_too(
         for properties in forged:
             raw.publish(queue, FORGED.encode(), **properties)
         await until(lambda: mq.caller.strays >= 3)
+    assert f"its correlation id '{shown(FORGED)[:20]}" in caplog.text
     for record in caplog.records:
         if record.name.startswith("amqproxy"):
             assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", record.getMessage()), repr(record.getMessage())
