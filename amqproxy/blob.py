@@ -49,14 +49,15 @@ class Blob:
         self._begun = True
 
     async def read(self, limit: int = 64 * 1024 * 1024) -> bytes:
-        """All bytes at once; MessageTooLarge if they are more than `limit`."""
+        """All bytes at once; MessageTooLarge if they are more than `limit`, whether a handler ran or not."""
         parts, size = [], 0
         iterator = aiter(self)
         try:
             async for chunk in iterator:
                 size += len(chunk)
                 if size > limit:
-                    raise MessageTooLarge(f"the Blob has more than {limit} bytes: raise the limit, or read chunks")
+                    text = f"the Blob has more than {limit} bytes: read(limit=…) takes more, `async for` any number"
+                    raise MessageTooLarge(text, executed="maybe")  # it may be what a handler gave
                 parts.append(chunk)
         finally:
             await _close(iterator)
