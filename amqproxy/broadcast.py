@@ -53,6 +53,9 @@ class Broadcast(Proxy):
 class BroadcastMethod(RemoteMethod):
     """One method of a broadcast; calling it asks all workers."""
 
+    repeatable = False
+    doubt = "workers may have run it"
+
     def __call__(self, /, *args: Any, **kwargs: Any) -> Answers[Any]:  # type: ignore[override]  # many answer
         """The answers, as they come."""
         body = self.payload.encode(args, kwargs)
@@ -137,8 +140,9 @@ class Answers(AsyncIterator[WorkerAnswer[Value]], Generic[Value]):
             raise failure
         name = self._poll.name
         if self.workers == 0:
-            raise Unroutable(f"{name}: no worker is there that could answer")
-        raise CallTimeout(f"{name}: none of {self.workers or 'the'} workers answered within the time")
+            raise Unroutable(f"{name}: no worker is there that could answer; start one")
+        why = self._poll.why
+        raise CallTimeout(f"{name}: none of {self.workers or 'the'} workers answered{why}; they may have run it")
 
     def _check_open(self) -> None:
         if self._ended:
@@ -203,6 +207,11 @@ class SurroundedPoll:
     def missing(self) -> int:
         """How many of them have not answered."""
         return 0 if self.asked is None else self.asked.missing
+
+    @property
+    def why(self) -> str:
+        """Why no more answers come, if some are missing."""
+        return "" if self.asked is None else self.asked.why
 
     async def start(self) -> None:
         """Go through the middleware."""

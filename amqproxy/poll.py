@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from .answer import Reply
 from .caller import CENSUS_SECONDS, Line, Returned
 from .conversation import Called
-from .errors import CallError, CallTimeout, Unroutable
+from .errors import AMQProxyError, CallError, CallTimeout, Unroutable, retold
 from .fields import Malformed
 from .properties import Properties
 from .scope import Scope, scope
@@ -64,12 +64,14 @@ class Poll:
         self._method = method
         self._body = body
         self._expect = expect
+        self.why = ""
+        """Why no more answers come, if some are missing: the rest of a sentence."""
         self._exchange = pool_exchange(method.pool)
         self._answers: deque[WorkerAnswer[Any]] = deque()  # those that were not taken yet
         self._error: BaseException | None = None
         self._line: Line | None = None
         self._id = b""
-        self._limit = 0.0
+        self._limit = self._seconds = 0.0
         self._claimed = False
         self._timer: asyncio.TimerHandle | None = None
         self._round: asyncio.Task[None] | None = None
@@ -91,12 +93,14 @@ class Poll:
             return
         method = self._method
         try:
-            self._limit = method.inherited(self._loop.time() + method.timeout, scope.get())
+            now = self._loop.time()
+            self._limit = method.inherited(now + method.timeout, scope.get())
+            self._seconds = self._limit - now
             method.claim()
             self._claimed = True
-            await method.caller.line(self._exchange, self._limit)
+            await self._open()
             workers = await self._count()
-            line = await method.caller.line(self._exchange, self._limit)
+            line = await self._open()
             self._tally.asked(workers, self._loop.time())
             if workers == 0:
                 self._nobody()
@@ -109,6 +113,12 @@ class Poll:
         except BaseException as error:
             self._end()
             raise await method.explain(error) from None
+
+    async def _open(self) -> Line:
+        try:
+            return await self._method.caller.line(self._exchange, self._limit)
+        except AMQProxyError as error:
+            raise retold(error, f"{self.name}: {error}") from None
 
     async def _count(self) -> int | None:
         """How many workers consume the pool's queue; None if the broker does not say."""
@@ -165,12 +175,13 @@ class Poll:
         elif self._round is None:  # it is the request that came back
             self._nobody()
         else:
-            self._end(self._too_few("and no other is there"))
+            self._end(self._too_few(", and no other is there"))
 
     def _nobody(self) -> None:
         """There is no worker; that is an error only if some were expected."""
         self._tally.asked(0, self._loop.time())
-        text = f"{self.name}: no worker is there, and the answers of {self._expect} are expected"
+        address = self._method.caller.connection.url.address
+        text = f"{self.name}: no worker is at {address}, and the answers of {self._expect} are expected; start them"
         self._end(None if self._expect is None else Unroutable(text))
 
     # Who is still there
@@ -181,9 +192,9 @@ class Poll:
     def _tick(self) -> None:
         now = self._loop.time()
         if now >= self._limit:
-            self._stop(self._too_few("within the time"))
+            self._stop(self._too_few(f" within the time of {self._seconds:.3g} s"))
         elif self._tally.over(now):
-            self._stop(self._too_few("and no other is there"))
+            self._stop(self._too_few(", and no other is there"))
         else:
             self._set_timer()
             self._round = self._loop.create_task(self._look_round())
@@ -200,9 +211,10 @@ class Poll:
             self._line.lane.publish(self._destination(self._line), properties.encode(), b"")
 
     def _too_few(self, why: str) -> CallTimeout | None:
+        self.why = why
         if self._expect is None:
             return None
-        text = f"{self.name}: {self._tally.answers} of {self._expect} workers answered {why}"
+        text = f"{self.name}: {self._tally.answers} of {self._expect} workers answered{why}; others may have run it"
         return CallTimeout(text, executed="maybe")
 
     # How it ends
