@@ -10,6 +10,7 @@ from .bounds import check_count, check_positive
 from .circuit import Circuit
 from .errors import CallError, CallTimeout, ConnectionLost, Overloaded, RemoteError, Unroutable, WorkerLost
 from .middleware import Next, OutgoingCall
+from .shown import shown
 
 log = logging.getLogger("amqproxy.caller")
 
@@ -73,8 +74,9 @@ class Breaker:
             return
         circuit.failed(now)
         if circuit.state(now) == "open":
-            seconds = f"{self._seconds:g} s"
-            log.warning("%s is not called for %s: %d calls in a row failed", service, seconds, circuit.failures)
+            seconds, last = f"{self._seconds:g} s", shown(f"{type(error).__name__}: {error}")
+            text = "calls of %s are held back for %s: %d in a row failed, the last with %s"
+            log.warning(text, service, seconds, circuit.failures, last)
 
     def _refusal(self, call: OutgoingCall, circuit: Circuit, now: float) -> str:
         left = circuit.left(now)

@@ -46,7 +46,8 @@ async def test_after_some_failures_calls_fail_at_once_and_then_one_decides(
         frail.fails = RemoteError("no database", code="unavailable")
         with caplog.at_level(logging.WARNING, "amqproxy.caller"):
             await broken(proxy, 3)
-        assert f"{service} is not called for 0.3 s: 3 calls in a row failed" in caplog.text
+        text = f"calls of {service} are held back for 0.3 s: 3 in a row failed, the last with RemoteError: "
+        assert f"{text}RemoteError: no database" in caplog.text
         with pytest.raises(amqproxy.Overloaded, match=r"was not sent, for 3 calls .* again in 0\.[123] s") as caught:
             await proxy.work()
         assert caught.value.executed == "no"
