@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from ..errors import AccessRefused, AMQProxyError, BrokerUnavailable, ContractError
+from ..errors import AccessRefused, AMQProxyError, BadReply, BrokerUnavailable, ContractError
 
 FAILED, USAGE, NO_BROKER = 1, 2, 3
 
@@ -53,10 +53,25 @@ def described(error: Exception) -> dict[str, Any]:
         "type": getattr(error, "type", kind),
         "code": getattr(error, "code", _CODES.get(kind, _OTHER_CODE)),
         "message": getattr(error, "message", str(error)),
-        "executed": getattr(error, "executed", "no"),
+        "executed": executed(error),
         "retryable": getattr(error, "retryable", False),
         "details": getattr(error, "details", None),
     }
+
+
+def executed(error: Exception) -> str:
+    """Whether the handler ran: "no" also of what ends a command before there was a call."""
+    before = isinstance(error, (UsageError, BrokerUnavailable))
+    told: str = getattr(error, "executed", "no" if before else "maybe")
+    return told
+
+
+def _whether_it_ran(error: Exception) -> str:
+    """What is to be added to an error's own words, if they do not say it."""
+    if isinstance(error, BadReply):
+        return "; the handler has run" if error.executed == "yes" else "; whether the handler ran is not known"
+    told = any(words in str(error) for words in ("not known", "may have"))
+    return "" if told or executed(error) != "maybe" else "; whether the handler ran is not known"
 
 
 @contextmanager
@@ -75,8 +90,7 @@ def call_failures(*, json: bool) -> Iterator[None]:
         yield
     except (AMQProxyError, UsageError) as error:
         if not json:
-            maybe = getattr(error, "executed", "no") == "maybe"
-            fail(f"{error}{'; whether the handler ran is not known' if maybe else ''}", exit_code(error))
+            fail(f"{error}{_whether_it_ran(error)}", exit_code(error))
         import msgspec
 
         typer.echo(msgspec.json.encode(described(error)).decode(), err=True)
