@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .conversation import Conversation, Plan
 from .deadline import Deadline
-from .errors import AMQProxyError, CallError, ConnectionLost, Overloaded, RemoteError, Unroutable, WorkerLost
+from .errors import (
+    AccessRefused,
+    AMQProxyError,
+    CallError,
+    ConnectionLost,
+    Overloaded,
+    RemoteError,
+    Unroutable,
+    WorkerLost,
+)
 from .forgotten import retrieve
 from .options import CallOptions
 from .payload import Payload
@@ -195,7 +204,10 @@ class RepeatingMethod(RemoteMethod):
             while True:
                 done, waiting = await asyncio.wait(out, return_when=asyncio.FIRST_COMPLETED)
                 for one in done:
-                    if not waiting or not self._is_worth_another(one.exception()):
+                    error = one.exception()
+                    if not waiting or not self._is_worth_another(error):
+                        if waiting and isinstance(error, (CallError, AccessRefused)) and error.executed == "no":
+                            error.executed = "maybe"  # the other request is out
                         return one.result()
                 out = waiting
         finally:

@@ -132,6 +132,19 @@ async def test_a_try_that_is_refused_leaves_the_other(mq: amqproxy.Client, servi
         assert await call == 5
 
 
+async def test_what_ends_a_call_whose_other_try_is_running_does_not_say_that_it_never_ran(
+    mq: amqproxy.Client, service: str
+) -> None:
+    async with tortoise(mq, service) as served:
+        call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=0.05).crawl())
+        await until(lambda: len(served.gates) == 2)
+        served.gates[1].set_exception(Refused(refusal("unimplemented", "not here")))
+        with pytest.raises(RemoteError, match="not here") as caught:
+            await call
+        assert caught.value.executed == "maybe"
+        await until(lambda: served.stopped == [1])
+
+
 async def test_when_both_are_refused_the_call_is(mq: amqproxy.Client, service: str) -> None:
     async with tortoise(mq, service) as served:
         call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=0.05).crawl())
