@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
@@ -11,14 +10,11 @@ from typing import Any, Protocol
 
 from .codecs import DecodingFailed, HoldsTooMuch
 from .codecs.items import Separable
-from .errors import MessageTooLarge, RemoteError
+from .errors import MessageTooLarge
 from .handler import Call, Handler, refusal
 from .replies import Pool, Replies
 from .series import in_series
-from .shown import shown
 from .wire import FAILURE_CONTENT_TYPE, JSON, ItemForm
-
-log = logging.getLogger("amqproxy.server")
 
 ANSWER_BYTES = 64 * 1024
 """Answers that are ready together share messages of this size."""
@@ -215,6 +211,8 @@ class Batch:
         if failure is None:  # it was cancelled, and nobody waits for it
             self._end(1)
         else:
+            if not self.call.reply_to:
+                turns.host.replies.unheard(failure, self.call._header)
             self._answer((call.place, turns.host.replies.failure(failure), True))
 
     def _answer(self, answered: Answered) -> None:
@@ -235,10 +233,6 @@ class Batch:
     def _flush(self) -> None:
         ready, self._ready = self._ready, []
         replies = self._turns.host.replies
-        if not self.call.reply_to:
-            for _, body, failed in ready:
-                if failed:
-                    log.warning("a one-way request failed: %s", shown(body))
         if not self._wanted:
             return
         for first, bodies, failed in runs(ready, min(replies.limits.body_bytes, ANSWER_BYTES)):
@@ -253,19 +247,18 @@ class Batch:
         limit = replies.limits.body_bytes
         try:
             body = self._way.results.pack(bodies)
-            problem = f"the reply has {len(body)} bytes, the worker's max_body_bytes is {limit}"
             if len(body) <= limit:
                 replies.post(self.call, self._form.properties(first, len(bodies)), body)
                 return
-        except MessageTooLarge as error:  # for those who decompress it
-            problem = f"{self._way.handler.method.title} returned too much: {error}"
+            error = replies.too_large("reply", len(body))
+        except MessageTooLarge as too_large:  # for those who decompress it
+            error = self._way.handler.misfit(too_large)
         if len(bodies) > 1:
             half = len(bodies) // 2
             self._send(first, bodies[:half])
             self._send(first + half, bodies[half:])
         else:
-            failure = replies.failure(RemoteError(problem, code="resource_exhausted", type="MessageTooLarge"))
-            replies.post(self.call, self._failures.properties(first, 1), failure)
+            replies.post(self.call, self._failures.properties(first, 1), replies.failure(error))
 
     def _end(self, calls: int) -> None:
         """So many calls are over; behind the last, the message is acknowledged."""

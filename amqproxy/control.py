@@ -11,7 +11,7 @@ from .backoff import Spell, persist
 from .errors import AccessRefused, AMQProxyError
 from .fields import FieldTable, Malformed
 from .properties import Properties, return_address, routing
-from .shown import shown
+from .shown import shown, shown_message
 from .topology import Queue
 from .wire import (
     CANCEL_CLASS,
@@ -109,12 +109,14 @@ class Clerk(Protocol):
 class Desk:
     """The worker's own queue while a session lasts, and a `ContentSink` for what comes there."""
 
-    def __init__(self, session: Clerk, link: Link) -> None:
+    def __init__(self, session: Clerk, link: Link, whose: str) -> None:
+        """`whose` it is, for the log: the worker, and its service."""
         self.address = b""
         """The queue's name."""
         self._exchange = ""
         self._session = session
         self._link = link
+        self._whose = whose
         self._opened: OpenLane | None = None
         self._closed = False
         self._opening: asyncio.Task[None] | None = None
@@ -146,7 +148,7 @@ class Desk:
         """The queue or the channel went: have others, unless the link went with it, or this worker has ended."""
         if self._closed or opened is not self._opened or self._link.closed.done():
             return
-        log.warning("making the worker's own queue again: %s", error)
+        log.warning("%s: its own queue is made again: %s", self._whose, error)
         self._opened = None
         self._session.unreachable()
         self._spell.lasted(self._link.loop.time() - self._began)
@@ -159,7 +161,8 @@ class Desk:
             await persist(lambda: self.open(exchange), self._may_mend, self._failed)
         except AMQProxyError as error:
             if not self._link.closed.done():
-                log.error("this worker takes no broadcasts, cancellations and streams: %s", error)
+                text = "%s takes no broadcasts, cancellations and streams any more; other calls go on. Grant what is "
+                log.error(text + "refused, and restart it: %s", self._whose, error)
 
     def _may_mend(self, error: BaseException) -> bool:
         """Whether another try may do better: not on a link that is gone, nor with a permission that is refused."""
@@ -167,7 +170,7 @@ class Desk:
         return mendable and not self._link.closed.done()
 
     def _failed(self, error: BaseException, attempt: int, pause: float) -> None:
-        log.warning("the worker's own queue cannot be made: %s; next try in %.1f s", error, pause)
+        log.warning("%s: its own queue cannot be made: %s; next try in %.1f s", self._whose, error, pause)
 
     async def close(self) -> None:
         """Delete the queue."""
@@ -193,9 +196,9 @@ class Desk:
             else:
                 self._session.asked(content_type, encoding, correlation_id, reply_to, header, body)
         except (Malformed, ValueError) as error:
-            log.warning("dropped a message for this worker: %s", shown(str(error)))
+            log.warning("%s: dropped %s: %s", self._whose, shown_message(header), shown(str(error)))
         except Exception:  # which would cost the whole connection, with all that is on it
-            log.exception("dropped a message for this worker")
+            log.exception("%s: dropped %s", self._whose, shown_message(header))
 
     def _cancel(self, key: Key, properties: Properties) -> None:
         if key.correlation_id is None:
@@ -223,7 +226,9 @@ class Desk:
 
     def too_large(self, tag: int, header: bytes, size: int) -> None:
         """A message is larger than we take."""
-        log.warning("dropped a message for this worker: it has %d bytes", size)
+        limit = self._link.limits.body_bytes
+        text = "%s: dropped %s: it has %d bytes, max_body_bytes is %d"
+        log.warning(text, self._whose, shown_message(header), size, limit)
         with suppress(Malformed):
             _, _, correlation_id, reply_to = routing(header)
             self._session.too_much(correlation_id, reply_to, size)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from .deadletter import DeadLetter, revived
-from .errors import AMQProxyError, CallTimeout, ConnectionLost, Overloaded, Unroutable
+from .errors import AMQProxyError, CallError, CallTimeout, ConnectionLost, Overloaded, Unroutable
 from .shown import shown
 from .signing import SIGNATURE_HEADER, unsigned, verify
 from .topology import dead_queue
@@ -174,9 +174,10 @@ class Visit:
         self._take = take
         self._count = count
         self._read = 0
+        self._to = ""
         self._number = 0
         self._moving: dict[int, Moving] = {}
-        self._trouble: AMQProxyError | None = None
+        self._trouble: tuple[type[CallError], str] | None = None
         self._news = asyncio.Event()
 
     @property
@@ -195,7 +196,14 @@ class Visit:
                     break
         await self._all_settled()
         if self._trouble is not None:
-            raise self._trouble
+            kind, text = self._trouble
+            raise kind(f"{text}{self._done()}", executed="maybe" if self.gone else None)
+
+    def _done(self) -> str:
+        """How far it got, for the text of an error."""
+        if self._number:
+            return f"; {self.moved} had gone back to {self._to!r}"
+        return f"; {self.gone} had been dropped" if self.gone else ""
 
     async def _all_settled(self) -> None:
         """Return when it is known of all that was given back whether the broker has it, after some trouble too."""
@@ -205,7 +213,8 @@ class Visit:
                 await asyncio.wait_for(self._news.wait(), CONFIRM_SECONDS)
             except TimeoutError:
                 text = f"the broker did not confirm {len(self._moving)} requests within {CONFIRM_SECONDS:g} s"
-                raise CallTimeout(f"{text}; they are among the dead letters still, and may be in the queue") from None
+                text = f"{text}; they are dead letters still, and may be in the queue, too"
+                raise CallTimeout(text + self._done()) from None
 
     def enough(self) -> None:
         """No more need be read."""
@@ -218,21 +227,23 @@ class Visit:
 
     def publish(self, queue: str, tag: int, properties: bytes, body: bytes) -> None:
         """Give a letter to a queue; it is acknowledged when that has it."""
+        self._to = queue
         self._number += 1
         self._moving[self._number] = Moving(tag, properties, body)
         self.lane.publish(self.lane.destination(b"", queue.encode()), properties, body)
 
-    def _fail(self, error: AMQProxyError) -> None:
-        self._trouble = self._trouble or error
+    def _fail(self, kind: type[CallError], text: str) -> None:
+        self._trouble = self._trouble or (kind, text)
         self._news.set()
 
     def lost(self, reason: Exception) -> None:
         """The channel is gone."""
-        self._fail(ConnectionLost(f"{reason}; {self.moved} were given back"))
+        doubt = "; what was on its way may be in both queues" if self._moving else ""
+        self._fail(ConnectionLost, f"{reason}{doubt}")
 
     def deleted(self) -> None:
         """The queue is gone, and all that was in it."""
-        self._fail(Unroutable(f"the queue {self._of.name!r} was deleted"))
+        self._fail(Unroutable, f"the queue {self._of.name!r} was deleted, and all that was in it")
 
     # What the lane tells (frames.ContentSink)
 
@@ -260,7 +271,7 @@ class Visit:
                 self.moved += 1
                 self.settle(moving.tag)
         if not accepted:
-            self._fail(Overloaded("the queue is full: what it did not take is a dead letter still"))
+            self._fail(Overloaded, f"the queue {self._to!r} is full: what it did not take is a dead letter still")
         self._news.set()
 
     def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
@@ -270,7 +281,8 @@ class Visit:
             if moving.body == body and unsigned(moving.properties) == unsigned(header):
                 del self._moving[number]
                 break
-        self._fail(Unroutable(f"there is no queue {queue!r} to give them back to; they are dead letters still"))
+        cure = "start its worker, or name another queue; they are dead letters still"
+        self._fail(Unroutable, f"there is no queue {queue!r} to give them back to: {cure}")
 
 
 class Moving(NamedTuple):

@@ -12,11 +12,12 @@ from typing import Any, ClassVar, TypeVar
 
 from .codecs import Shape
 from .deduplication import Deduplication, Store
-from .errors import CallTimeout, RemoteError
+from .errors import CallTimeout, RemoteError, exception_name, said
 from .forgotten import retrieve
 from .handler import Call, Handler, Refused, current, failure_of, redelivered, refusal, too_late
 from .memory import Memory
 from .options import ServeOptions
+from .shown import shown
 from .wire import decode_failure, encode_failure
 
 log = logging.getLogger("amqproxy.server")
@@ -93,7 +94,7 @@ class Archive:
     def _mark(self, key: str, now: float) -> None:
         """Have at least the failure that says that a call ran, if its reply is too large to be kept."""
         if self._memory.get(key, now) is None:
-            text = "this call ran before, and its reply was too large to be remembered"
+            text = f"{_what()} ran before, and its reply was too large to be remembered"
             failure = RemoteError(text, code="aborted", type="Forgotten", executed="yes")
             self._memory.put(key, FAILURE + encode_failure(failure), now)
 
@@ -132,14 +133,15 @@ class Archive:
                 async with asyncio.timeout(STORE_SECONDS):
                     await store.claim(key, owner, self._given.lease)
             except Exception as error:  # of whatever store
-                log.warning("a call's claim could not be renewed in the store of replies: %s", error or type(error))
+                text = "%s: its claim could not be renewed in the store of replies: %s"
+                log.warning(text, _what(), _reason(error))
 
     async def _keep(self, store: Store, key: str, owner: str, reply: bytes) -> None:
         try:
             async with asyncio.timeout(STORE_SECONDS):
                 await store.keep(key, owner, reply, self._given.seconds)
         except Exception as error:  # of whatever store: the call has run, and its caller shall hear of it
-            log.error("a reply could not be kept; the call runs again if it comes again: %r", error)
+            log.error("%s: its reply could not be kept; it runs again if it comes again: %s", _what(), _reason(error))
 
     def _release(self, store: Store, key: str, owner: str) -> None:
         """Do so beside, for this may be on the way out of a task that was cancelled."""
@@ -159,9 +161,19 @@ async def _ask(asked: Coroutine[Any, Any, Result]) -> Result:
         async with asyncio.timeout(STORE_SECONDS):
             return await asked
     except Exception as error:  # of whatever store
-        log.error("the store of replies cannot be asked: %r", error)
-        text = "the call was not run, for the store that tells whether it ran before does not answer"
+        log.error("%s was not run: the store of replies cannot be asked: %s", _what(), _reason(error))
+        text = f"{_what()} was not run, for the store that tells whether it ran before does not answer"
         raise Refused(refusal("unavailable", text, type="StoreUnavailable", retryable=True)) from error
+
+
+def _what() -> str:
+    """The call that runs here."""
+    call = current()
+    return f"{call.service}.{call.method} (message-id {shown(call.message_id or 'none')})"
+
+
+def _reason(error: Exception) -> str:
+    return shown(f"{exception_name(type(error))}: {said(error)}".removesuffix(": "))
 
 
 def keeping(options: ServeOptions) -> Callable[[Handler], Handler]:

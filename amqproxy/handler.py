@@ -26,6 +26,7 @@ from .heartbeat import Heartbeat
 from .properties import Properties
 from .provided import ALWAYS_PROVIDED
 from .scope import scope
+from .shown import shown_message
 from .stream import as_asynchronous
 from .threads import FromThread, InThread
 from .wire import JSON, TIMEOUT_HEADER, ReplyForm
@@ -176,7 +177,8 @@ class HandlerTable:
     def find(self, content_type: bytes | None, encoding: bytes | None) -> Handler:
         """Who takes it, made now if need be; RemoteError tells why nobody does."""
         if content_type is None:
-            raise refusal("invalid_argument", "the request has no content-type; it names the message class")
+            text = f"the request to {self._contract.name} has no content-type, which names what is called"
+            raise refusal("invalid_argument", f"{text}; it serves {', '.join(sorted(self._methods))}")
         codec = self._codecs.get(_text_of(encoding or b"") or JSON)
         if codec is None:
             text = f"the content-encoding {_printable(encoding)} is not known here; known are {listing(self._codecs)}"
@@ -245,12 +247,13 @@ def refusal(code: str, message: str, *, type: str = "ContractError", retryable: 
     return RemoteError(message, code=code, type=type, retryable=retryable, executed="no")
 
 
-def not_begun(error: Exception) -> RemoteError:
+def not_begun(error: Exception, service: str, header: bytes) -> RemoteError:
     """The failure of a request that could not be begun: a refusal, or what else went wrong."""
     if isinstance(error, RemoteError):
         return error
-    log.error("a request could not be begun", exc_info=error)
-    return refusal("internal", f"the request could not be begun: {said(error)}", type=exception_name(type(error)))
+    log.error("%s: a request could not be begun: %s", service, shown_message(header), exc_info=error)
+    text = f"{service} failed before the handler was run; see its log"
+    return refusal("internal", text, type=exception_name(type(error)))
 
 
 def too_late(handler: Handler) -> RemoteError:

@@ -87,7 +87,9 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         try:
             others = self.splitter.feed(data)
         except Malformed as error:
-            log.error("the broker broke the protocol, closing the connection: %s", error)
+            assert self._socket is not None  # from which this came
+            peer = self._socket.get_extra_info("peername")
+            log.error("the broker broke the protocol, and the connection to it is closed: %s (%s)", error, peer)
             self.abort()
             return
         finally:

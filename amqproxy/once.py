@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from .errors import RemoteError
 from .handler import Call, Handler, redelivered, refusal
 from .replies import Pool, Replies
-from .wire import FAILURE_FORM
 
 
 class Host(Protocol):
@@ -87,4 +86,4 @@ class Once:
         replies = self._host.replies
         if replies.kept(tag, failure, call.reply_to, call._header, body):
             return
-        replies.answer(tag, FAILURE_FORM, replies.failure(failure), call.correlation_id, call.reply_to)
+        replies.refuse(tag, failure, call.correlation_id, call.reply_to, call._header)

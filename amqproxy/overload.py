@@ -12,7 +12,6 @@ from .handler import refusal
 from .properties import routing
 from .session import Session, message_id
 from .shedding import Shedding
-from .wire import FAILURE_FORM
 
 if TYPE_CHECKING:
     from .handler import HandlerTable
@@ -81,10 +80,8 @@ class SheddingSession(Session):
             failure.executed = "maybe"
         self._refused += 1
         self._lane.hold(tag)
-        self.replies.answer(
-            *(tag, FAILURE_FORM, self.replies.failure(failure)),
-            *(correlation_id if correlation_id is not None else message_id(header), reply_to),
-        )
+        correlation_id = correlation_id if correlation_id is not None else message_id(header)
+        self.replies.refuse(tag, failure, correlation_id, reply_to, header)
         return True
 
     def _end(self, reason: Exception) -> None:

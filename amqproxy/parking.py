@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .deadletter import buried
 from .errors import AMQProxyError, RemoteError
+from .shown import shown_failure, shown_message
 from .topology import PoolTopology, Queue
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Parking:
         """Put a request to the dead letters, and settle it then; Malformed if its properties do not decode."""
         properties = buried(header, failure, queue=self._source, worker=self._worker, seconds=time.time())
         self._waiting.append(Parked(tag, properties, body))
-        log.warning("a request goes to %s: %s", self._dead.name, failure)
+        text = "a request goes to %s: %s: %s; `amqproxy dead list %s` shows it"
+        log.warning(text, self._dead.name, shown_message(header), shown_failure(failure), self._source)
         self._news.set()
         if self._task is None or self._task.done():
             self._task = self._link.loop.create_task(self._work(), name=f"amqproxy dead letters of {self._source}")
@@ -78,7 +80,9 @@ class Parking:
             if not self._trouble and (self._waiting or self._sent):
                 await self._news.wait()
             if self._trouble:
-                log.error("dead letters for %s wait: %s; next try in %.1f s", self._dead.name, self._trouble, pause)
+                waiting = len(self._waiting) + len(self._sent)
+                text = "requests cannot go to %s, and %d wait, not acknowledged: %s; next try in %.1f s"
+                log.error(text, self._dead.name, waiting, self._trouble, pause)
                 await self._reset()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
@@ -128,7 +132,7 @@ class Parking:
     def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
         """The queue has these requests, or refuses them."""
         if not accepted:
-            self._fail(f"{self._dead.name} is full, or broken")
+            self._fail("it is full, or broken (empty it, or raise its limit)")
             return
         numbers = [number for number in self._sent if number <= (tag or number)] if multiple else [tag]
         for number in numbers:
@@ -141,7 +145,7 @@ class Parking:
         """The queue was deleted. The confirmation that follows is for nothing: all is published anew."""
         self._sent, again = {}, list(self._sent.values())
         self._waiting[:0] = again
-        self._fail(f"{self._dead.name} was deleted")
+        self._fail("it was deleted, and is made again")
 
     def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
         """Nothing is consumed here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from .addresses import Addresses
 from .codecs import DecodingFailed, HoldsTooMuch
@@ -13,10 +13,11 @@ from .fields import Malformed
 from .handler import Call, Handler, Refused, failure_of, refusal
 from .options import ServeOptions
 from .parking import Parking
-from .shown import shown
+from .shown import shown, shown_failure, shown_message
 from .wire import FAILURE_FORM, ReplyForm, encode_failure
 
 if TYPE_CHECKING:
+    from .contract import Contract
     from .lane import Lane
     from .link import Link
 
@@ -34,6 +35,7 @@ and cost each connection of the pool in turn. What is sent ahead of an answer, s
 class Pool(Protocol):
     """What is to be known of the worker."""
 
+    contract: Contract
     options: ServeOptions
     running: dict[Call, asyncio.Task[None]]
     answered: int
@@ -67,12 +69,11 @@ class Replies:
         """Reply first, then acknowledge: who dies in between is asked again, and nobody waits for nothing."""
         lane = self.lane
         if not lane.open:
-            becomes = "the broker gives the request to a worker again" if tag else "nobody runs the request again"
-            log.warning("a call has run, and its answer could not be sent, for the channel is closed: %s", becomes)
+            self._unsent(tag, form, correlation_id)
             return
         if reply_to:
             if len(body) > self.limits.body_bytes:
-                form, body = FAILURE_FORM, self.too_large(len(body), "the reply has", executed="yes")
+                form, body = FAILURE_FORM, self.failure(self.too_large("reply", len(body)))
             destination = self._destinations.get(reply_to)
             if destination is None:
                 destination = self._destination(reply_to)
@@ -84,9 +85,28 @@ class Replies:
                 lane.publish(destination, form.properties(correlation_id), body)
         else:
             self.settle(tag)
-            if form is FAILURE_FORM:
-                log.warning("a one-way request failed: %s", shown(body))
         self._worker.answered += 1
+
+    def _unsent(self, tag: int, form: ReplyForm, correlation_id: bytes | None) -> None:
+        """Log what becomes of a request whose answer cannot be sent any more."""
+        what = "the failure of a call" if form is FAILURE_FORM else f"{form.content_type.decode()}, whose call has run,"
+        becomes = "the broker gives the request to a worker again"
+        if not tag:
+            becomes = "nobody runs it again, and nobody is told"
+        text = "%s: %s could not be sent (correlation-id %s), for the channel is closed: %s"
+        log.warning(text, self._worker.contract.name, what, shown(correlation_id or b"none"), becomes)
+
+    def refuse(
+        self, tag: int, failure: RemoteError, correlation_id: bytes | None, reply_to: bytes | None, header: bytes
+    ) -> None:
+        """Answer with a failure, which goes to the log if nobody waits for it; `header` is the request's."""
+        if not reply_to and self.lane.open:
+            self.unheard(failure, header, "; it is not run again")
+        self.answer(tag, FAILURE_FORM, self.failure(failure), correlation_id, reply_to)
+
+    def unheard(self, failure: RemoteError, header: bytes, becomes: str = "") -> None:
+        """Log a failure that nobody waits for."""
+        log.warning("a one-way request failed: %s: %s%s", shown_message(header), shown_failure(failure), becomes)
 
     def fail(
         self,
@@ -95,8 +115,8 @@ class Replies:
         failure: RemoteError,
         correlation_id: bytes | None,
         reply_to: bytes | None,
-        header: bytes = b"",
-        body: bytes = b"",
+        header: bytes,
+        body: bytes,
     ) -> None:
         """Tell a failure, or let another worker try first.
 
@@ -107,17 +127,21 @@ class Replies:
             return
         if self.kept(tag, failure, reply_to, header, body):
             return
-        self.answer(tag, FAILURE_FORM, self.failure(_doubted(failure, redelivered)), correlation_id, reply_to)
+        self.refuse(tag, _doubted(failure, redelivered), correlation_id, reply_to, header)
 
     def kept(self, tag: int, failure: RemoteError, reply_to: bytes | None, header: bytes, body: bytes) -> bool:
         """Whether a request goes to the dead letters, since nobody waits for an answer; it is settled then."""
-        if self.parking is None or reply_to or not header:
+        if self.parking is None or reply_to:
             return False
         try:
             self.parking.park(tag, header, body, failure)
         except Malformed:  # then the broker moves it as it is
             if not tag:
                 return False
+            log.warning(
+                "a request goes to the dead letters as it is, for its properties do not decode: %s",
+                shown_failure(failure),
+            )
             self.bury(tag)
         self._worker.answered += 1
         return True
@@ -161,7 +185,10 @@ class Replies:
         if isinstance(error, asyncio.CancelledError):
             if worker.gives_up:
                 if not (tag and again):  # nobody else will answer
-                    text = "the worker stopped in the middle of the call, and no other goes on with it"
+                    text = (
+                        f"{handler.method.title}: the worker {call.worker} stopped in the middle of the call, and no "
+                        "other goes on with it; look what it did before you call again"
+                    )
                     return RemoteError(text, code="unavailable", type="WorkerStopped", retryable=True, executed="maybe")
                 self.give_back(tag)
                 raise error
@@ -184,14 +211,19 @@ class Replies:
             return encode_failure(error, details=details)
         except Exception:  # the details are of the user's making, and so is what reading them may raise
             kind = type(error.details).__qualname__
-            log.warning("the details of a failure cannot be written as JSON: a %s", kind)
+            name, failed = self._worker.contract.name, shown(error.type)
+            log.warning("%s: the details of a %s cannot be written as JSON, and are left out: a %s", name, failed, kind)
             error.details = None
             return encode_failure(error, details=details)
 
-    def too_large(self, size: int, what: str, *, executed: Executed) -> bytes:
-        """The body that tells of a request or a reply of so many bytes; `what` is "the reply has", say."""
-        text = f"{what} {size} bytes, the worker's max_body_bytes is {self.limits.body_bytes}"
-        return self.failure(RemoteError(text, code="resource_exhausted", type="MessageTooLarge", executed=executed))
+    def too_large(self, what: Literal["request", "reply"], size: int) -> RemoteError:
+        """What the caller is told of a request or a reply of so many bytes."""
+        limit = self.limits.body_bytes
+        text = f"{self._worker.contract.name}: the {what} has {size} bytes, the worker's max_body_bytes is {limit}"
+        executed: Executed = "no"
+        if what == "reply":
+            text, executed = f"{text}; the handler has run", "yes"
+        return RemoteError(text, code="resource_exhausted", type="MessageTooLarge", executed=executed)
 
     def post(self, call: Call, properties: bytes, body: bytes) -> None:
         """Send something to the caller that is not the answer, or not all of it."""

@@ -141,7 +141,9 @@ class Worker:
                 await opening.result().close()
             raise Closed(f"this worker of {self.contract.name} was stopped while it started")
         if not opening.done():
-            raise BrokerUnavailable(f"no connection to serve on within {START_SECONDS:g} s")
+            name, state = self.contract.name, self._connection.states.current
+            text = f"{name} is not served: no channel to serve on was had within {START_SECONDS:g} s"
+            raise BrokerUnavailable(f"{text}; the connection to {self._connection.url.address} is {state}")
         return opening.result()
 
     async def wait(self) -> None:
@@ -175,7 +177,7 @@ class Worker:
             await self._session.stop_consuming()
         if self.running and grace > 0:
             await self._drain(grace)
-        self._cancel_running()
+        self._cancel_running(grace)
         if self.running:
             await asyncio.wait(self.running.values(), timeout=CANCEL_SECONDS)
         if self._session is not None:
@@ -195,9 +197,14 @@ class Worker:
         while self.running:  # calls of a batch begin when others of it have ended
             await asyncio.wait(list(self.running.values()))
 
-    def _cancel_running(self) -> None:
+    def _cancel_running(self, grace: float) -> None:
         if self.running:
-            log.warning("giving back %d calls of %s that did not end in time", len(self.running), self.contract.name)
+            text = (
+                "cancelling %d call%s of %s that did not end in time (grace=%g): other workers run them again, except "
+                "those that may not run twice, whose callers are told"
+            )
+            calls = len(self.running)
+            log.warning(text, calls, "s" * (calls > 1), self.contract.name, grace)
         self._cancelled = True
         for task in self.running.values():
             task.cancel()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .alive import heartbeat_of
 from .codecs.items import Separable
-from .contract import Contract
 from .control import Abandoned, Desk, Key
 from .deduplication import fingerprint
 from .errors import AMQProxyError, RemoteError
@@ -21,7 +20,7 @@ from .once import Once
 from .parking import Parking
 from .properties import Properties, routing
 from .replies import Pool, Replies
-from .shown import shown
+from .shown import shown, shown_failure, shown_message
 from .streaming import QUIET_SECONDS, Streaming
 from .topology import PoolTopology
 from .turns import Turns
@@ -55,7 +54,6 @@ _BATCH = BATCH_HEADER.encode()
 class Staff(Pool, Protocol):
     """The worker that a session works for, as far as the session knows it."""
 
-    contract: Contract
     topology: PoolTopology
     name: str
     abandoned: Abandoned
@@ -79,7 +77,7 @@ class Session:
         self._handlers = handlers
         self._link = link
         self.loop = link.loop
-        self.desk = Desk(self, link)
+        self.desk = Desk(self, link, f"{worker.name} of {worker.contract.name}")
         self.streams: dict[Key, Streaming] = {}
         """The calls that run whose result or whose parameter is a stream."""
         self.turns = Turns(self, worker)
@@ -134,7 +132,11 @@ class Session:
     def unreachable(self) -> None:
         """The channel or the own queue is gone: those who take streams from here cannot be heard any more."""
         for streaming in list(self.streams.values()):
-            streaming.break_off(refusal("unavailable", "the worker lost its queue", type="WorkerLost", retryable=True))
+            text = (
+                f"{streaming.title}: the worker {self._worker.name} stopped in the middle of the call, for its channel "
+                "or its own queue is gone, and its callers do not reach it"
+            )
+            streaming.break_off(RemoteError(text, code="unavailable", type="WorkerLost", retryable=True))
 
     def _end(self, reason: Exception) -> None:
         if not self.ended.done():
@@ -159,8 +161,7 @@ class Session:
         try:
             content_type, encoding, correlation_id, reply_to = routing(header)
         except Malformed as error:
-            log.error("rejected a request whose properties do not decode: %s", error)
-            self._lane.nack(tag, requeue=False)
+            self._reject(tag, header, str(error))
             return
         if worker.stopping and not self._keeps(content_type, encoding):
             self._lane.nack(tag, requeue=True)
@@ -180,7 +181,8 @@ class Session:
             if special is not None:
                 self._attend(handler, call)
         except Exception as error:  # of whatever kind: what got out of here would cost the whole connection
-            self.replies.fail(tag, bool(redelivered), not_begun(error), correlation_id, reply_to, header, body)
+            failure = not_begun(error, worker.contract.name, header)
+            self.replies.fail(tag, bool(redelivered), failure, correlation_id, reply_to, header, body)
             return
         if self.turns.own or (special is not None and _BATCH in header):
             self.turns.delivered(handler, call, tag, body)
@@ -288,7 +290,10 @@ class Session:
         """Refuse what the prefetch does not bound: long streams, and calls to all workers."""
         worker = self._worker
         if len(worker.running) > ROOM * worker.options.concurrency:
-            text = f"{len(worker.running)} calls run in this worker, and none more can be begun"
+            text = (
+                f"{worker.contract.name} is overloaded: {len(worker.running)} calls run in the worker {worker.name}, "
+                "which takes no more now; the same call may succeed later"
+            )
             raise Refused(refusal("resource_exhausted", text, type="Overloaded", retryable=True))
 
     async def _run_for_all(self, handler: Handler, call: Call, body: bytes) -> None:
@@ -303,12 +308,11 @@ class Session:
                 reply = handler.encode(await handler.start(handler.decode(body)))
         except BaseException as error:
             failure = self.replies.ended(error, handler, call, 0)
-            if failure is None:
-                return
-            form, reply = FAILURE_FORM, self.replies.failure(failure)
+            if failure is not None:
+                self._refuse_for_all(failure, call.correlation_id, call.reply_to, call._header)
         else:
             del self._worker.running[call]
-        self._answer_for_all(form, reply, call.correlation_id, call.reply_to)
+            self._answer_for_all(form, reply, call.correlation_id, call.reply_to)
 
     # What comes to the worker's own queue (control.Desk)
 
@@ -342,27 +346,32 @@ class Session:
                 raise refusal("unimplemented", "calls that share a message go to one worker, and not to all")
         except (RemoteError, Refused) as error:
             refused = error.failure if isinstance(error, Refused) else error
-            failure = self.replies.failure(refused)
-            self._answer_for_all(FAILURE_FORM, failure, correlation_id, reply_to)
+            self._refuse_for_all(refused, correlation_id, reply_to, header)
             return
         worker.running[call] = asyncio.Task(self._run_for_all(handler, call, body), loop=self.loop)
 
     def too_much(self, correlation_id: bytes | None, reply_to: bytes | None, size: int) -> None:
         """A request for all workers of the pool has more bytes than we take; its body was not stored."""
         if not self._worker.stopping:
-            refused = self.replies.too_large(size, "the request has", executed="no")
-            self._answer_for_all(FAILURE_FORM, refused, correlation_id, reply_to)
+            failure = self.replies.failure(self.replies.too_large("request", size))
+            self._answer_for_all(FAILURE_FORM, failure, correlation_id, reply_to)
+
+    def _refuse_for_all(
+        self, failure: RemoteError, correlation_id: bytes | None, reply_to: bytes | None, header: bytes
+    ) -> None:
+        if not reply_to:
+            request = shown_message(header)
+            log.warning("a one-way request to all workers failed: %s: %s", request, shown_failure(failure))
+        self._answer_for_all(FAILURE_FORM, self.replies.failure(failure), correlation_id, reply_to)
 
     def _answer_for_all(
         self, form: ReplyForm, body: bytes, correlation_id: bytes | None, reply_to: bytes | None
     ) -> None:
         self._worker.answered += 1
         if not reply_to:
-            if form is FAILURE_FORM:
-                log.warning("a one-way request to all workers failed: %s", shown(body))
             return
         if len(body) > self.replies.limits.body_bytes:
-            form, body = FAILURE_FORM, self.replies.too_large(len(body), "the reply has", executed="yes")
+            form, body = FAILURE_FORM, self.replies.failure(self.replies.too_large("reply", len(body)))
         signed = self._signed.get(form)
         if signed is None:
             content_type, encoding = form.content_type.decode(), form.encoding.decode()
@@ -420,16 +429,21 @@ class Session:
         self._lane.hold(tag)
         try:
             _, _, correlation_id, reply_to = routing(header)
-        except Malformed:
-            self._lane.nack(tag, requeue=False)
+        except Malformed as error:
+            self._reject(tag, header, str(error))
             return
+        failure = self.replies.too_large("request", size)
         if not reply_to and self.replies.parking is not None:
-            log.error("a request of %d bytes, which is too much, goes to the dead letters", size)
-            self.replies.bury(tag)
+            self._reject(tag, header, failure.message)
             return
-        self.replies.answer(
-            tag, FAILURE_FORM, self.replies.too_large(size, "the request has", executed="no"), correlation_id, reply_to
-        )
+        self.replies.refuse(tag, failure, correlation_id, reply_to, header)
+
+    def _reject(self, tag: int, header: bytes, reason: str) -> None:
+        """Refuse a request of which nobody can be told: the broker moves it to the dead letters, if there are any."""
+        queue, dead = self._worker.topology.queue.name, self._worker.topology.dead
+        becomes = "it goes to " + dead.name if dead is not None else "it is lost, unless a policy keeps dead letters"
+        log.error("%s: rejected %s: %s; %s", queue, shown_message(header), shown(reason), becomes)
+        self._lane.nack(tag, requeue=False)
 
     # What the lane of a connection that signs tells besides (signed.Addressee)
 
@@ -445,17 +459,20 @@ class Session:
         except Malformed:
             reply_to = None
         if not reply_to:
-            self._lane.nack(tag, requeue=False)
+            self._reject(tag, header, reason)
             return
-        failure = self.replies.failure(
-            refusal("unauthenticated", f"the request is not taken: {reason}", type="NotSigned")
-        )
-        self.replies.answer(tag, FAILURE_FORM, failure, correlation_id, reply_to)
+        text = f"{self._worker.contract.name}: the request is not taken: {reason}"
+        failure = refusal("unauthenticated", text, type="NotSigned")
+        self.replies.refuse(tag, failure, correlation_id, reply_to, header)
 
     def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
         """Something came back that was sent to a caller: it is gone, and with it the queue."""
-        log.info("dropped a reply to a caller that is gone")
-        key = Key(routing_key, routing(header)[2])
+        content_type, _, correlation_id, _ = routing(header)
+        log.info(
+            "%s was dropped (correlation-id %s): its caller at %s is gone",
+            *(shown(text or b"none") for text in (content_type, correlation_id, routing_key)),
+        )
+        key = Key(routing_key, correlation_id)
         if key in self.streams:
             self.streams[key].break_off()
         for call in [call for call in self._worker.running if call.heartbeat is not None and Key.of(call) == key]:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from .frames import ContentSink
 from .lane import Lane, LaneProtocol
-from .shown import shown
+from .shown import shown, shown_message
 from .signing import NotSigned, Once, Signing, destination, sign, verify
 
 log = logging.getLogger("amqproxy.signed")
@@ -93,7 +93,7 @@ class Checked:
         try:
             self._signatures.check(header, body, self._addressee, again=bool(redelivered))
         except ValueError as error:
-            log.warning("did not take a message: %s", shown(str(error)))
+            log.warning("did not take a message: %s: %s", shown_message(header), shown(str(error)))
             self._addressee.not_signed(tag, header, str(error))
             return
         self._sink.delivered(tag, redelivered, header, body)

@@ -83,6 +83,11 @@ class Streaming:
         form = self.reply_form
         self._form = ItemForm(form.content_type, form.encoding, call.correlation_id or b"", session.address)
 
+    @property
+    def title(self) -> str:
+        """The method, as errors call it."""
+        return self._handler.method.title
+
     async def run(self, body: bytes) -> bytes | None:
         """Run the handler: its reply, or None if the stream has told its end itself."""
         handler, call = self._handler, self._call

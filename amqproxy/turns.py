@@ -42,7 +42,7 @@ class Turns:
             requests = self._way(handler).read(body, calls) if calls > 1 else ()
         except Exception as error:  # see Session.delivered
             request = call.correlation_id, call.reply_to, call._header, body
-            self.host.replies.fail(tag, call.redelivered, not_begun(error), *request)
+            self.host.replies.fail(tag, call.redelivered, not_begun(error, call.service, call._header), *request)
             return
         if calls > 1:
             if handler.deduplicates:

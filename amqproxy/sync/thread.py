@@ -18,7 +18,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from ..errors import Closed
+from ..errors import Closed, said
+from ..shown import shown
 
 log = logging.getLogger("amqproxy.sync")
 
@@ -361,7 +362,7 @@ class Promise(Future[Any]):
     def __del__(self) -> None:
         error = self._exception  # of the base, whose `exception()` waits
         if error is not None and not self._asked:
-            log.error("a call failed, and nobody asked for its result", exc_info=error)
+            log.error("a call failed, and nobody asked for its result: %s", shown(said(error)), exc_info=error)
 
 
 def is_awaited(kind: type) -> bool:

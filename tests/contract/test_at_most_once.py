@@ -167,8 +167,11 @@ async def test_what_a_stopping_worker_interrupts_may_have_run(mq: amqproxy.Clien
     async with mq.serve(bank, name=service, arguments={"x-expires": 60_000}, grace=0):
         call = asyncio.ensure_future(mq.proxy(Bank, name=service).pay(1))
         await bank.entered.acquire()
-    with pytest.raises(RemoteError, match="the worker stopped in the middle of the call") as caught:
+    with pytest.raises(
+        RemoteError, match=r"^\w+: Bank\.pay.*: the worker .* stopped in the middle of the call"
+    ) as caught:
         await call
+    assert "look what it did before you call again" in caught.value.message
     assert (caught.value.code, caught.value.executed) == ("unavailable", "maybe")
 
 

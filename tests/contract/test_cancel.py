@@ -235,7 +235,7 @@ async def test_a_handler_that_does_not_listen_is_reported_when_the_worker_stops(
         await worker.says("told to stop")
         assert await served.pid() == worker.pid
         worker.send(signal.SIGTERM)
-        await worker.says("giving back 1 calls")
+        await worker.says(f"cancelling 1 call of {service} that did not end in time (grace=0.3)")
         assert await worker.ends() == 0
 
 

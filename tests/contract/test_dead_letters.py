@@ -307,14 +307,17 @@ async def test_what_finds_no_queue_or_a_full_one_stays_dead(
         for n in range(3):
             await mq.sender(service).send(f"ann{n}")
         await letters(mq, service, 3)
-        with pytest.raises(amqproxy.Unroutable, match="they are dead letters still"):
+        with pytest.raises(amqproxy.Unroutable, match="they are dead letters still; 0 had gone back to") as nobody:
             await dead(mq, service).requeue(f"{service}.nowhere")
+        assert nobody.value.executed == "no"
         await eventually(dead(mq, service).count, 3)
         full = f"{service}.full"
         channel = await (await mq._live_connection().link())._channel()
         await channel.queue_declare(full, durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
-        with pytest.raises(amqproxy.Overloaded, match="what it did not take is a dead letter still"):
+        with pytest.raises(amqproxy.Overloaded, match="what it did not take is a dead letter still") as some:
             await dead(mq, service).requeue(full)
+        assert str(some.value).endswith(f"; 1 had gone back to '{full}'")
+        assert some.value.executed == "maybe"
 
         async def both() -> int:
             return await waiting(mq, full) + await dead(mq, service).count()

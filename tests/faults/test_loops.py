@@ -67,7 +67,7 @@ async def test_a_workers_own_queue_that_goes_again_and_again(
         assert session is not None
         async with deleting(mq, lambda: session.address.decode()):
             await asyncio.sleep(SECONDS)
-        times = caplog.text.count("making the worker's own queue again")
+        times = caplog.text.count(f"of {service}: its own queue is made again")
         assert 2 <= times <= MANY
         row.saw(f"no tight loop: declared {times} times", SECONDS, SECONDS)
         broadcast = mq.broadcast(Gate, name=service, timeout=1)

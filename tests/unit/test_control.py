@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amqproxy.connection import Limits
 from amqproxy.control import LONGEST_MEMORY, MAX_ABANDONED, Abandoned, Desk, Key
 from amqproxy.fields import FieldTable
 from amqproxy.handler import Call
@@ -182,7 +184,7 @@ def told(body: bytes = b"", **properties: Any) -> list[tuple[Any, ...]]:
 
 def told_of(header: bytes, body: bytes = b"") -> list[tuple[Any, ...]]:
     clerk = Recorder()
-    Desk(clerk, None).delivered(1, False, header, body)  # type: ignore[arg-type]  # whose link is not used for this
+    Desk(clerk, None, "w1 of x").delivered(1, False, header, body)  # type: ignore[arg-type]  # whose link is not used for this
     return clerk.told
 
 
@@ -205,8 +207,10 @@ def test_a_cancel_says_which_call_and_for_how_long(headers: dict[str, Any] | Non
 
 
 def test_a_cancel_that_names_no_call_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
-    assert told(content_type=b"amqproxy.Cancel", reply_to=ADA) == []
-    assert "a Cancel without a correlation-id names no call" in caplog.text
+    assert told(content_type=b"amqproxy.Cancel", reply_to=ADA, app_id=b"shop") == []
+    [record] = caplog.records
+    says = "w1 of x: dropped amqproxy.Cancel (app-id shop): a Cancel without a correlation-id names no call"
+    assert record.getMessage() == says
 
 
 @pytest.mark.parametrize(
@@ -236,9 +240,11 @@ def test_garbage_harms_nobody(header: bytes, body: bytes, place: int, byte: int)
 
 def test_what_is_too_large_and_what_cannot_come_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     clerk = Recorder()
-    desk = Desk(clerk, None)  # type: ignore[arg-type]  # as above
+    link: Any = SimpleNamespace(limits=Limits(1000))
+    desk = Desk(clerk, link, "w1 of x")  # type: ignore[arg-type]  # properties that do not decode name no caller
     desk.too_large(1, b"", 10**9)
     desk.returned(312, b"NO_ROUTE", b"", b"", b"")
     desk.confirmed(1, False, True)
     assert clerk.told == []
-    assert "it has 1000000000 bytes" in caplog.text
+    says = "w1 of x: dropped a message whose properties do not decode: it has 1000000000 bytes, max_body_bytes is 1000"
+    assert says in caplog.text

@@ -29,7 +29,7 @@ def delivery(channel: int, body: bytes) -> bytes:
 
 class Socket(asyncio.Transport):
     def __init__(self, protocol: LaneProtocol) -> None:
-        super().__init__()
+        super().__init__({"peername": ("10.0.0.7", 5672)})
         self.protocol = protocol
         self.writes: list[bytes] = []
         self.closed = False
@@ -192,6 +192,7 @@ async def test_a_broker_that_breaks_the_protocol_loses_the_connection(
     protocol.data_received(frame(1, 7, DELIVER) * 2)
     assert socket_of(protocol).closed and not lane.open and protocol.lost.done()
     assert "the broker broke the protocol" in caplog.text
+    assert "('10.0.0.7', 5672)" in caplog.text
     lane.publish(lane.destination(b"", b"q"), PROPERTIES, b"")
     await asyncio.sleep(0)
     assert socket_of(protocol).writes == []

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqproxy.shown import shown
+from amqproxy.errors import RemoteError
+from amqproxy.properties import Properties
+from amqproxy.shown import LONGEST, shown, shown_failure, shown_message
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,33 @@ def test_what_is_not_printable_is_escaped(text: Any, seen: str) -> None:
 def test_it_is_one_line_and_text_whatever_it_is(text: str | bytes) -> None:
     assert shown(text).isprintable()
     assert len(shown(text).splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("properties", "seen"),
+    [
+        ({}, "a message without a content-type"),
+        ({"content_type": b"calc.add", "reply_to": b"q"}, "calc.add"),
+        ({"content_type": b"calc.add", "message_id": b"17"}, "calc.add (message-id 17)"),
+        ({"message_id": b"", "correlation_id": b"1\n"}, r"a message without a content-type (correlation-id 1\n)"),
+        ({"content_type": b"a\xff", "app_id": b"shop", "user_id": b"ann"}, r"a\xff (user-id ann, app-id shop)"),
+        ({"content_type": b"t" * 255, "message_id": b"i" * 255}, f"{'t' * LONGEST} (message-id {'i' * LONGEST})"),
+    ],
+)
+def test_a_message_is_named_by_what_it_can_be_found_by(properties: dict[str, bytes], seen: str) -> None:
+    assert shown_message(Properties(**properties).encode()) == seen  # type: ignore[arg-type]  # texts alone
+
+
+@given(st.binary(max_size=60))
+def test_a_message_is_named_on_one_line_whatever_it_is(header: bytes) -> None:
+    assert shown_message(header).isprintable()
+
+
+def test_a_message_that_does_not_decode_is_called_so() -> None:
+    assert shown_message(b"\x80") == "a message whose properties do not decode"
+
+
+def test_a_failure_says_what_and_whether_it_ran_but_not_where() -> None:
+    failure = RemoteError("no\nsuch", type="KeyError", traceback="Traceback (most …")
+    assert shown_failure(failure) == r"KeyError: no\nsuch (executed: yes)"
+    assert shown_failure(RemoteError("", type="Lost", executed="maybe")) == "Lost (executed: maybe)"
