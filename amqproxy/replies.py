@@ -241,8 +241,8 @@ class Replies:
         """The encoded address of a reply queue; nothing if the worker does not write there."""
         if not self._addresses.include(reply_to):
             log.warning(
-                "dropped a reply to '%s', which is no name of a reply queue; serve(reply_queues=…) tells which are",
-                shown(reply_to),
+                "%s: dropped a reply to '%s', which is no name of a reply queue; serve(reply_queues=…) tells which are",
+                *(self._worker.contract.name, shown(reply_to)),
             )
             return b""
         if len(self._destinations) >= MAX_DESTINATIONS:

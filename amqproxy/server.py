@@ -253,7 +253,7 @@ class Worker:
                     lambda: self._restore(self._session, handlers), f"consuming {queue}"
                 )
             except AMQProxyError as error:
-                log.error("%s serves no more: %s", self.name, error)
+                log.error("%s serves %s no more: %s", self.name, self.contract.name, error)
                 raise
             log.info("%s consumes %s again", self.name, queue)
 

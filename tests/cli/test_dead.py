@@ -48,7 +48,8 @@ async def service(amqp_url: str) -> AsyncIterator[Service]:
         await worker.says(f"serving {name}")
         for n in range(3):
             await mq.sender(name).divide(n, 0)
-            await worker.says("a request goes to", times=n + 1)
+            await worker.says(f"a request goes to {name}.dead: {name}.divide (message-id ", times=n + 1)
+        await worker.says(f" by zero (executed: yes); `amqproxy dead list {name}` shows it")
         await mq.proxy(name).pid()
         link = await mq._live_connection().link()
         async with asyncio.timeout(10):

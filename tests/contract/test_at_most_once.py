@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import signal
 from pathlib import Path
 
@@ -173,6 +175,34 @@ async def test_what_a_stopping_worker_interrupts_may_have_run(mq: amqproxy.Clien
         await call
     assert "look what it did before you call again" in caught.value.message
     assert (caught.value.code, caught.value.executed) == ("unavailable", "maybe")
+
+
+@pytest.mark.parametrize(
+    ("method", "becomes"),
+    [("pay", "nobody runs it again, and nobody is told"), ("book", "the broker gives the request to a worker again")],
+)
+async def test_an_answer_that_cannot_be_sent_is_logged_with_what_becomes_of_the_call(
+    amqp_url: str, service: str, caplog: pytest.LogCaptureFixture, method: str, becomes: str
+) -> None:
+    caplog.set_level(logging.WARNING, "amqproxy")
+    bank = Bank()
+    async with (
+        amqproxy.connect(amqp_url) as mq,
+        amqproxy.connect(amqp_url) as server,
+        server.serve(bank, name=service, arguments={"x-expires": 60_000}) as worker,
+    ):
+        call = asyncio.ensure_future(getattr(mq.proxy(service), method)(1))
+        await bank.entered.acquire()
+        session = worker.session
+        assert session is not None
+        cut(server)
+        await until(lambda: not session.alive)
+        bank.open.set()
+        says = (
+            rf"{service}: {service}\.{method}\.Reply, whose call has run, could not be sent \(correlation-id .+\), .*: "
+        )
+        await until(lambda: re.search(says + becomes, caplog.text), lambda: caplog.text)
+        call.cancel()
 
 
 async def test_calls_of_a_batch_travel_alone(mq: amqproxy.Client, service: str) -> None:

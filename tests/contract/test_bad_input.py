@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -20,6 +21,7 @@ from amqproxy.testing import RabbitMQNotInstalled, rabbitmq
 from amqproxy.testing import broker as embedded_broker
 from tests.conftest import EMBEDDED, RABBITMQ, missing
 from tests.contract.raw import Message, Raw
+from tests.patience import until
 
 FAILURE = b"com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure"
 
@@ -484,11 +486,18 @@ async def test_a_one_way_request_is_run_and_never_answered(
     assert "a one-way request failed" in caplog.text
 
 
-async def test_a_reply_nobody_can_receive_is_dropped(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+async def test_a_reply_nobody_can_receive_is_dropped(
+    mq: amqproxy.Client, raw: Raw, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "amqproxy")
     async with unharmed(mq, service):
-        raw.publish(service, b"[1,2]", content_type=f"{service}.add".encode(), reply_to=b"gone." + service.encode())
+        add = f"{service}.add".encode()
+        raw.publish(service, b"[1,2]", content_type=add, reply_to=b"gone." + service.encode())
+        raw.publish(service, b"[1,2]", content_type=add, reply_to=b"amq.gen-gone", correlation_id=b"c\n1")
         answer = await raw.ask(service, b"[1,2]", content_type=f"{service}.add".encode())
         assert answer.body == b"3"
+        says = rf"{service}.add.Reply was dropped (correlation-id c\n1): its caller at amq.gen-gone is gone"
+        await until(lambda: says in caplog.text, lambda: caplog.text)
 
 
 async def test_replies_nobody_waits_for_are_counted_and_dropped(mq: amqproxy.Client, raw: Raw, service: str) -> None:

@@ -172,7 +172,8 @@ async def test_a_busy_worker_refuses_more_than_it_has_room_for(
             await soon(voter.asked)
         [answer] = await broadcast.add(1)
         assert isinstance(answer.error, amqproxy.RemoteError)
-        assert (answer.error.type, answer.error.retryable) == ("Overloaded", True)
+        assert (answer.error.type, answer.error.retryable, answer.error.executed) == ("Overloaded", True, "no")
+        assert answer.error.message.startswith(f"{service} is overloaded: 5 calls run in the worker {answer.worker}, ")
         voter.free.set()
         for each in waiting:
             assert values(await each) == [0]

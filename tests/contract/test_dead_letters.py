@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -110,7 +111,7 @@ async def test_a_call_that_fails_is_told_and_not_kept(
         ({"content_type": b"{service}.send"}, b'{"to": 1}', "Expected `str`, got `int`"),
         ({"content_type": b"{service}.fly"}, b"[]", "does not serve '{service}.fly'"),
         ({"content_type": b"{service}.send", "content_encoding": b"pickle"}, b"[]", "'pickle' is not known here"),
-        ({}, b"[]", "has no content-type"),
+        ({}, b"[]", "to {service} has no content-type, which names what is called; it serves {service}.send"),
     ],
 )
 async def test_what_no_handler_can_run_is_kept_with_the_reason(
@@ -136,7 +137,7 @@ async def test_what_no_handler_can_run_is_kept_with_the_reason(
 
 
 async def test_what_cannot_be_read_is_moved_by_the_broker(
-    mq: amqproxy.Client, raw: Raw, service: str, preset: dict[str, Any]
+    mq: amqproxy.Client, raw: Raw, service: str, preset: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A table deeper than we read: the broker relays it."""
     nested: Any = 1
@@ -147,6 +148,10 @@ async def test_what_cannot_be_read_is_moved_by_the_broker(
         [letter] = await letters(mq, service, 1)
         assert letter.reason == "rejected"
         assert letter.text.startswith("its properties do not decode")
+    says = (
+        "a request goes to the dead letters as it is, for its properties do not decode: ContractError: Mailer does not "
+    )
+    assert says in caplog.text
 
 
 def _deep(content_type: bytes) -> bytes:
@@ -361,7 +366,10 @@ async def test_dead_letters_wait_while_their_queue_is_gone(
         [letter] = await letters(mq, service, 1)
         assert letter.body == b'["bob"]'
         assert worker.answered == 2
-        assert "was deleted" in caplog.text
+        says = (
+            f"requests cannot go to {service}.dead, and 1 wait, not acknowledged: it was deleted, and is made again; "
+        )
+        assert says in caplog.text
         await mq.proxy(service).send("ann@example.com")
         assert target.sent == ["ann@example.com"]
 
@@ -371,3 +379,21 @@ async def test_a_queue_of_another_kind_is_told_of(mq: amqproxy.Client, service: 
         with pytest.raises(amqproxy.TopologyConflict, match=r"inequivalent arg 'x-(queue-type|dead-letter-exchange)'"):
             await mq.serve(Mailer(), name=service, quorum=True).start()
     await drop(mq, service, f"{service}.dead")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_what_is_too_large_to_be_read_is_logged_with_where_it_goes(
+    amqp_url: str, mq: amqproxy.Client, service: str, caplog: pytest.LogCaptureFixture, kept: bool
+) -> None:
+    async with (
+        amqproxy.connect(amqp_url, max_body_bytes=100) as small,
+        small.serve(Mailer(), name=service, dead_letters=kept, arguments={"x-expires": 60_000}),
+    ):
+        await mq.sender(service).send("x" * 100)
+        await mq.proxy(service).send("ann@example.com")
+    told = f"{service}: the request has 104 bytes, the worker's max_body_bytes is 100"
+    if kept:
+        assert re.search(rf"{service}: rejected {service}\.send \(message-id \w+\): {told}; it goes to", caplog.text)
+        await drop(mq, service, f"{service}.dead")
+    else:
+        assert f"MessageTooLarge: {told} (executed: no); it is not run again" in caplog.text

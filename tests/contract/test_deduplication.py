@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -371,13 +372,20 @@ async def test_what_a_lost_worker_had_is_refused_at_most_once_or_answered_if_the
         await store.aclose()
 
 
-async def test_without_its_store_nothing_runs(mq: amqproxy.Client, service: str) -> None:
+async def test_without_its_store_nothing_runs(
+    mq: amqproxy.Client, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
     shelf = Shelf()
     async with accounts(mq, service, Deduplication(store=shelf)) as served:
         shelf.error = OSError("no route")
         with pytest.raises(RemoteError, match="store that tells whether it ran before does not answer") as caught:
             await mq.proxy(Accounts, name=service).add(1, 2)
         assert (caught.value.code, caught.value.executed, caught.value.retryable) == ("unavailable", "no", True)
+        assert caught.value.message.startswith(f"{service}.add (message-id ")
+        says = (
+            rf"{service}\.add \(message-id \w+\) was not run: the store of replies cannot be asked: OSError: no route"
+        )
+        assert re.search(says, caplog.text)
         assert served.runs == []
         call = asyncio.ensure_future(
             mq.proxy(Accounts, name=service, retry=amqproxy.Retry(1000, wait=0.01, max_wait=0.01)).add(1, 2)
@@ -387,7 +395,9 @@ async def test_without_its_store_nothing_runs(mq: amqproxy.Client, service: str)
         assert await call == 3
 
 
-async def test_a_reply_that_cannot_be_kept_is_sent_all_the_same(mq: amqproxy.Client, service: str) -> None:
+async def test_a_reply_that_cannot_be_kept_is_sent_all_the_same(
+    mq: amqproxy.Client, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
     shelf = Shelf()
     async with accounts(mq, service, Deduplication(store=shelf)) as served:
         served.open.clear()
@@ -396,6 +406,8 @@ async def test_a_reply_that_cannot_be_kept_is_sent_all_the_same(mq: amqproxy.Cli
         shelf.error = OSError("no route")
         served.open.set()
         assert await call == "tea 1"
+    says = rf"{service}\.wait \(message-id \w+\): its reply could not be kept; it runs again if it comes again: OSError"
+    assert re.search(says, caplog.text)
 
 
 async def test_a_redis_that_is_lost_refuses_calls_until_it_is_back(

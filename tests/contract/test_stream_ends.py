@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -561,8 +562,9 @@ async def test_a_process_that_is_told_to_stop_says_so_to_its_streams(
 
 @pytest.mark.parametrize("what", ["the queue", "the channel", "the link"])
 async def test_a_worker_that_loses_its_own_queue_tells_its_streams_and_has_another(
-    amqp_url: str, service: str, what: str
+    amqp_url: str, service: str, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "amqproxy")
     async with (
         amqproxy.connect(amqp_url) as server,
         amqproxy.connect(amqp_url) as mq,
@@ -585,7 +587,12 @@ async def test_a_worker_that_loses_its_own_queue_tells_its_streams_and_has_anoth
             await asyncio.wait_for(anext(stream), LOST + SLACK)
         if what != "the link":
             assert isinstance(caught.value, amqproxy.RemoteError)
-            assert (caught.value.code, caught.value.type) == ("unavailable", "WorkerLost")
+            assert (caught.value.code, caught.value.type, caught.value.executed) == ("unavailable", "WorkerLost", "yes")
+            says = (
+                rf"^Endless\.stalled.*: the worker {worker.name} stopped in the middle of the call, for its channel or "
+            )
+            assert re.match(says, caught.value.message)
+            assert f"{worker.name} of {service}: its own queue is made again: " in caplog.text
         await until(lambda: served.closed == ["stalled"], within=SOON)
         await until(lambda: worker._session is not None and worker._session.address not in (b"", address), within=9)
         async with proxy.flowing() as again:

@@ -9,6 +9,8 @@ import time
 import pytest
 
 import amqproxy
+from amqproxy import server
+from amqproxy.testing import BrokerThread, RabbitMQ
 from tests.contract.test_deadlines import Gate, gate
 
 
@@ -291,3 +293,18 @@ async def test_a_message_is_acknowledged_behind_its_answer(mq: amqproxy.Client, 
     link = await mq._live_connection().link()
     assert await link.queue_counts(service) == (0, 0)
     await (await link._channel()).queue_delete(service)
+
+
+async def test_a_worker_that_finds_no_connection_says_which(
+    mortal: BrokerThread | RabbitMQ, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "START_SECONDS", 0.3)
+    async with amqproxy.connect(mortal.url) as mq:
+        link = mq._live_connection().current_link
+        assert link is not None
+        await asyncio.to_thread(mortal.kill)
+        await asyncio.wait((link.closed,))
+        says = rf"^{service} is not served: .* within 0\.3 s; the connection to {link.url.address} is reconnecting"
+        with pytest.raises(amqproxy.BrokerUnavailable, match=says):
+            await mq.serve(Gate(), name=service).start()
+    await asyncio.to_thread(mortal.start)

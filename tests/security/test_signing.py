@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -109,7 +110,7 @@ async def test_clocks_may_differ_within_the_window(
 
 
 async def test_who_does_not_sign_is_told_so_and_nothing_is_run(
-    signed: amqproxy.Client, mq: amqproxy.Client, service: str
+    signed: amqproxy.Client, mq: amqproxy.Client, service: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with book(signed, service) as (one, proxy):
         with pytest.raises(amqproxy.RemoteError, match="the request is not taken: it is not signed") as caught:
@@ -119,6 +120,10 @@ async def test_who_does_not_sign_is_told_so_and_nothing_is_run(
         await mq.sender(Book, name=service, everyone=True).note("z")
         assert await proxy.add(1, 2) == 3
         assert one.noted == []
+    assert re.search(rf"did not take a message: {service}\.note \(message-id .*\): it is not signed", caplog.text)
+    assert re.search(
+        rf"{service}: rejected {service}\.note \(message-id .*\): it is not signed; .*; it is lost", caplog.text
+    )
 
 
 async def test_another_secret_is_none(amqp_url: str, signed: amqproxy.Client, service: str) -> None:
