@@ -185,11 +185,7 @@ class Replies:
         if isinstance(error, asyncio.CancelledError):
             if worker.gives_up:
                 if not (tag and again):  # nobody else will answer
-                    text = (
-                        f"{handler.method.title}: the worker {call.worker} stopped in the middle of the call, and no "
-                        "other goes on with it; look what it did before you call again"
-                    )
-                    return RemoteError(text, code="unavailable", type="WorkerStopped", retryable=True, executed="maybe")
+                    return _stopped(handler, call)
                 self.give_back(tag)
                 raise error
         elif isinstance(error, KeyboardInterrupt) or not self._loop.is_running():
@@ -265,6 +261,15 @@ class Replies:
         """Let another worker have it."""
         if tag and self.lane.open:
             self.lane.nack(tag, requeue=True)
+
+
+def _stopped(handler: Handler, call: Call) -> RemoteError:
+    """The failure of a call that was cancelled with its worker, where no other can run it instead."""
+    text = (
+        f"{handler.method.title}: the worker {call.worker} stopped in the middle of the call, and no other goes on "
+        "with it; look what it did before you call again"
+    )
+    return RemoteError(text, code="unavailable", type="WorkerStopped", retryable=True, executed="maybe")
 
 
 def _doubted(failure: RemoteError, redelivered: bool) -> RemoteError:

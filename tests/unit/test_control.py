@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amqproxy.connection import Limits
 from amqproxy.control import LONGEST_MEMORY, MAX_ABANDONED, Abandoned, Desk, Key
 from amqproxy.fields import FieldTable
 from amqproxy.handler import Call
+from amqproxy.link import Limits
 from amqproxy.properties import Properties
 
 ADA, BOB = b"queue of ada", b"queue of bob"
