@@ -161,11 +161,8 @@ class Desk:
             await persist(lambda: self.open(exchange), self._may_mend, self._failed)
         except AMQProxyError as error:
             if not self._link.closed.done():
-                text = (
-                    "%s takes no broadcasts, cancellations and streams any more, while other calls go on: %s; grant what "
-                    "is refused, and restart it"
-                )
-                log.error(text, self._whose, error)
+                text = "%s takes no broadcasts, cancellations and streams any more, while other calls go on: %s"
+                log.error(text + "; grant what is refused, and restart it", self._whose, error)
 
     def _may_mend(self, error: BaseException) -> bool:
         """Whether another try may do better: not on a link that is gone, nor with a permission that is refused."""

@@ -12,6 +12,8 @@ import amqproxy
 from amqproxy import server
 from amqproxy.testing import BrokerThread, RabbitMQ
 from tests.contract.test_deadlines import Gate, gate
+from tests.faults.nodes import ctl, user
+from tests.patience import until
 
 
 async def test_stopping_finishes_what_runs(mq: amqproxy.Client, service: str) -> None:
@@ -308,3 +310,22 @@ async def test_a_worker_that_finds_no_connection_says_which(
         with pytest.raises(amqproxy.BrokerUnavailable, match=says):
             await mq.serve(Gate(), name=service).start()
     await asyncio.to_thread(mortal.start)
+
+
+async def test_a_worker_that_may_not_have_its_own_queue_again_says_so_and_serves_on(
+    rabbitmq_node: RabbitMQ, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        user(rabbitmq_node, service, "pw", (".*", ".*", ".*")) as url,
+        amqproxy.connect(url) as mq,
+        mq.serve(Gate(), name=service, auto_delete=True) as worker,
+    ):
+        proxy = mq.proxy(Gate, name=service)
+        assert await proxy.ping() == "pong"
+        assert worker.session is not None and worker.session.desk._opened is not None
+        await ctl(rabbitmq_node, "set_permissions", service, "^(?!amq)", ".*", ".*")
+        await worker.session.desk._opened._channel.close()
+        says = f"{worker.name} of {service} takes no broadcasts, cancellations and streams any more"
+        await until(lambda: says in caplog.text, lambda: caplog.text, within=9)
+        assert "grant what is refused, and restart it" in caplog.text
+        assert await proxy.ping() == "pong"
