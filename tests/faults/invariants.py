@@ -22,6 +22,12 @@ CANCELLED = "cancelled"
 SENT_ONCE = ("plain", "retried", ONCE, CANCELLED, "stream", "fed", "batch", "raising")
 """Kinds of calls that the caller sends one time, or again only if they did not run, and that the broker does not keep:
 whatever runs twice was redelivered."""
+FOUND_OUT = 10.0
+"""Seconds after a fault within which the broker has found out what is lost, and gives it out again."""
+OWN_STALL = 2.0
+"""Seconds for which a loop may stand still though the machine had a processor for it."""
+MANY = 100
+"""So many calls of a kind are enough to tell how they fare."""
 
 
 def expected(token: str) -> str:
@@ -56,11 +62,16 @@ class Fate:
     text: str = ""
     executed: str = ""
     named: bool = True
-    runs: int = 0
+    ran_at: list[float] = field(default_factory=list)
     sent: set[str] = field(default_factory=set)
     """The correlation ids of the requests that were run: as many as the caller sent."""
     marked: int = 0
     """Runs of a delivery that the broker called redelivered."""
+
+    @property
+    def runs(self) -> int:
+        """How often it ran."""
+        return len(self.ran_at)
 
 
 @dataclass
@@ -70,6 +81,10 @@ class Checker:
     slack: float = SLACK
     killed: set[str] = field(default_factory=set)
     """Processes that were killed, and owe nobody an answer."""
+    faults: list[tuple[float, float]] = field(default_factory=list)
+    """When something was broken, and when it was made good."""
+    forgetful_since: float | None = None
+    """When the broker was first restarted, if its queue is one that may forget then what it delivered before."""
     fates: dict[str, Fate] = field(default_factory=lambda: defaultdict(Fate))
     stalls: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     """When a process had had no processor, or its loop no turn, and for how many seconds."""
@@ -85,7 +100,7 @@ class Checker:
                 fate.began, fate.limit = record["at"], record["limit"]
             case "run":
                 assert fate is not None
-                fate.runs += 1
+                fate.ran_at.append(record["at"])
                 fate.sent.add(record["sent"])
                 fate.marked += record["redelivered"]
             case "ok" | "failed" | "cancelled" as outcome:
@@ -95,6 +110,9 @@ class Checker:
                 fate.executed, fate.named = record.get("executed", ""), record.get("named", True)
             case "stall":
                 self.stalls[process].append((record["at"], record["seconds"]))
+                if (own := record["seconds"] - record["waited"]) > OWN_STALL:
+                    text = f"that of {process} stood still for {own:.2f} s, with a processor to run on"
+                    self.left.append(Violation("no loop is blocked", text, record["at"] - record["seconds"]))
             case "left":
                 for thing, count in record["things"].items():
                     if count:
@@ -126,7 +144,13 @@ class Checker:
         After a restart by which a classic queue loses transient messages, RabbitMQ 3.10 calls nothing redelivered that
         comes from this queue. No worker can know then; quorum queues count.
         """
-        return sum(fate.kind == ONCE and fate.runs > 1 and not fate.marked for fate in self.fates.values())
+        return sum(fate.kind == ONCE and fate.runs > 1 and self._forgotten(fate) for fate in self.fates.values())
+
+    def _forgotten(self, fate: Fate) -> bool:
+        """Whether the broker had a reason to deliver a call again, and may not have known that it did."""
+        first, last = min(fate.ran_at), max(fate.ran_at)
+        reason = any(began < last and first < ended + FOUND_OUT for began, ended in self.faults)
+        return reason and self.forgetful_since is not None and self.forgetful_since < last
 
     @property
     def longest_beyond(self) -> float:
@@ -140,6 +164,9 @@ class Checker:
             for rule, text in self._broken(token, fate):
                 what = f"{fate.kind} {token} of {fate.process}: {text}"
                 found.append(Violation(rule, what, fate.began, fate.ended))
+        for kind, outcomes in self.outcomes().items():
+            if outcomes.total() >= MANY and 3 * (outcomes["ok"] + outcomes["cancelled"]) < outcomes.total():
+                found.append(Violation("each kind of call goes well", f"{kind}: {dict(outcomes)}"))
         return found
 
     def _broken(self, token: str, fate: Fate) -> Iterator[tuple[str, str]]:
@@ -151,6 +178,9 @@ class Checker:
             yield "b: at most once", f"it ran {fate.runs} times, and was redelivered {fate.marked} times"
         if fate.kind in SENT_ONCE and len(fate.sent) > 1:
             yield "what runs was sent once", f"it was sent {len(fate.sent)} times"
+        elif fate.kind in SENT_ONCE and fate.runs > 1 + fate.marked and not self._forgotten(fate):
+            rule = "b: at most once" if fate.kind == ONCE else "what runs again was redelivered"
+            yield rule, f"it ran {fate.runs} times, and was redelivered {fate.marked} times"
         yield from self._late(fate)
         match fate.outcome:
             case "ok":

@@ -120,8 +120,7 @@ def black_hole(network: str, *directions: str) -> Callable[[Arena], Awaitable[No
         held = [getattr(relay, direction) for direction in directions]
         lost = arena.chance.random() < 0.5  # or it comes later
         for direction in held:
-            direction.swallows = lost
-            direction.hold()
+            direction.swallow() if lost else direction.hold()
         await arena.wait(0.5, 10.0)
         if lost:
             relay.cut()
@@ -182,6 +181,9 @@ async def kill_caller(arena: Arena) -> bool:
     caller.kill()
     return True
 
+
+RESTARTS = (kill_broker, stop_broker)
+"""By which a classic queue loses its transient messages."""
 
 NEMESES = (
     Nemesis("F01", "the broker is killed and started again", BROKER, kill_broker),

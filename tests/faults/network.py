@@ -22,6 +22,11 @@ OnItsWay = asyncio.Queue[tuple[float, bytes]]
 class Direction:
     """One way through the relay. What is set here holds for all connections, those that come later too."""
 
+    __slots__ = (
+        *("_corrupt_at", "_end_at", "_era", "_flowing", "_resets", "bytes_per_second", "latency", "name", "passed"),
+        "piece",
+    )
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.passed = 0

@@ -30,6 +30,7 @@ BATCH = 8
 LIMITS = (0.3, 1.0, 3.0, 8.0)
 """Timeouts, in seconds."""
 TICK = 0.25
+SCHEDSTAT = Path("/proc/self/schedstat")
 UNDISTURBED = 0.1
 """Seconds that a turn of the loop may come too late before that is noted."""
 PATIENCE = max(LIMITS) + 10.0
@@ -86,11 +87,11 @@ class Caller:
         """Note when the loop had no turn for long: no call can end in such a time."""
         loop = asyncio.get_running_loop()
         while not self.stop.is_set():
-            began = loop.time()
+            began, waited = loop.time(), waited_for_a_processor()
             await asyncio.sleep(TICK)
             late = loop.time() - began - TICK
             if late > UNDISTURBED:
-                self._journal.note("stall", seconds=round(late, 3))
+                self._journal.note("stall", seconds=round(late, 3), waited=waited_for_a_processor() - waited)
 
     def _proxy(self, **options: Any) -> Tortured:
         limit = self._chance.choice(LIMITS)
@@ -241,6 +242,11 @@ class Caller:
             "looks at queues": len(caller._census),
             "untold cancellations": len(caller._untold),
         }
+
+
+def waited_for_a_processor() -> float:
+    """Seconds for which this thread could have run, and others did (proc(5), schedstat)."""
+    return int(SCHEDSTAT.read_text().split()[1]) / 1e9
 
 
 async def main(url: str, service: str, path: Path, seed: str, rate: float) -> int:

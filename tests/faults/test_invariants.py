@@ -13,8 +13,8 @@ from tests.faults.journal import Journal, read
 TOKEN = "caller1.7"
 
 
-def checked(*records: tuple[str, str, dict[str, Any]], killed: set[str] | None = None) -> list[Violation]:
-    checker = Checker(killed=killed or set())
+def checked(*records: tuple[str, str, dict[str, Any]], **facts: Any) -> list[Violation]:
+    checker = Checker(**facts)
     for process, what, facts in records:
         checker.take(process, {"at": 0.0, "what": what, "token": TOKEN, **facts})
     return checker.violations()
@@ -24,8 +24,8 @@ def call(kind: str = "plain", at: float = 0.0, limit: float = 3.0) -> tuple[str,
     return "caller1", "call", {"kind": kind, "at": at, "limit": limit}
 
 
-def ran(redelivered: bool = False, sent: str = "id1") -> tuple[str, str, dict[str, Any]]:
-    return "worker2", "run", {"redelivered": redelivered, "sent": sent}
+def ran(redelivered: bool = False, sent: str = "id1", at: float = 0.0) -> tuple[str, str, dict[str, Any]]:
+    return "worker2", "run", {"redelivered": redelivered, "sent": sent, "at": at}
 
 
 def ok(value: str = expected(TOKEN), at: float = 0.1) -> tuple[str, str, dict[str, Any]]:
@@ -43,8 +43,6 @@ def failed(executed: str, error: str = "ConnectionLost", at: float = 0.1, **fact
         (ok(), ran(), call()),  # journals are read one after another
         (call(), ran(), ran(redelivered=True), ok()),
         (call("idempotent"), ran(), ran(sent="id2"), ok()),
-        (call(), ran(), ran(), ok()),  # the broker forgot to mark it
-        (call("once"), ran(), ran(), ok()),
         (call("one-way"), ran(), ran(), ok("")),
         (call("once"), ran(), failed("maybe")),
         (call(), failed("no")),
@@ -54,7 +52,8 @@ def failed(executed: str, error: str = "ConnectionLost", at: float = 0.1, **fact
         (call("one-way"), failed("maybe")),
         (call("cancelled"), ran(), ("caller1", "cancelled", {"at": 0.2})),
         (call(), ran(), ok(at=3.9)),
-        (call(), ran(), ok(at=4.9), ("caller1", "stall", {"seconds": 1.0, "token": "", "at": 3.0})),
+        (call(), ran(), ok(at=4.9), ("caller1", "stall", {"seconds": 1.0, "token": "", "at": 3.0, "waited": 0.0})),
+        (call(), ran(), ok(at=9.0), ("caller1", "stall", {"seconds": 9.0, "token": "", "at": 9.0, "waited": 7.5})),
         (("caller1", "left", {"token": "", "things": {"pending calls": 0}}),),
     ],
 )
@@ -67,6 +66,8 @@ def test_what_may_be_is_no_violation(records: Any) -> None:
     [
         ("a", "never ran", (call(), ok())),
         ("b", "ran 2 times, and was redelivered 1 times", (call("once"), ran(), ran(redelivered=True), ok())),
+        ("b", "ran 2 times, and was redelivered 0 times", (call("once"), ran(), ran(), ok())),
+        ("what runs again was redelivered", "redelivered 1 times", (call(), ran(), ran(), ran(redelivered=True), ok())),
         ("c", "ran 1 times, and failed with Unroutable", (call(), ran(), failed("no", "Unroutable"))),
         ("d", "confirmed, and never ran", (call("one-way"), ok(""))),
         ("e", "the answer is 'x'", (call(), ran(), ok("x"))),
@@ -79,9 +80,18 @@ def test_what_may_be_is_no_violation(records: Any) -> None:
         (
             "f",
             "took 9.00 s",
-            (call(), ran(), ok(at=9.0), ("caller1", "stall", {"seconds": 4.9, "token": "", "at": 7.0})),
+            (call(), ran(), ok(at=9.0), ("caller1", "stall", {"seconds": 4.9, "token": "", "at": 7.0, "waited": 4.9})),
         ),
-        ("f", "took 4.90 s", (call(at=9.0), ran(), ok(at=13.9), ("caller1", "stall", {"seconds": 4.9, "token": ""}))),
+        (
+            "f",
+            "took 4.90 s",
+            (call(at=9.0), ran(), ok(at=13.9), ("caller1", "stall", {"seconds": 4.9, "token": "", "waited": 4.9})),
+        ),
+        (
+            "no loop is blocked",
+            "that of caller1 stood still for 58.00 s",
+            (("caller1", "stall", {"seconds": 60.0, "token": "", "at": 60.0, "waited": 2.0}),),
+        ),
         ("errors have names", "AttributeError", (call(), failed("maybe", "AttributeError", named=False))),
         ("nobody is cancelled", "CancelledError", (call(), ("caller1", "cancelled", {"at": 0.1}))),
         ("nobody runs", "ran 1 times", (ran(),)),
@@ -91,6 +101,32 @@ def test_each_violation_is_found(rule: str, text: str, records: Any) -> None:
     [violation] = checked(*records)
     assert violation.rule.startswith(rule)
     assert text in violation.text
+
+
+@pytest.mark.parametrize("kind", ["once", "plain"])
+def test_a_second_run_is_no_violation_if_the_broker_had_a_reason_and_has_forgotten_the_first(kind: str) -> None:
+    records = (call(kind), ran(at=5.0), ran(at=6.0), ok())
+    redelivered = {"faults": [(5.2, 5.5)]}
+    assert checked(*records, **redelivered, forgetful_since=1.0) == []
+    assert checked(*records, **redelivered, forgetful_since=None) != []  # its queue counts, or it never was restarted
+    assert checked(*records, **redelivered, forgetful_since=7.0) != []
+    assert checked(*records, faults=[(-9.0, -8.0), (7.0, 8.0)], forgetful_since=1.0) != []  # without a reason
+
+
+def test_a_kind_of_call_that_never_goes_well_is_told() -> None:
+    def outcomes(goes_well: int) -> list[Violation]:
+        checker = Checker()
+        for number in range(120):
+            token = str(number)
+            checker.take("caller1", {"at": 0.0, "what": "call", "token": token, "kind": "stream", "limit": 1.0})
+            checker.take("worker2", {"at": 0.0, "what": "run", "token": token, "sent": "1", "redelivered": False})
+            ended = {"what": "ok", "value": expected(token)} if number < goes_well else {"what": "failed", "error": "X"}
+            checker.take("caller1", {"at": 0.0, "token": token, **ended})
+        return checker.violations()
+
+    assert outcomes(40) == []
+    [violation] = outcomes(39)
+    assert violation.rule == "each kind of call goes well"
 
 
 def test_a_caller_that_was_killed_owes_nothing() -> None:
@@ -111,11 +147,11 @@ def test_runs_and_outcomes_are_counted() -> None:
 
 
 def test_calls_at_most_once_are_counted_that_the_broker_gave_out_twice_without_a_word() -> None:
-    checker = Checker()
+    checker = Checker(faults=[(1.0, 2.0)], forgetful_since=0.5)
     for kind, token in (("once", "1"), ("plain", "2"), ("once", "3")):
         checker.take("caller1", {"at": 0.0, "what": "call", "token": token, "kind": kind, "limit": 1.0})
-        for _ in range(2 - (token == "3")):
-            checker.take("worker2", {"at": 0.0, "what": "run", "token": token, "sent": "1", "redelivered": False})
+        for at in (1.0, 2.0)[: 2 - (token == "3")]:
+            checker.take("worker2", {"at": at, "what": "run", "token": token, "sent": "1", "redelivered": False})
     assert checker.unmarked == 1
 
 

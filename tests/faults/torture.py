@@ -25,7 +25,7 @@ from amqproxy.testing import RabbitMQNotInstalled, rabbitmq
 from tests.faults.crew import CALLER, WORKER, Crew
 from tests.faults.invariants import Checker, Violation
 from tests.faults.journal import read
-from tests.faults.nemeses import CALLERS, NEMESES, WORKERS, Arena, Nemesis
+from tests.faults.nemeses import CALLERS, NEMESES, RESTARTS, WORKERS, Arena, Nemesis
 from tests.faults.network import Relay
 
 HEARTBEAT = 2
@@ -195,7 +195,11 @@ class Torture:
             print(f"{time.strftime('%X')} {text}", flush=True)
 
     def _report(self, crew: Crew, seconds: float, recovery: float, dead: list[Violation]) -> Report:
-        checker = Checker(killed={member.name for member in crew.members if member.killed})
+        checker = Checker(
+            killed={member.name for member in crew.members if member.killed},
+            faults=[(struck.began, struck.ended) for struck in self.struck],
+            forgetful_since=None if self.quorum else self._first_restart(),
+        )
         for member in crew.members:
             for record in read(member.journal):
                 checker.take(member.name, record)
@@ -213,6 +217,9 @@ class Torture:
             recovery=recovery,
             stalls=max((long for stalls in checker.stalls.values() for _, long in stalls), default=0.0),
         )
+
+    def _first_restart(self) -> float | None:
+        return min((struck.began for struck in self.struck if struck.nemesis.strike in RESTARTS), default=None)
 
     def _with_faults(self, violation: Violation) -> Violation:
         """The violation, with what was broken at the time."""
