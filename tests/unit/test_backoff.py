@@ -54,6 +54,28 @@ async def test_an_operation_is_tried_until_it_succeeds(monkeypatch: pytest.Monke
     assert failures == [("try 1", 1, True), ("try 2", 2, True), ("try 3", 3, True)]
 
 
+async def drawn_pauses(tries: int) -> list[float]:
+    """The pauses behind so many tries that fail."""
+    pauses: list[float] = []
+
+    async def operation() -> None:
+        raise ConnectionError("no")
+
+    with pytest.raises(ConnectionError):
+        await persist(operation, lambda error: len(pauses) < tries, lambda error, attempt, pause: pauses.append(pause))
+    return pauses
+
+
+async def test_the_waits_between_tries_are_drawn_by_lot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amqproxy.backoff.FIRST_SECONDS", 0.0001)
+    runs = [await drawn_pauses(5) for _ in range(30)]
+    for doublings, drawn in enumerate(zip(*runs, strict=True)):
+        most = 0.0001 * 2**doublings
+        assert len(set(drawn)) > 20
+        assert all(0 <= pause <= most for pause in drawn)
+        assert min(drawn) < most / 2 < max(drawn)
+
+
 async def test_what_waiting_does_not_mend_is_raised_at_once() -> None:
     async def operation() -> None:
         raise PermissionError("no")
