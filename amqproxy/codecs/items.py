@@ -6,6 +6,7 @@ is around the whole.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -131,10 +132,7 @@ class _Array:
         return [self._decode(one) for one in self._split(body)]
 
     def _split(self, body: bytes) -> list[bytes]:
-        try:
-            return [bytes(one) for one in _raw.decode(body)]
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise DecodingFailed(str(error)) from error
+        return [bytes(one) for one in _parts(_raw, body)]
 
     def pack(self, bodies: Sequence[bytes]) -> bytes:
         return bodies[0] if len(bodies) == 1 else self.pack_all(bodies)
@@ -149,13 +147,13 @@ class _Array:
         return self._decode_all(body)
 
     def unpack_each(self, body: bytes, items: int) -> Sequence[Any]:
-        if items > 1:
-            try:
-                values = self._each_at_once(body)  # in one pass of C
-            except DecodingFailed:
-                values = [_value(self._decode, one) for one in self._split(body)]
-            return _checked(values, items)
-        return (_value(self._decode, body),)
+        if items == 1:
+            return (_value(self._decode, body),)
+        parts = _split_into(body, items)  # first: a few bytes may hold a million, and each would have its failure
+        try:
+            return self._each_at_once(body)  # in one pass of C
+        except DecodingFailed:
+            return [_value(self._decode, bytes(one)) for one in parts]
 
 
 class _Lengths:
@@ -256,6 +254,26 @@ class Chunks:
     def unpack_all(self, body: bytes) -> Sequence[bytes]:
         """A blob that came whole."""
         return (body,)
+
+
+@functools.cache  # one for each number of calls that shared a message, which is bounded
+def _splitter(items: int) -> msgspec.json.Decoder[tuple[msgspec.Raw, ...]]:
+    return msgspec.json.Decoder(tuple[(msgspec.Raw,) * items])  # type: ignore[misc]  # the type is made here
+
+
+def _split_into(body: bytes, items: int) -> Sequence[msgspec.Raw]:
+    try:
+        return _parts(_splitter(items), body)
+    except DecodingFailed as error:
+        raise DecodingFailed(f"a message that says it has {items} items has others: {error}") from error
+
+
+def _parts(decoder: msgspec.json.Decoder[Any], body: bytes) -> Sequence[msgspec.Raw]:
+    try:
+        parts: Sequence[msgspec.Raw] = decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise DecodingFailed(str(error)) from error
+    return parts
 
 
 def _value(decode: Callable[[bytes], Any], body: bytes) -> Any:

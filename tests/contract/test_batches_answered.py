@@ -159,7 +159,7 @@ def test_the_first_answer_to_each_call_counts_whatever_the_order(loop_with_broke
         ([1, 2], {"headers": {"x-seq": 2, "x-batch": 2}}, "answers to calls 2 to 3 of 3 came"),
         ([1, 2, 3, 4], {"headers": {"x-seq": 0, "x-batch": 4}}, "answers to calls 0 to 3 of 3 came"),
         (b"[1,2", {"headers": {"x-seq": 0, "x-batch": 2}}, "truncated"),
-        ([1, 2, 3], {"headers": {"x-seq": 0, "x-batch": 2}}, "3 items in a message that says it has 2"),
+        ([1, 2, 3], {"headers": {"x-seq": 0, "x-batch": 2}}, "a message that says it has 2 items has others"),
         (1, {"headers": {"x-seq": -1}}, "x-seq is a whole number from 0, not '-1'"),
         (1, {"headers": {"x-seq": "one"}}, "x-seq is a whole number from 0, not 'one'"),
         ([1, 2], {"headers": {"x-seq": 0, "x-batch": 2**40}}, "answers to calls 0 to"),

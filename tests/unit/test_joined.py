@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -195,6 +196,18 @@ def test_a_lone_one_that_does_not_decode_stands_in_its_place() -> None:
 def test_a_body_that_does_not_hold_as_many_as_it_says_is_refused_whole(encoding: str, body: bytes) -> None:
     with pytest.raises(DecodingFailed):
         results_of("add", encoding).unpack_each(body, 3)
+
+
+def test_no_item_is_made_of_a_body_that_holds_more_than_it_says() -> None:
+    body = b"[%b1]" % (b"1," * 100_000)
+    items = requests_of("add", "json")
+    tracemalloc.start()
+    try:
+        with pytest.raises(DecodingFailed, match="says it has 2 items has others"):
+            items.unpack_each(body, 2)
+        assert tracemalloc.get_traced_memory()[1] < 50_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_more_is_decompressed_than_allowed() -> None:
