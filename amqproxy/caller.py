@@ -153,8 +153,7 @@ class Line:
     @property
     def ready(self) -> bool:
         """True if a request can go out right now."""
-        lane = self.lane
-        return lane.open and lane.writable and not self.retired
+        return self.lane.open and self.lane.writable
 
     @property
     def busy(self) -> bool:

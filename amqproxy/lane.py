@@ -305,6 +305,10 @@ class Lane:
         """Return when the socket takes more, or is gone."""
         await self._protocol.wait_writable()
 
+    def retire(self) -> None:
+        """Take no more messages to send; what comes on the channel is read on."""
+        self.open = False
+
     def close(self) -> None:
         """Take no more messages: what still comes on the channel is dropped here, unread."""
         self.open = False

@@ -243,13 +243,14 @@ class Lines(Generic[OpenedLine]):
             return
         log.warning("the broker refuses what is sent to exchange %r: the next is sent on another channel", exchange)
         line.retired = True
+        line.lane.retire()
         self._lines.pop(exchange, None)
         task = self._connection.loop.create_task(self._leave(line))
         self._leaving[task] = line
         task.add_done_callback(self._left)
 
     async def _leave(self, line: OpenedLine) -> None:
-        while line.lane.open and line.busy:  # noqa: ASYNC110  # calls are to pay nothing for it
+        while line.busy:  # noqa: ASYNC110  # calls are to pay nothing for it
             await asyncio.sleep(LEAVE_SECONDS)
         await line.leave()
 
