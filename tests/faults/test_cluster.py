@@ -37,7 +37,7 @@ def nodes(rabbitmq_node: RabbitMQ) -> Iterator[list[RabbitMQ]]:
 class Load:
     """Calls, idempotent calls and one-way messages without end, and what they came to."""
 
-    def __init__(self, mq: amqproxy.Client, service: str) -> None:
+    def __init__(self, mq: amqproxy.Client, service: str, *, confirm: bool = False) -> None:
         self.ended = False
         self.failures: dict[str, list[float]] = {}
         """Each kind, and the seconds after which each of it came."""
@@ -50,8 +50,8 @@ class Load:
         self._wanted = 0
         self._enough = asyncio.Event()
         self._numbers = itertools.count(1)
-        self._call = mq.proxy(Diary, name=service, timeout=BACK).note
-        self._call_again = mq.proxy(Diary, name=service, timeout=BACK, idempotent=True).note
+        self._call = mq.proxy(Diary, name=service, timeout=BACK, confirm=confirm).note
+        self._call_again = mq.proxy(Diary, name=service, timeout=BACK, confirm=confirm, idempotent=True).note
         self._send = mq.sender(Diary, name=service, timeout=BACK, idempotent=True).note
 
     async def run(self) -> None:
@@ -95,28 +95,34 @@ class Load:
 async def elected(node: RabbitMQ, queue: str, lost: RabbitMQ) -> None:
     """Return when the queue has another leader than the node that was lost.
 
-    RabbitMQ 3.10 refuses for good what is published on a channel that first spoke to the queue while it had none.
+    RabbitMQ 3.10 drops for good what is published on a channel that first spoke to the queue while it had none.
     """
     async with asyncio.timeout(BACK):
         while f"{queue}\t{lost.name}" in await ctl(node, "list_queues", "name", "leader"):
             pass
 
 
-async def failover(nodes: list[RabbitMQ], service: str, row: Row, fail: Callable[[], None]) -> None:
-    """Callers and a worker at a node that fails, and a worker at another: nothing that was confirmed is lost."""
+async def failover(
+    nodes: list[RabbitMQ], service: str, row: Row, fail: Callable[[], None], *, at_once: bool = False
+) -> None:
+    """Callers and a worker at a node that fails, and a worker at another: nothing that was confirmed is lost.
+
+    If they come to another node at once, before the queue has a leader there, calls are confirmed, too.
+    """
     async with (
         Relay.to(nodes[0].url) as relay,
         diary(relay.url, service, arguments=QUORUM) as first,
         diary(nodes[1].url, service, arguments=QUORUM) as second,
         amqproxy.connect(relay.url, heartbeat=2) as mq,
     ):
-        load = Load(mq, service)
+        load = Load(mq, service, confirm=at_once)
         running = asyncio.create_task(load.run())
         await load.further(500)
         relay.refuses = True
         row.begin()
         await asyncio.to_thread(fail)
-        await elected(nodes[1], service, nodes[0])
+        if not at_once:
+            await elected(nodes[1], service, nodes[0])
         relay.target, relay.refuses = BrokerURL.parse(nodes[2].url), False  # as a load balancer does
         with row.sees("answers again", within=BACK, since_begin=True):
             await load.further(200)
@@ -142,6 +148,11 @@ async def failover(nodes: list[RabbitMQ], service: str, row: Row, fail: Callable
 )
 async def test_a_node_of_a_cluster_that_is_killed_loses_nothing(nodes: list[RabbitMQ], service: str, row: Row) -> None:
     await failover(nodes, service, row, nodes[0].kill)
+
+
+@pytest.mark.fault("F60", "SIGKILL for the node that leads; callers and a worker come to another at once")
+async def test_a_leader_that_is_killed_holds_nobody_up(nodes: list[RabbitMQ], service: str, row: Row) -> None:
+    await failover(nodes, service, row, nodes[0].kill, at_once=True)
 
 
 @pytest.mark.fault(
