@@ -23,7 +23,6 @@ from .errors import (
     BadReply,
     ConnectionLost,
     MessageTooLarge,
-    NotFound,
     Overloaded,
     TopologyConflict,
     Unroutable,
@@ -34,7 +33,7 @@ from .lines import Lines
 from .properties import Properties, routing
 from .retry import RetryBudget
 from .shown import shown
-from .topology import Exchange, Queue
+from .topology import Exchange, NotFound, Queue
 from .wire import (
     ALIVE_CLASS,
     CANCEL_CLASS,

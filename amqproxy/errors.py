@@ -56,10 +56,6 @@ class TopologyConflict(AMQProxyError):
     """A queue or exchange exists with other arguments than these; the text names the argument."""
 
 
-class NotFound(TopologyConflict):
-    """The broker has no queue or exchange of this name; becomes an Unroutable where a call is known."""
-
-
 class Closed(AMQProxyError, RuntimeError):
     """The connection, or what was made from it, is used after it was closed or before it was opened."""
 

@@ -17,13 +17,13 @@ import aio_pika
 from aiormq.abc import AbstractChannel, AbstractConnection
 
 from .dial import MAX_FRAME_BYTES
-from .errors import BrokerUnavailable, ConnectionLost, NotFound
+from .errors import BrokerUnavailable, ConnectionLost
 from .forgotten import retrieve
 from .frames import ContentSink
 from .lane import Lane, LaneProtocol
 from .reasons import cause, translate
 from .signed import Checked, Signatures, SignedLane
-from .topology import Binding, Exchange, PoolTopology, Queue
+from .topology import Binding, Exchange, NotFound, PoolTopology, Queue
 from .url import BrokerURL
 
 CLOSE_SECONDS = 5.0

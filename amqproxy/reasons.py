@@ -8,8 +8,9 @@ from typing import Any
 
 import aiormq
 
-from .errors import AccessRefused, AMQProxyError, BrokerUnavailable, ConnectionLost, NotFound, TopologyConflict
+from .errors import AccessRefused, AMQProxyError, BrokerUnavailable, ConnectionLost, TopologyConflict
 from .tls import tls_error
+from .topology import NotFound
 from .url import BrokerURL
 
 START_ONE = ": start RabbitMQ there, or `amqproxy broker` for a try, or give another URL (AMQPROXY_URL)"

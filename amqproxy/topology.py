@@ -8,11 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .errors import TopologyConflict
 from .options import DELIVERY_LIMIT, MAX_SHORT_STRING, ServeOptions
 from .wire import pool_exchange
 
 NAME = re.compile(r"[a-zA-Z0-9\-_.:@#,/+ ]*")
 """The names that aiormq declares; AMQP 0-9-1 asks for fewer, RabbitMQ takes any."""
+
+
+class NotFound(TopologyConflict):
+    """The broker has no queue or exchange of this name; becomes an Unroutable where a call is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import pytest
 from aiormq import exceptions
 
 from amqproxy import AccessRefused, AMQProxyError, BrokerUnavailable, ConnectionLost, TopologyConflict
-from amqproxy.errors import NotFound
 from amqproxy.reasons import cause, connect_error, translate
+from amqproxy.topology import NotFound
 from amqproxy.url import BrokerURL
 
 URL = BrokerURL.parse("amqp://ann:secret@rabbit.example:5672/shop")
