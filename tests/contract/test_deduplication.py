@@ -382,9 +382,7 @@ async def test_without_its_store_nothing_runs(
             await mq.proxy(Accounts, name=service).add(1, 2)
         assert (caught.value.code, caught.value.executed, caught.value.retryable) == ("unavailable", "no", True)
         assert caught.value.message.startswith(f"{service}.add (message-id ")
-        says = (
-            rf"{service}\.add \(message-id \w+\) was not run: the store of replies cannot be asked: OSError: no route"
-        )
+        says = rf"{service}\.add \(message-id [\w-]+\) was not run: the store of replies cannot be asked: OSError"
         assert re.search(says, caplog.text)
         assert served.runs == []
         call = asyncio.ensure_future(
@@ -406,7 +404,7 @@ async def test_a_reply_that_cannot_be_kept_is_sent_all_the_same(
         shelf.error = OSError("no route")
         served.open.set()
         assert await call == "tea 1"
-    says = rf"{service}\.wait \(message-id \w+\): its reply could not be kept; it runs again if it comes again: OSError"
+    says = rf"{service}\.wait \(message-id [\w-]+\): its reply could not be kept; it runs again if it comes"
     assert re.search(says, caplog.text)
 
 
