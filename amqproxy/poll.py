@@ -214,7 +214,7 @@ class Poll:
         self.why = why
         if self._expect is None:
             return None
-        text = f"{self.name}: {self._tally.answers} of {self._expect} workers answered{why}; others may have run it"
+        text = f"{self.name}: {self._tally.answers} of {self._expect} workers answered{why}; more may have run it"
         return CallTimeout(text, executed="maybe")
 
     # How it ends

@@ -89,7 +89,7 @@ async def test_as_many_as_are_expected(pool: Pool) -> None:
     )
     assert (one.code, one.err, len(answers(one))) == (0, "", 1)
     assert (three.code, len(answers(three))) == (1, 2)
-    assert "2 of 3 workers answered and no other is there" in three.err
+    assert "2 of 3 workers answered, and no other is there" in three.err
     assert json.loads(for_programs.err)["type"] == "CallTimeout"
 
 
