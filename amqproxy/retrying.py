@@ -69,8 +69,8 @@ class Repeated:
     body: bytes | None = None
     message_id: bytes | None = None
     """That of all tries; None until the first was sent."""
-    in_doubt: bool = False
-    """Whether one of them may have run."""
+    doubt: CallError | None = None
+    """The last error of a try that may have run."""
     ended: str = ""
     """Why there are no more."""
 
@@ -96,7 +96,7 @@ class RepeatingMethod(RemoteMethod):
         call = Repeated(args, kwargs, deadline)
         collector = None if within is None else self._collector(within)
         try:
-            value = await (self._try(call) if collector is None else self._collected(call, collector))
+            value = await self._try(call, collector)
         except CallError as error:
             if not self._is_worth_another(error):
                 raise
@@ -149,8 +149,8 @@ class RepeatingMethod(RemoteMethod):
             error.add_note(f"it was tried {attempts} times in {seconds:.1f} s{call.ended}")
             raise
         except AMQProxyError:  # there will be no other link
-            if call.in_doubt:
-                raise failed from None
+            if call.doubt is not None:
+                raise call.doubt from None
             raise
         raise AssertionError("tries end with a value or an error")
 
@@ -164,34 +164,37 @@ class RepeatingMethod(RemoteMethod):
             call.ended = ", and not again, for too many calls fail (the retry budget is used up)"
         return bool(call.ended)
 
-    async def _collected(self, call: Repeated, collector: Collector) -> Any:
-        """The first try, which shares a message with other calls: later ones travel alone."""
-        self.claim()
+    async def _try(self, call: Repeated, collector: Collector | None = None) -> Any:
+        """One try; what its error says of whether the call ran is so of all tries up to this one."""
+        try:
+            self.claim()
+            try:
+                return await self._sent(call, collector)
+            finally:
+                self.release()
+        except CallError as error:
+            if error.executed == "no" and call.doubt is not None:
+                error.executed = "maybe"
+            if error.executed != "no":
+                call.doubt = error
+            raise
+
+    def _spend(self, error: CallError) -> None:
+        """Take what a request costs the budget that failed so."""
+        if self._is_worth_another(error):
+            self._budget.failed()
+
+    # Sending
+
+    async def _sent(self, call: Repeated, collector: Collector | None) -> Any:
+        """The answer to a try. The first may share a message with other calls: later ones travel alone."""
+        if collector is None:
+            return await (self._send(call) if self._hedge is None else self._send_twice(call, self._hedge))
         try:
             return await collector.call(self, call.args, call.kwargs)
         except CallError as error:
-            self._note(call, error)
+            self._spend(error)
             raise
-        finally:
-            self.release()
-
-    async def _try(self, call: Repeated) -> Any:
-        """One try."""
-        self.claim()
-        try:
-            return await (self._send(call) if self._hedge is None else self._send_twice(call, self._hedge))
-        finally:
-            self.release()
-
-    def _note(self, call: Repeated, error: CallError) -> None:
-        """Remember how a try ended: what is so of this one need not be of the one before."""
-        if self._is_worth_another(error):
-            self._budget.failed()
-        if error.executed == "no" and call.in_doubt:
-            error.executed = "maybe"
-        call.in_doubt = call.in_doubt or error.executed != "no"
-
-    # Sending
 
     async def _send_twice(self, call: Repeated, seconds: float) -> Any:
         """The first answer to a request, or to a second one that is sent when the first takes so many seconds."""
@@ -227,7 +230,7 @@ class RepeatingMethod(RemoteMethod):
                 return await self._converse(call, call.body)
             return await self._ask(call, call.body)
         except CallError as error:
-            self._note(call, error)
+            self._spend(error)
             raise
 
     async def _ask(self, call: Repeated, body: bytes) -> Any:

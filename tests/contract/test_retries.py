@@ -160,6 +160,55 @@ async def test_doubt_about_one_try_stays_when_the_next_is_refused(mq: amqproxy.C
         assert caught.value.executed == "maybe"
 
 
+async def test_doubt_about_one_try_stays_when_there_is_no_place_for_the_next(
+    mq: amqproxy.Client, raw: Raw, service: str
+) -> None:
+    await raw.joins(service)
+    proxy = mq.proxy(Counter, name=service, max_in_flight=1, retry=Retry(2), idempotent=True)
+
+    async def other() -> None:
+        while True:
+            try:
+                await proxy.count()
+            except amqproxy.Overloaded:
+                await asyncio.sleep(0)
+
+    call = asyncio.ensure_future(proxy.count())
+    await refuse(raw, busy(executed="maybe", details={"retry_after": 0.3}))
+    taking = asyncio.ensure_future(other())
+    await raw.messages.get()  # which has the place now
+    with pytest.raises(amqproxy.Overloaded, match="max_in_flight") as caught:
+        await call
+    assert caught.value.executed == "maybe"
+    taking.cancel()
+
+
+async def test_doubt_about_one_try_stays_when_there_will_be_no_other_link(
+    amqp_url: str, raw: Raw, service: str
+) -> None:
+    await raw.joins(service)
+    async with amqproxy.connect(amqp_url) as mq:
+        call = asyncio.ensure_future(mq.proxy(Counter, name=service, retry=Retry(3, wait=0), idempotent=True).count())
+        await refuse(raw, busy())
+        await refuse(raw, busy(executed="maybe", details={"retry_after": 0.5}))
+        await asyncio.wait((call,), timeout=0.1)  # until that has come
+    with pytest.raises(RemoteError) as caught:
+        await call
+    assert caught.value.executed == "maybe"
+
+
+async def refuse(raw: Raw, error: RemoteError) -> None:
+    """Answer the next request with an error."""
+    properties = (await raw.messages.get()).properties
+    assert properties.reply_to is not None
+    raw.publish(
+        properties.reply_to.decode(),
+        encode_failure(error),
+        content_type=b"com.github.sstone.amqp.proxy.AmqpProxy$ServerFailure",
+        correlation_id=properties.correlation_id,
+    )
+
+
 async def test_no_try_begins_behind_the_deadline(mq: amqproxy.Client, raw: Raw, service: str) -> None:
     error = busy(details={"retry_after": 60})
     async with Refusing.serving(raw, service, error, times=9) as worker:
