@@ -197,22 +197,27 @@ class RepeatingMethod(RemoteMethod):
             raise
 
     async def _send_twice(self, call: Repeated, seconds: float) -> Any:
-        """The first answer to a request, or to a second one that is sent when the first takes so many seconds."""
-        first = asyncio.ensure_future(self._send(call))
-        out = {first}
+        """The first answer to a request, or to a second one that is sent when the first takes so many seconds.
+
+        One that did not run, or is worth another, leaves the other: that may be answered, and else it has the last
+        word on whether the call ran.
+        """
+        out = {asyncio.ensure_future(self._send(call))}
+        failed: list[BaseException] = []
         try:
             done, _ = await asyncio.wait(out, timeout=seconds)
             if not done and self._budget.open:
                 out.add(asyncio.ensure_future(self._send(call)))
-            while True:
-                done, waiting = await asyncio.wait(out, return_when=asyncio.FIRST_COMPLETED)
+            while out:
+                done, out = await asyncio.wait(out, return_when=asyncio.FIRST_COMPLETED)
                 for one in done:
                     error = one.exception()
-                    if not waiting or not self._is_worth_another(error):
-                        if waiting and isinstance(error, (CallError, AccessRefused)) and error.executed == "no":
-                            error.executed = "maybe"  # the other request is out
+                    if error is None:
                         return one.result()
-                out = waiting
+                    failed.append(error)
+                    if _doubt(error) and not self._is_worth_another(error):
+                        raise error
+            raise max(failed, key=lambda error: (_doubt(error), not self._is_worth_another(error)))
         finally:
             for one in out:
                 one.cancel()
@@ -266,6 +271,13 @@ class RepeatingMethod(RemoteMethod):
 
 def _error(state: RetryCallState) -> BaseException | None:
     return None if state.outcome is None else state.outcome.exception()
+
+
+def _doubt(error: BaseException) -> int:
+    """How far it is from certain that a request did not run which ended so: 0 if it did not."""
+    if isinstance(error, (CallError, AccessRefused)):
+        return ("no", "maybe", "yes").index(error.executed)
+    return 0 if isinstance(error, AMQProxyError) else 1
 
 
 def _retry_after(error: BaseException | None) -> float:

@@ -132,17 +132,34 @@ async def test_a_try_that_is_refused_leaves_the_other(mq: amqproxy.Client, servi
         assert await call == 5
 
 
-async def test_what_ends_a_call_whose_other_try_is_running_does_not_say_that_it_never_ran(
-    mq: amqproxy.Client, service: str
+@pytest.mark.parametrize("refused", [0, 1])
+async def test_a_try_that_did_not_run_leaves_the_other_which_has_begun(
+    mq: amqproxy.Client, service: str, refused: int
 ) -> None:
+    """As when a worker of a pool does not know the method yet that another runs."""
     async with tortoise(mq, service) as served:
         call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=0.05).crawl())
         await until(lambda: len(served.gates) == 2)
-        served.gates[1].set_exception(Refused(refusal("unimplemented", "not here")))
-        with pytest.raises(RemoteError, match="not here") as caught:
+        served.gates[refused].set_exception(Refused(refusal("unimplemented", "not here")))
+        done, _ = await asyncio.wait((call,), timeout=0.1)
+        assert not done
+        served.gates[1 - refused].set_result(6)
+        assert await call == 6
+        assert not served.stopped
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+async def test_when_one_is_refused_and_the_other_is_in_doubt_so_is_the_call(
+    mq: amqproxy.Client, service: str, refused: int
+) -> None:
+    async with tortoise(mq, service) as served:
+        call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=0.05, timeout=1).crawl())
+        await until(lambda: len(served.gates) == 2)
+        served.gates[refused].set_exception(Refused(refusal("unimplemented", "not here")))
+        with pytest.raises(amqproxy.CallTimeout) as caught:
             await call
         assert caught.value.executed == "maybe"
-        await until(lambda: served.stopped == [1])
+        await until(lambda: served.stopped == [2 - refused])
 
 
 async def test_when_both_are_refused_the_call_is(mq: amqproxy.Client, service: str) -> None:
