@@ -211,12 +211,11 @@ class RepeatingMethod(RemoteMethod):
             while out:
                 done, out = await asyncio.wait(out, return_when=asyncio.FIRST_COMPLETED)
                 for one in done:
-                    error = one.exception()
-                    if error is None:
+                    if one.exception() is None:
                         return one.result()
-                    failed.append(error)
-                    if _doubt(error) and not self._is_worth_another(error):
-                        raise error
+                failed += [error for one in done if (error := one.exception()) is not None]
+                if any(_doubt(error) and not self._is_worth_another(error) for error in failed):
+                    break
             raise max(failed, key=lambda error: (_doubt(error), not self._is_worth_another(error)))
         finally:
             for one in out:

@@ -162,6 +162,19 @@ async def test_when_one_is_refused_and_the_other_is_in_doubt_so_is_the_call(
         await until(lambda: served.stopped == [2 - refused])
 
 
+async def test_an_answer_wins_over_an_error_that_comes_in_the_same_moment(mq: amqproxy.Client, service: str) -> None:
+    async with tortoise(mq, service) as served:
+        proxy = mq.proxy(Tortoise, name=service, hedge=0.02)
+        for error in (Refused(refusal("unavailable", "not now", retryable=True)), ValueError("no")):
+            for _ in range(8):  # which is looked at first is left to chance
+                served.gates.clear()
+                call = asyncio.ensure_future(proxy.crawl())
+                await until(lambda: len(served.gates) == 2)
+                served.gates[1].set_result(7)
+                served.gates[0].set_exception(error)
+                assert await call == 7
+
+
 async def test_when_both_are_refused_the_call_is(mq: amqproxy.Client, service: str) -> None:
     async with tortoise(mq, service) as served:
         call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=0.05).crawl())
