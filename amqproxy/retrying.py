@@ -24,7 +24,7 @@ from .errors import (
 from .forgotten import retrieve
 from .options import CallOptions
 from .payload import Payload
-from .remote import RemoteMethod, Target
+from .remote import RETRY_SECONDS, RemoteMethod, Target
 from .retry import Retry
 from .scope import Collector, Scope, scope
 from .wire import FAILURE_CONTENT_TYPE
@@ -98,7 +98,7 @@ class RepeatingMethod(RemoteMethod):
         try:
             value = await self._try(call, collector)
         except CallError as error:
-            if not self._is_worth_another(error):
+            if self.options.retry is None or not self._is_worth_another(error):
                 raise
             return await self._try_again(call, error)
         self._budget.succeeded()
@@ -189,7 +189,10 @@ class RepeatingMethod(RemoteMethod):
     async def _sent(self, call: Repeated, collector: Collector | None) -> Any:
         """The answer to a try. The first may share a message with other calls: later ones travel alone."""
         if collector is None:
-            return await (self._send(call) if self._hedge is None else self._send_twice(call, self._hedge))
+            if self._hedge is None:
+                return await self._send(call)
+            sending = self._send_twice if self.options.retry is not None else self._send_until_one_holds
+            return await sending(call, self._hedge)
         try:
             return await collector.call(self, call.args, call.kwargs)
         except CallError as error:
@@ -221,6 +224,19 @@ class RepeatingMethod(RemoteMethod):
             for one in out:
                 one.cancel()
                 one.add_done_callback(retrieve)
+
+    async def _send_until_one_holds(self, call: Repeated, seconds: float) -> Any:
+        """The same, again for each link or worker that was lost: so do idempotent methods that are not hedged."""
+        while True:
+            try:
+                return await self._send_twice(call, seconds)
+            except (ConnectionLost, WorkerLost) as error:
+                call.doubt = error
+            except CallError:
+                raise
+            except AMQProxyError as error:  # there will be no other link
+                raise call.doubt or error from None
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _send(self, call: Repeated) -> Any:
         """The answer to a request."""

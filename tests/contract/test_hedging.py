@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 import amqproxy
 from amqproxy import RemoteError, Retry, RetryBudget
 from amqproxy.handler import Refused, refusal
+from tests.contract.test_links import cut, quiet
 from tests.patience import until
+
+__all__ = ["quiet"]  # a fixture: lost connections are logged by aiormq
 
 
 class Tortoise:
@@ -184,3 +188,38 @@ async def test_when_both_are_refused_the_call_is(mq: amqproxy.Client, service: s
         with pytest.raises(RemoteError, match="not now") as caught:
             await call
         assert caught.value.executed == "no"
+
+
+@pytest.mark.parametrize("options", [{}, {"heartbeat": 5}, {"max_in_flight": 1}])
+async def test_a_lost_link_is_got_over_as_without_hedging(
+    mq: amqproxy.Client, amqp_url: str, service: str, options: dict[str, Any]
+) -> None:
+    async with amqproxy.connect(amqp_url) as server, tortoise(server, service) as served:
+        call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=20, **options).crawl())
+        for links in (1, 2):
+            await until(lambda links=links: len(served.gates) == links)  # type: ignore[misc]
+            cut(mq)
+        await until(lambda: len(served.gates) == 3)
+        assert len(set(served.ids)) == 1
+        served.gates[2].set_result(8)
+        assert await call == 8
+
+
+async def test_a_retry_says_how_often_a_lost_link_is_got_over(mq: amqproxy.Client, amqp_url: str, service: str) -> None:
+    async with amqproxy.connect(amqp_url) as server, tortoise(server, service) as served:
+        call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=20, retry=1).crawl())
+        await until(lambda: served.gates)
+        cut(mq)
+        with pytest.raises(amqproxy.ConnectionLost):
+            await call
+        assert len(served.gates) == 1
+
+
+async def test_when_there_is_no_other_link_the_call_may_have_run(amqp_url: str, service: str) -> None:
+    async with amqproxy.connect(amqp_url) as server, tortoise(server, service) as served:
+        async with amqproxy.connect(amqp_url) as mq:
+            call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=20).crawl())
+            await until(lambda: served.gates)
+        with pytest.raises(amqproxy.ConnectionLost) as caught:
+            await call
+        assert caught.value.executed == "maybe"
