@@ -160,7 +160,7 @@ class RepeatingMethod(RemoteMethod):
             call.ended = ", as often as its option retry says"
         elif self.caller.connection.loop.time() + state.upcoming_sleep >= call.deadline:
             call.ended = ", and no time was left for another"
-        elif not self._budget.open:
+        elif not self._budget.open and not isinstance(_error(state), ConnectionLost):
             call.ended = ", and not again, for too many calls fail (the retry budget is used up)"
         return bool(call.ended)
 
@@ -180,8 +180,8 @@ class RepeatingMethod(RemoteMethod):
             raise
 
     def _spend(self, error: CallError) -> None:
-        """Take what a request costs the budget that failed so."""
-        if self._is_worth_another(error):
+        """Take what a request costs the budget that failed so: of a lost link, by which all fail at once, nothing."""
+        if self._is_worth_another(error) and not isinstance(error, ConnectionLost):
             self._budget.failed()
 
     # Sending

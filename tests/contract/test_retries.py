@@ -288,6 +288,24 @@ async def test_a_call_whose_link_broke_is_tried_again_if_it_may_be(amqp_url: str
             assert caught.value.executed == "maybe"
 
 
+@pytest.mark.parametrize("left", [100, 0])
+async def test_a_lost_link_costs_the_budget_nothing(amqp_url: str, service: str, left: int) -> None:
+    budget = RetryBudget(100)
+    for _ in range(100 - left):
+        budget.failed()
+    async with amqproxy.connect(amqp_url) as mq, amqproxy.connect(amqp_url) as server:
+        counter = Counter()
+        async with server.serve(counter, name=service, auto_delete=True, concurrency=200):
+            proxy = mq.proxy(Counter, name=service, retry=Retry(3, wait=0.01, budget=budget))
+            calls = [asyncio.ensure_future(proxy.wait()) for _ in range(100)]
+            await until(lambda: len(counter.ids) == 100)
+            cut(mq)
+            await until(lambda: len(counter.ids) == 200)
+            assert repr(budget) == f"<RetryBudget {left} of 100 tokens>"
+            counter.open.set()
+            await asyncio.gather(*calls)
+
+
 async def test_a_cancelled_call_is_not_tried_again(mq: amqproxy.Client, raw: Raw, service: str) -> None:
     async with Refusing.serving(raw, service, busy(details={"retry_after": 20}), times=9) as worker:
         call = asyncio.ensure_future(mq.proxy(Counter, name=service, retry=SOON).count())
