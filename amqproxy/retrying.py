@@ -74,6 +74,13 @@ class Repeated:
     ended: str = ""
     """Why there are no more."""
 
+    def failed(self, error: CallError) -> None:
+        """A try failed; what its error says of whether the call ran becomes what is so of all tries up to this one."""
+        if error.executed != "no":
+            self.doubt = error
+        elif self.doubt is not None:
+            error.executed = "maybe"
+
 
 class RepeatingMethod(RemoteMethod):
     """A method of a proxy whose calls are tried again when they fail, and sent twice when they are slow.
@@ -165,7 +172,7 @@ class RepeatingMethod(RemoteMethod):
         return bool(call.ended)
 
     async def _try(self, call: Repeated, collector: Collector | None = None) -> Any:
-        """One try; what its error says of whether the call ran is so of all tries up to this one."""
+        """One try."""
         try:
             self.claim()
             try:
@@ -173,10 +180,7 @@ class RepeatingMethod(RemoteMethod):
             finally:
                 self.release()
         except CallError as error:
-            if error.executed == "no" and call.doubt is not None:
-                error.executed = "maybe"
-            if error.executed != "no":
-                call.doubt = error
+            call.failed(error)
             raise
 
     def _spend(self, error: CallError) -> None:
@@ -231,7 +235,7 @@ class RepeatingMethod(RemoteMethod):
             try:
                 return await self._send_twice(call, seconds)
             except (ConnectionLost, WorkerLost) as error:
-                call.doubt = error
+                call.failed(error)
             except CallError:
                 raise
             except AMQProxyError as error:  # there will be no other link
