@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 ONCE = Retry(attempts=1)
 
+LONGEST_RETRY_AFTER = 24 * 3600.0
+"""Seconds after which a worker may want to be asked again, at most: one that says more is taken to say this."""
+
 
 class CallTarget(Target):
     """What a proxy stands for whose calls may be sent more than once."""
@@ -305,4 +308,4 @@ def _retry_after(error: BaseException | None) -> float:
     after = details.get("retry_after") if isinstance(details, Mapping) else None
     if isinstance(after, bool) or not isinstance(after, (int, float)) or not 0 <= after < math.inf:
         return 0.0
-    return after
+    return float(min(after, LONGEST_RETRY_AFTER))

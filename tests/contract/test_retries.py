@@ -228,6 +228,17 @@ async def test_a_worker_says_when_to_come_again(mq: amqproxy.Client, raw: Raw, s
         assert len(worker.asked) == 2
 
 
+@pytest.mark.parametrize("after", [10**400, 1e308], ids=["a whole number", "a float"])
+async def test_a_worker_that_wants_to_be_asked_when_all_is_over_is_not_asked_again(
+    mq: amqproxy.Client, raw: Raw, service: str, after: float
+) -> None:
+    async with Refusing.serving(raw, service, busy(details={"retry_after": after})) as worker:
+        with pytest.raises(RemoteError) as caught:
+            await mq.proxy(Counter, name=service, retry=Retry(2, wait=0), timeout=5).count()
+        assert caught.value.__notes__[0].endswith("and no time was left for another")
+        assert len(worker.asked) == 1
+
+
 @pytest.mark.parametrize("after", [-1, True, "soon", None, []])
 async def test_nonsense_about_when_to_come_again_is_passed_over(
     mq: amqproxy.Client, raw: Raw, service: str, after: Any
