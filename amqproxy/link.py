@@ -250,9 +250,13 @@ class Link:
         """Say good-bye as AMQP wants it, or drop the socket when that takes too long."""
         self._protocol.flush()
         try:
-            await self.take_leave(self._amqp.close())
+            await self.take_leave(self._aiormq.close())
         finally:
             self._protocol.abort()
+            # aio-pika is told last, when it has nothing left to close: else it would wait for its own callback, for ever
+            # if it is cancelled twice meanwhile, as by us and by the end of asyncio.run().
+            self._amqp.transport = None
+            await self._amqp.close()
 
     async def take_leave(self, closing: Awaitable[Any]) -> None:
         """Await a good-bye of aiormq's, but not for long: whatever it raises, the thing is closed.

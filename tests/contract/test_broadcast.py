@@ -142,7 +142,7 @@ async def test_when_all_workers_have_gone_it_is_empty_at_once(
         assert values(await broadcast.add(1)) == [1]
     async with asyncio.timeout(1):
         assert await broadcast.add(1) == []
-        with pytest.raises(amqproxy.Unroutable, match="no worker is at .*, and the answers of 1 are expected"):
+        with pytest.raises(amqproxy.Unroutable, match=r"no worker is at .*, and the answers of 1 are expected"):
             await amqproxy.options(broadcast, expect=1).add(1)
     if queue_stays:
         await (await (await mq._live_connection().link())._channel()).queue_delete(service)

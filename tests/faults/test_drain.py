@@ -14,7 +14,8 @@ import pytest
 import amqproxy
 from tests.faults.invariants import Checker, expected
 from tests.faults.journal import Journal, read
-from tests.faults.random_worker import SERVING, Tortured
+from tests.faults.network import Relay
+from tests.faults.random_worker import GRACE, SERVING, Tortured
 from tests.faults.table import Row
 from tests.processes import PATIENCE, Running, running
 
@@ -159,6 +160,29 @@ async def test_a_worker_that_is_stopped_under_load_is_not_missed(
         assert await leaves.ends() == 0
         await calls.go_on(200)
     assert told(row, calls) == 0
+
+
+@pytest.mark.fault("F08", "a worker told to stop while nothing comes through any more")
+async def test_a_worker_that_is_stopped_in_a_black_hole_ends_by_itself(
+    row: Row, amqp_url: str, service: str, tmp_path: Path
+) -> None:
+    """It says good-bye to nobody for 5 s; then nothing may be left that keeps the process from ending."""
+    async with (
+        Relay.to(amqp_url) as relay,
+        amqproxy.connect(amqp_url) as mq,
+        worker(f"{relay.url}?heartbeat=2", service, tmp_path, "leaves") as process,
+    ):
+        proxy = mq.proxy(Tortured, name=service, timeout=2)
+        calls = [asyncio.create_task(proxy.echo(f"token{number}", 0.5)) for number in range(5)]
+        await asyncio.sleep(0.2)
+        relay.up.hold()
+        relay.down.hold()
+        began = time.monotonic()
+        process.send(signal.SIGTERM)
+        assert await process.has_ended(within=GRACE + 10)
+        row.saw("the worker ends with 0", time.monotonic() - began, GRACE + 10)
+        assert await process.ends() == 0
+        await asyncio.gather(*calls, return_exceptions=True)
 
 
 @pytest.mark.fault("F46", "all workers replaced, one after another, under load")
