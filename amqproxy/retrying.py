@@ -24,7 +24,7 @@ from .errors import (
 from .forgotten import retrieve
 from .options import CallOptions
 from .payload import Payload
-from .remote import RETRY_SECONDS, RemoteMethod, Target
+from .remote import RETRY_SECONDS, ConfirmedMethod, RemoteMethod, Target
 from .retry import Retry
 from .scope import Collector, Scope, scope
 from .wire import FAILURE_CONTENT_TYPE
@@ -47,7 +47,7 @@ class CallTarget(Target):
         """The class of its methods that answer once."""
         if options.retry is None and (options.hedge is None or not options.idempotent):
             return super().kind(options)
-        return RepeatingMethod
+        return ConfirmedRepeatingMethod if self._confirmed(options) else RepeatingMethod
 
     def checked(self) -> Target:
         """This, if its options are right."""
@@ -289,6 +289,10 @@ class RepeatingMethod(RemoteMethod):
         await conversation.start()
         call.message_id = conversation.message_id
         return await conversation.result()
+
+
+class ConfirmedRepeatingMethod(RepeatingMethod, ConfirmedMethod):
+    """The same where a full queue may refuse requests, which fails that try at once."""
 
 
 def _error(state: RetryCallState) -> BaseException | None:

@@ -85,6 +85,45 @@ async def test_a_proxy_by_name_is_told_to_confirm(mq: amqproxy.Client, service: 
         first.cancel()
 
 
+@pytest.mark.parametrize("options", [{"retry": 1}, {"retry": 3}, {"hedge": 0.5}, {"hedge": 0.5, "retry": 2}])
+async def test_calls_that_may_be_sent_more_than_once_are_told_as_well(
+    mq: amqproxy.Client, service: str, options: dict[str, Any]
+) -> None:
+    async with without_workers(mq, Bounded(), service, max_length=1):
+        proxy = mq.proxy(Bounded, name=service, timeout=20, idempotent=True, **options)
+        named = mq.proxy(service, timeout=20, idempotent=True, confirm=True, **options)
+        first = asyncio.create_task(mq.proxy(Bounded, name=service).work(1))
+        await eventually(lambda: waiting(mq, service), 1)
+        began = time.monotonic()
+        for call in (proxy.work(2), named.work(2), named.work(2).either()):
+            with pytest.raises(amqproxy.Overloaded, match="is full") as caught:
+                await call
+            assert caught.value.executed == "no"
+            tries = options.get("retry", 1)
+            assert tries == 1 or caught.value.__notes__[0].startswith(f"it was tried {tries} times")
+        assert time.monotonic() - began < 5
+        first.cancel()
+
+
+async def test_a_call_that_a_full_queue_refused_is_tried_again_until_there_is_room(
+    mq: amqproxy.Client, service: str
+) -> None:
+    async with without_workers(mq, Bounded(), service, max_length=1):
+        first = asyncio.create_task(mq.proxy(Bounded, name=service).work(1))
+        await eventually(lambda: waiting(mq, service), 1)
+        retry = amqproxy.Retry(attempts=1000, wait=0.02, max_wait=0.05, budget=amqproxy.RetryBudget(10_000))
+        proxy = mq.proxy(Bounded, name=service, timeout=20, retry=retry)
+        calls: list[Any] = [asyncio.create_task(proxy.work(2))]
+        async with mq.batch(Bounded, name=service, timeout=20, retry=retry) as batch:
+            calls += [batch.work(n) for n in (3, 4)]
+            done, _ = await asyncio.wait(calls, timeout=0.2)
+            assert not done
+            assert "10000 of" not in repr(retry.budget)  # they were refused
+            async with mq.serve(Bounded(), name=service, max_length=1):
+                assert await first == 1
+                assert await asyncio.gather(*calls) == [2, 3, 4]
+
+
 async def test_confirmed_calls_are_answered_and_leave_nothing(mq: amqproxy.Client, service: str) -> None:
     async with mq.serve(Slow(0), name=service, auto_delete=True):
         proxy = mq.proxy(service, confirm=True)
