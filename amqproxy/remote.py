@@ -136,7 +136,7 @@ class RemoteMethod:
 
     answers: ClassVar[bool] = True
     """Whether a worker is heard of at all."""
-    repeats: ClassVar[bool] = False
+    repeats = False
     """Whether a call may be sent more than once."""
     repeatable: ClassVar[bool] = True
     """Whether a call is sent again when its link broke, if it is idempotent."""
@@ -504,6 +504,7 @@ class CompressingMethod(RemoteMethod):
     def __init__(self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> None:
         super().__init__(target, name, content_type, options, payload)
         kind = target.kind(options)
+        self.repeats = kind.repeats
         self._limit = target.caller.connection.options.max_decompressed_bytes
         squeezed = Squeezed(payload, COMPRESSIONS[options.compression or DEFAULT_COMPRESSION], self._limit)
         self._above = options.compress_above or 0

@@ -13,7 +13,8 @@ class RetryBudget:
 
     A bucket of tokens, as in gRPC's retry throttling (proposal A6). Each try that fails takes a token out, each call
     that succeeds puts a part of one in, and while the bucket is not more than half full nothing is tried again. So
-    single failures are, and when most calls fail, next to none is.
+    single failures are, and when most calls fail, next to none is. Lost links take none: all calls that are out fail by
+    one at once, however well those do who serve them.
     """
 
     __slots__ = ("_full", "_ratio", "_tokens")
@@ -55,7 +56,7 @@ class Retry:
     """How often a call is sent at most."""
     wait: float = 0.1
     """Seconds between the first try and the second at most; twice that before the third, and so on. How long it is in
-    fact is drawn by lot, from 0 on. A worker that says when to come again (`retry_after`) is believed."""
+    fact is drawn by lot, from 0 on. A worker that says when to come again (`retry_after`) is believed, up to a day."""
     max_wait: float = 5.0
     """Seconds that are waited at most."""
     budget: RetryBudget | None = None

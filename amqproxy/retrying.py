@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from .conversation import Conversation, Plan
 from .deadline import Deadline
@@ -91,7 +91,7 @@ class RepeatingMethod(RemoteMethod):
     Which of that they are is said by its options; limits and signs of life are seen to here as well.
     """
 
-    repeats: ClassVar[bool] = True
+    repeats = True
 
     def __init__(self, target: Target, name: str, content_type: str, options: CallOptions, payload: Payload) -> None:
         super().__init__(target, name, content_type, options, payload)

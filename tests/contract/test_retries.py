@@ -330,10 +330,14 @@ async def test_a_cancelled_call_is_not_tried_again(mq: amqproxy.Client, raw: Raw
 # With everything else that calls may have
 
 
-async def test_by_name(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+@pytest.mark.parametrize("options", [{}, {"compress_above": 1000}])
+async def test_by_name(mq: amqproxy.Client, raw: Raw, service: str, options: dict[str, Any]) -> None:
     async with Refusing.serving(raw, service, busy()) as worker:
-        proxy = mq.proxy(service, retry=SOON)
+        proxy = mq.proxy(service, retry=SOON, **options)
         assert await proxy.count() == 7
+        assert len(worker.asked) == 3
+        worker.asked.clear()
+        assert await proxy.count().either() == 7
         assert len(worker.asked) == 3
         with pytest.raises(amqproxy.ContractError, match="use a proxy without retry"):
             async for _ in proxy.numbers():
