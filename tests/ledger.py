@@ -2,8 +2,9 @@
 
     python ledger.py URL NAME FILE [OPTION=VALUE …]
 
-It hangs in the first run of each entry, or dies behind it, as OPTION says: hang=1, or dies=handler. With store=URL
-calls are de-duplicated by that Redis, and with dies=store it dies when the reply is kept there.
+It hangs in the first run of each entry, takes so many seconds for it, whoever cancels it, or dies behind it, as OPTION
+says: hang=1, slow=SECONDS, or dies=handler. With store=URL calls are de-duplicated by that Redis, and with dies=store
+it dies when the reply is kept there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,10 @@ def say(word: str) -> None:
 
 
 class Ledger:
-    def __init__(self, file: str = "", hang: bool = False) -> None:
+    def __init__(self, file: str = "", hang: bool = False, slow: float = 0.0) -> None:
         self.file = Path(file)
         self.hang = hang
+        self.slow = slow
 
     async def book(self, entry: str) -> str:
         """Write an entry down, once more; which worker did, and how often it was done."""
@@ -45,6 +48,10 @@ class Ledger:
         say(f"booked {entry}")
         if self.hang and times == 1:
             await asyncio.Event().wait()
+        if self.slow and times == 1:
+            with suppress(asyncio.CancelledError):  # what was begun is answered, be it for nobody
+                await asyncio.sleep(self.slow)
+            say(f"answers {entry}")
         return f"{entry} {times}"
 
 
@@ -82,7 +89,7 @@ def main(url: str, name: str, file: str, *given: str) -> None:
         kind = DyingStore if options.get("dies") == "store" else RedisStore
         serving["deduplicate"] = amqproxy.Deduplication(store=kind(options["store"]), lease=1.0)
     logging.basicConfig(level=logging.INFO)
-    run(Ledger(file, "hang" in options), url, name=name, **serving)
+    run(Ledger(file, "hang" in options, float(options.get("slow", 0))), url, name=name, **serving)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ async def test_a_frozen_worker_is_missed_and_what_it_says_later_is_dropped(
     row: Row, mq: amqproxy.Client, amqp_url: str, service: str, tmp_path: Path, heartbeat: float | None
 ) -> None:
     journal = tmp_path / "journal"
-    async with script(amqp_url, service, journal, "hang=1") as worker:
+    async with script(amqp_url, service, journal, "slow=10") as worker:
         await worker.says(f"serving {service}")
         proxy = mq.proxy(Ledger, name=service, timeout=PATIENCE if heartbeat else 2.0, heartbeat=heartbeat)
         call = asyncio.ensure_future(proxy.book("tea"))
@@ -151,8 +151,13 @@ async def test_a_frozen_worker_is_missed_and_what_it_says_later_is_dropped(
         error = amqproxy.WorkerLost if heartbeat else amqproxy.CallTimeout
         with row.sees(error, executed="maybe", within=3 * HEARTBEAT + AT_ONCE if heartbeat else 2.0 + AT_ONCE):
             await call
+        assert late(mq) == 0
         worker.send(signal.SIGCONT)
+        await worker.says("answers tea")
+        await until(lambda: late(mq) >= (2 if heartbeat else 1), within=PATIENCE)  # a sign of life, and the answer
+        row.count(lost=0, duplicated=runs(journal, "tea") - 1)
         assert await mq.proxy(Ledger, name=service).book("tea") == "tea 2"
+        assert heartbeat or late(mq) == 1
         assert pending(mq) == 0
 
 
