@@ -220,6 +220,24 @@ async def test_no_try_begins_behind_the_deadline(mq: amqproxy.Client, raw: Raw, 
         assert caught.value.__notes__[0].endswith("and no time was left for another")
 
 
+async def test_those_that_fail_in_the_same_moment_do_not_come_again_in_the_same_moment(
+    mq: amqproxy.Client, raw: Raw, service: str
+) -> None:
+    many, wait = 40, 0.8
+    await raw.joins(service)
+    proxy = mq.proxy(Counter, name=service, retry=Retry(2, wait=wait, budget=RetryBudget(1000)))
+    calls = [asyncio.ensure_future(proxy.count()) for _ in range(many)]
+    for _ in range(many):
+        await refuse(raw, busy())
+    began = time.monotonic()
+    waited = []
+    for _ in range(many):
+        await refuse(raw, busy())
+        waited.append(time.monotonic() - began)
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert min(waited) < wait / 2 < max(waited)
+
+
 async def test_a_worker_says_when_to_come_again(mq: amqproxy.Client, raw: Raw, service: str) -> None:
     async with Refusing.serving(raw, service, busy(details={"retry_after": 0.3}), times=1) as worker:
         began = time.monotonic()
