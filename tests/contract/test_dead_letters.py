@@ -374,6 +374,30 @@ async def test_dead_letters_wait_while_their_queue_is_gone(
         assert target.sent == ["ann@example.com"]
 
 
+async def test_a_worker_that_stops_leaves_what_failed_in_one_queue_and_not_in_both(
+    mq: amqproxy.Client, service: str, preset: dict[str, Any]
+) -> None:
+    begun, open = asyncio.Semaphore(0), asyncio.Event()
+
+    class Failing:
+        async def send(self, number: int) -> None:
+            begun.release()
+            await open.wait()
+            raise ValueError("no")
+
+    async with mq.serve(Failing(), name=service, **preset) as worker:
+        sender = mq.sender(service)
+        await asyncio.gather(*map(sender.send, range(20)))
+        for _ in range(20):
+            await asyncio.wait_for(begun.acquire(), 10)
+        stopping = asyncio.ensure_future(worker.stop())
+        await asyncio.sleep(0)
+        open.set()
+        await stopping
+    assert (await waiting(mq, service), await waiting(mq, f"{service}.dead")) == (0, 20)
+    await drop(mq, service, f"{service}.dead")
+
+
 async def test_a_queue_of_another_kind_is_told_of(mq: amqproxy.Client, service: str) -> None:
     async with mq.serve(Mailer(), name=service):
         with pytest.raises(amqproxy.TopologyConflict, match=r"inequivalent arg 'x-(queue-type|dead-letter-exchange)'"):
