@@ -15,8 +15,6 @@ from tests.faults.network import Relay
 from tests.faults.nodes import frozen
 from tests.faults.table import Row
 
-pytestmark = pytest.mark.long
-
 HEARTBEAT = 1
 FOUND_OUT = 3.0 * (HEARTBEAT + 1) + 2
 """Seconds until silence is taken for the end: three heartbeats and a second for each, looked at now and then."""
@@ -43,6 +41,21 @@ holes = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.fault("F08", "nothing gets through in either direction, without any call more")
+async def test_heartbeats_are_missed(embedded_url: str, service: str, row: Row) -> None:
+    async with (
+        diary(embedded_url, service, auto_delete=True) as handler,
+        Relay.to(embedded_url) as relay,
+        amqproxy.connect(relay.url, heartbeat=HEARTBEAT) as mq,
+    ):
+        call = asyncio.create_task(mq.proxy(service, timeout=20).wait(1))
+        await handler.all_entered(1)
+        swallow(relay, "both")
+        with row.sees(amqproxy.ConnectionLost, executed="maybe", within=FOUND_OUT):
+            await call
+
+
+@pytest.mark.long
 @holes
 async def test_a_caller_in_a_black_hole_finds_out_by_the_heartbeat(
     amqp_url: str, service: str, row: Row, way: str
@@ -70,6 +83,7 @@ async def test_a_caller_in_a_black_hole_finds_out_by_the_heartbeat(
             assert await proxy.note(CALLS + 2) == 2 * (CALLS + 2)
 
 
+@pytest.mark.long
 @holes
 async def test_a_worker_in_a_black_hole_loses_no_call(amqp_url: str, service: str, row: Row, way: str) -> None:
     handler = Diary()
@@ -93,6 +107,7 @@ async def test_a_worker_in_a_black_hole_loses_no_call(amqp_url: str, service: st
             assert await proxy.note(CALLS) == 2 * CALLS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["caller", "worker"])
 @pytest.mark.fault("F08", "closed while nothing gets through in either direction, without heartbeats")
 async def test_closing_into_a_black_hole_is_bounded(amqp_url: str, service: str, row: Row, what: str) -> None:
@@ -109,6 +124,7 @@ async def test_closing_into_a_black_hole_is_bounded(amqp_url: str, service: str,
             await call
 
 
+@pytest.mark.long
 @pytest.mark.fault("F08", "SIGSTOP for the broker, SIGCONT once that is found out")
 async def test_a_broker_that_is_frozen_is_found_out(rabbitmq_node: RabbitMQ, service: str, row: Row) -> None:
     node = rabbitmq_node
@@ -141,6 +157,7 @@ async def answered(proxy: Any, number: int) -> Any:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 @pytest.mark.fault("F09", "0.5 s latency in both directions, heartbeats of 1 s")
 async def test_latency_makes_calls_slower_and_breaks_nothing(amqp_url: str, service: str, row: Row) -> None:
     async with diary(amqp_url, service, auto_delete=True), Relay.to(amqp_url) as relay:
@@ -158,6 +175,7 @@ async def test_latency_makes_calls_slower_and_breaks_nothing(amqp_url: str, serv
         assert relay.connections == 1
 
 
+@pytest.mark.long
 @pytest.mark.fault("F09", "one byte at a time, 2 kB/s, heartbeats of 1 s")
 async def test_a_trickle_of_bytes_makes_calls_slower_and_breaks_nothing(amqp_url: str, service: str, row: Row) -> None:
     async with diary(amqp_url, service, auto_delete=True), Relay.to(amqp_url) as relay:
