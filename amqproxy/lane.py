@@ -261,6 +261,10 @@ class Lane:
         else:
             self._protocol.send(data)
 
+    def publish_unsigned(self, destination: bytes, properties: bytes, body: bytes) -> None:
+        """The same for what is told to strangers: it is not signed, also where all else is."""
+        Lane.publish(self, destination, properties, body)
+
     def reply(self, tag: int, destination: bytes, properties: bytes, body: bytes, *, alone: bool = False) -> None:
         """Publish the answer to a delivery, and acknowledge that behind it."""
         self._settle(tag)

@@ -135,7 +135,7 @@ class Link:
     def _lane(self, channel: int, sink: ContentSink, unchecked: bool) -> Lane:
         if self._signatures is None:
             return Lane(self._protocol, channel, sink, self.limits.body_bytes)
-        let_in = sink if unchecked else Checked(sink, self._signatures)
+        let_in = sink if unchecked else Checked(sink, self._signatures, self.limits.body_bytes)
         return SignedLane(self._protocol, channel, let_in, self.limits.body_bytes, self._signatures)
 
     async def declare_pool(self, topology: PoolTopology) -> None:

@@ -104,6 +104,18 @@ class Replies:
             self.unheard(failure, header, "; it is not run again")
         self.answer(tag, FAILURE_FORM, self.failure(failure), correlation_id, reply_to)
 
+    def turn_away(self, tag: int, failure: RemoteError, correlation_id: bytes | None, reply_to: bytes) -> None:
+        """Tell a stranger that a request is not taken.
+
+        It is not signed: correlation id and address may be those of a call that runs, whose caller would believe it.
+        """
+        self._settle_ahead(tag)
+        destination = self._destinations.get(reply_to) or self._destination(reply_to)
+        if destination and self.lane.open:
+            properties = FAILURE_FORM.properties(correlation_id)
+            self.lane.publish_unsigned(destination, properties, self.failure(failure))
+        self._worker.answered += 1
+
     def unheard(self, failure: RemoteError, header: bytes, becomes: str = "") -> None:
         """Log a failure that nobody waits for."""
         log.warning("a one-way request failed: %s: %s%s", shown_message(header), shown_failure(failure), becomes)

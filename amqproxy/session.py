@@ -463,7 +463,7 @@ class Session:
             return
         text = f"{self._worker.contract.name}: the request is not taken: {reason}"
         failure = refusal("unauthenticated", text, type="NotSigned")
-        self.replies.refuse(tag, failure, correlation_id, reply_to, header)
+        self.replies.turn_away(tag, failure, correlation_id, reply_to)
 
     def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
         """Something came back that was sent to a caller: it is gone, and with it the queue."""

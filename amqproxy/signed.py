@@ -78,10 +78,11 @@ class SignedLane(Lane):
 class Checked:
     """What stands between a lane and its sink: deliveries get through that are signed, all else does as it is.
 
-    What comes back was sent by us, and what is too large is not stored: neither is looked at.
+    What comes back was sent by us. Of what is too large the body was not stored: it cannot be told from a stranger's.
     """
 
-    def __init__(self, sink: ContentSink, signatures: Signatures) -> None:
+    def __init__(self, sink: ContentSink, signatures: Signatures, max_body_bytes: int) -> None:
+        self._limit = max_body_bytes
         self._sink = sink
         self._addressee = sink if isinstance(sink, Addressee) else None
         self._signatures = signatures
@@ -93,10 +94,14 @@ class Checked:
         try:
             self._signatures.check(header, body, self._addressee, again=bool(redelivered))
         except ValueError as error:
-            log.warning("did not take a message: %s: %s", shown_message(header), shown(str(error)))
-            self._addressee.not_signed(tag, header, str(error))
+            self._refuse(tag, header, str(error))
             return
         self._sink.delivered(tag, redelivered, header, body)
+
+    def _refuse(self, tag: int, header: bytes, reason: str) -> None:
+        if self._addressee is not None:
+            log.warning("did not take a message: %s: %s", shown_message(header), shown(reason))
+            self._addressee.not_signed(tag, header, reason)
 
     def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:
         """A message came back."""
@@ -104,7 +109,9 @@ class Checked:
 
     def too_large(self, tag: int, header: bytes, size: int) -> None:
         """A message is larger than is taken."""
-        self._sink.too_large(tag, header, size)
+        self._refuse(
+            tag, header, f"it has {size} bytes, too many to check its signature (max_body_bytes: {self._limit})"
+        )
 
     def confirmed(self, tag: int, multiple: bool, accepted: bool) -> None:
         """The broker has messages, or refuses them."""

@@ -29,7 +29,7 @@ from tests.security.signed_worker import KEYS, SIGNING, Ledger
 class Book(Ledger):
     def __init__(self) -> None:
         self.noted: list[str] = []
-        self.waiting = asyncio.Event()
+        self.waiting, self.go = asyncio.Event(), asyncio.Event()
         self.cancelled = asyncio.Event()
 
     async def note(self, text: str) -> None:
@@ -44,6 +44,12 @@ class Book(Ledger):
             await asyncio.Event().wait()
         finally:
             self.cancelled.set()
+
+    async def hold(self, text: str) -> str:
+        self.noted.append(text)
+        self.waiting.set()
+        await self.go.wait()
+        return text
 
     async def blob(self, size: int) -> amqproxy.Blob:
         return amqproxy.Blob(bytes(size))
@@ -265,6 +271,73 @@ async def test_forged_replies_are_passed_over_and_the_true_one_is_taken(
     await until(lambda: signed.caller.strays == strays + 4)
     assert not two.done()
     two.cancel()
+
+
+async def overhears(raw: Raw, service: str) -> None:
+    """Let a stranger have a copy of each request that goes to the service through amq.direct."""
+    await raw.opened._channel.queue_bind(raw.reply_to.decode(), "amq.direct", service)
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> int:
+    return caplog.text.count("did not take a message")
+
+
+async def test_who_copies_a_request_cannot_end_its_call(
+    amqp_url: str, signed: amqproxy.Client, raw: Raw, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No refusal that he gets out of the worker, or out of all of its pool, is an answer to the caller."""
+    small = amqproxy.connect(amqp_url, signing=SIGNING, max_body_bytes=10_000)
+    async with small as served, book(served, service) as (one, _):
+        await overhears(raw, service)
+        call = asyncio.create_task(signed.proxy(Book, name=service, exchange="amq.direct").hold("x"))
+        copy = await raw.next_message()
+        await one.waiting.wait()
+        bare = Properties(correlation_id=copy.properties.correlation_id, reply_to=copy.properties.reply_to)
+        asked = [
+            (copy.properties, copy.body),
+            (copy.properties, b'["y"]'),
+            (bare, copy.body),
+            (bare, bytes(10_001)),
+            (replace(copy.properties, content_type=b"x"), bytes(10_001)),
+        ]
+        for said, body in asked:
+            raw.publish_encoded(service, body, said.encode())
+            raw.publish_encoded("", body, said.encode(), exchange=f"amqproxy.{service}")
+        # each by the worker, each by its own queue, and what the worker says to the former by the caller
+        await until(lambda: refusals(caplog) == 3 * len(asked), lambda: caplog.text)
+        assert signed.caller.strays == len(asked)
+        assert not call.done()
+        one.go.set()
+        assert (await call, one.noted) == ("x", ["x"])
+
+
+async def test_a_strangers_reply_that_is_too_large_is_passed_over(
+    amqp_url: str, signed: amqproxy.Client, raw: Raw, service: str
+) -> None:
+    small = amqproxy.connect(amqp_url, signing=SIGNING, max_body_bytes=10_000)
+    async with small as calling, book(signed, service) as (one, _):
+        await overhears(raw, service)
+        call = asyncio.create_task(calling.proxy(Book, name=service, exchange="amq.direct").hold("x"))
+        asked = (await raw.next_message()).properties
+        await one.waiting.wait()
+        assert asked.reply_to
+        raw.publish(asked.reply_to.decode(), bytes(10_001), correlation_id=asked.correlation_id)
+        await until(lambda: calling.caller.strays == 1)
+        assert not call.done()
+        one.go.set()
+        assert await call == "x"
+
+
+async def test_who_does_not_sign_is_told_of_a_request_that_is_too_large(amqp_url: str, raw: Raw, service: str) -> None:
+    small = amqproxy.connect(amqp_url, signing=SIGNING, max_body_bytes=10_000)
+    async with small as served, book(served, service) as (_, proxy):
+        raw.publish(service, bytes(10_001), reply_to=raw.reply_to)
+        answer = await raw.next_message()
+        assert (
+            "it has 10001 bytes, too many to check its signature (max_body_bytes: 10000)" in refusal(answer)["message"]
+        )
+        assert SIGNATURE_HEADER not in (answer.properties.headers or {})
+        assert await proxy.add(1, 2) == 3
 
 
 async def test_signatures_are_on_all_that_is_sent(signed: amqproxy.Client, raw: Raw, service: str) -> None:
