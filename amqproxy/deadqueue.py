@@ -17,7 +17,7 @@ from .deadletter import DeadLetter, revived
 from .errors import AMQProxyError, CallError, CallTimeout, ConnectionLost, Overloaded, Unroutable
 from .shown import shown
 from .signing import SIGNATURE_HEADER, unsigned, verify
-from .topology import dead_queue
+from .topology import dead_queue, delay_digest
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -113,10 +113,18 @@ class DeadQueue:
         if signing is None:
             return SIGNATURE_HEADER not in (letter.properties.headers or {})
         try:
-            return verify(signing, header, body).to in (self.queue, self.name, "")
+            return self._was_for_us(verify(signing, header, body).to)
         except ValueError as error:
             log.warning("a dead letter is not given back: %s", shown(str(error)))
             return False
+
+    def _was_for_us(self, to: str) -> bool:
+        """Whether a signature names the queue, its dead letters, or an exchange with the queue as routing key.
+
+        Which exchanges it is bound to is not known here. With a delay, it may be amq.direct only.
+        """
+        delayed = [f">{delay_digest(exchange, self.queue)}" for exchange in ("", "amq.direct")]
+        return to in (self.queue, self.name, *delayed) or to.partition(">")[2] == self.queue
 
     async def purge(self, wanted: Wanted = everything) -> int:
         """Drop those that are wanted: how many."""

@@ -22,7 +22,7 @@ from .properties import Properties, routing
 from .replies import Pool, Replies
 from .shown import shown, shown_failure, shown_message
 from .streaming import QUIET_SECONDS, Streaming
-from .topology import PoolTopology
+from .topology import Destinations, PoolTopology
 from .turns import Turns
 from .wire import (
     ALIVE_CLASS,
@@ -448,8 +448,12 @@ class Session:
     # What the lane of a connection that signs tells besides (signed.Addressee)
 
     def is_for_me(self, destination: str) -> bool:
-        """What was sent to the pool's queue."""
-        return destination == self._worker.topology.queue.name
+        """What was sent to the pool's queue, on one of the ways that lead there."""
+        return self._destinations.include(destination)
+
+    @functools.cached_property
+    def _destinations(self) -> Destinations:
+        return Destinations(self._worker.topology)
 
     def not_signed(self, tag: int, header: bytes, reason: str) -> None:
         """A request that is not taken: its sender is told, or else it goes to the dead letters, where there are any."""

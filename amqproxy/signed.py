@@ -40,7 +40,7 @@ class Signatures:
     def check(self, header: bytes, body: bytes, addressee: Addressee, *, again: bool) -> None:
         """NotSigned or another ValueError if the message is not to be taken."""
         signature = verify(self._signing, header, body)
-        if signature.to and not addressee.is_for_me(signature.to):
+        if not signature.to or not addressee.is_for_me(signature.to):
             raise NotSigned(f"it was sent to {signature.to!r}, and not here")
         self._once.take(signature, time.time(), again=again)
 

@@ -1,9 +1,8 @@
 """Signatures of messages: who has no key can write nothing that is taken, change nothing, and send nothing twice.
 
 A signature is the header `x-signature`, a text of six parts with a colon between them: `1`, the key's id, the time in
-milliseconds since 1970, a nonce of 32 hexadecimal digits, the HMAC-SHA256 in 64 of them, and where the message goes.
-The latter is the routing key on the default exchange, the name of a pool's own exchange, and otherwise nothing, since
-its receiver cannot know it.
+milliseconds since 1970, a nonce of 32 hexadecimal digits, the HMAC-SHA256 in 64 of them, and where the message goes
+(`destination`).
 
 What is signed (`signed_bytes`) is each property but `expiration`, and each header but `x-signature` and those that
 brokers write, as they mean and not as they are written: a broker may write a message's headers anew.
@@ -33,7 +32,7 @@ _OF_BROKERS = re.compile(
     r"x-signature|x-(first-|last-)?death.*|x-(delivery|acquired)-count|x-received-from|x-shovel.*|timestamp_in_ms|BCC",
     re.DOTALL,
 )
-_DELAY = re.compile(rb"amqproxy\.delay\.\d+(?:\.(.*)|#.*)", re.DOTALL)
+_DELAY = re.compile(rb"amqproxy\.delay\.\d+(?:\.(?P<queue>.*)|#(?P<digest>.*))", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +84,21 @@ class NotSigned(ValueError):
 
 
 def destination(exchange: bytes, routing_key: bytes) -> str:
-    """Where a message goes, as far as its receiver can know that."""
-    if exchange:
-        return exchange.decode(errors="replace") if exchange.startswith(b"amqproxy.") else ""
-    delayed = _DELAY.fullmatch(routing_key)
-    final = routing_key if delayed is None else delayed[1] or b""
-    return final.decode(errors="replace")
+    """Where a message goes, in words that its receiver knows; two ways are never the same words.
+
+    On the default exchange, the routing key, which is the queue; the name of a pool's own exchange, `amqproxy.…`; of
+    others the name and the routing key with a > between them, which is in no name of a queue or an exchange. Of a
+    message with a delay, the queue behind it, or a > and the digest of what is behind it (topology.delay_queue).
+    """
+    if exchange.startswith(b"amqproxy."):
+        to = exchange
+    elif exchange:
+        to = exchange + b">" + routing_key
+    elif (delayed := _DELAY.fullmatch(routing_key)) is not None:
+        to = delayed["queue"] or b">" + (delayed["digest"] or b"")
+    else:
+        to = routing_key
+    return to.decode(errors="replace")
 
 
 def sign(signing: Signing, properties: bytes, body: bytes, to: str, now: float, nonce: bytes) -> bytes:
@@ -120,7 +128,7 @@ class Signature:
     """When it was made, in seconds since 1970."""
     nonce: bytes
     to: str
-    """Where the message goes; nothing if that was not known."""
+    """Where the message goes, as `destination` has it."""
 
 
 def verify(signing: Signing, properties: bytes, body: bytes) -> Signature:

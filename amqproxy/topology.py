@@ -10,6 +10,7 @@ from typing import Any
 
 from .errors import TopologyConflict
 from .options import DELIVERY_LIMIT, MAX_SHORT_STRING, ServeOptions
+from .signing import destination
 from .wire import pool_exchange
 
 NAME = re.compile(r"[a-zA-Z0-9\-_.:@#,/+ ]*")
@@ -101,6 +102,33 @@ def _arguments(options: ServeOptions, dead: Queue | None) -> dict[str, Any]:
     return arguments
 
 
+class Destinations:
+    """What signatures may say of where messages go that come to a pool's queue (signing.destination)."""
+
+    def __init__(self, topology: PoolTopology) -> None:
+        ways = [("", topology.queue.name)]
+        ways += [(binding.exchange.name, binding.routing_key) for binding in topology.bindings]
+        self._exact = {destination(exchange.encode(), key.encode()) for exchange, key in ways}
+        self._exact |= {f">{delay_digest(exchange, key)}" for exchange, key in ways}
+        self._patterns = [re.compile(_pattern(*way), re.DOTALL) for way in ways if way[0] in _WIDE]
+
+    def include(self, destination: str) -> bool:
+        """Whether it is one of them."""
+        return destination in self._exact or any(each.fullmatch(destination) for each in self._patterns)
+
+
+_WIDE = ("amq.topic", "amq.fanout", "amq.headers", "amq.match")
+"""Exchanges whose messages need not have the key of the binding; those that amqproxy declares are direct."""
+
+
+def _pattern(exchange: str, key: str) -> str:
+    """A regular expression for what comes through one of those."""
+    if exchange != "amq.topic":
+        return re.escape(exchange) + ">.*"
+    words = {"*": r"[>.][^.]*", "#": r"([>.][^.]*)*"}
+    return re.escape(exchange) + "".join(words.get(word, "[>.]" + re.escape(word)) for word in key.split("."))
+
+
 def refuses(queue: Queue) -> bool:
     """Whether a queue refuses messages when it is full."""
     bounded = {"x-max-length", "x-max-length-bytes"} & queue.arguments.keys()
@@ -141,10 +169,7 @@ def delay_queue(milliseconds: int, exchange: str, routing_key: str) -> Queue:
     name = f"amqproxy.delay.{milliseconds}"
     plain = f"{name}.{routing_key}"
     if exchange or not NAME.fullmatch(routing_key) or len(plain) > MAX_SHORT_STRING:
-        import hashlib  # for this rare case only: it costs as much as half of our own modules
-
-        digest = hashlib.blake2b(f"{exchange}\0{routing_key}".encode(), digest_size=16).hexdigest()
-        plain = f"{name}#{digest}"
+        plain = f"{name}#{delay_digest(exchange, routing_key)}"
     arguments = {
         "x-queue-type": "classic",
         "x-message-ttl": milliseconds,
@@ -153,3 +178,10 @@ def delay_queue(milliseconds: int, exchange: str, routing_key: str) -> Queue:
         "x-dead-letter-routing-key": routing_key,
     }
     return Queue(plain, arguments=arguments)
+
+
+def delay_digest(exchange: str, routing_key: str) -> str:
+    """What stands for them in the name of a delay queue that has no room for them."""
+    import hashlib  # for rare cases only: it costs as much as half of our own modules
+
+    return hashlib.blake2b(f"{exchange}\0{routing_key}".encode(), digest_size=16).hexdigest()

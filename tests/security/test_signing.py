@@ -18,6 +18,7 @@ import amqproxy
 from amqproxy.deadqueue import DeadQueue
 from amqproxy.properties import Properties
 from amqproxy.signing import SIGNATURE_HEADER, Signing, sign, verify
+from amqproxy.topology import delay_queue
 from tests.contract.raw import Message, Raw
 from tests.contract.test_dead_letters import drop, eventually, waiting
 from tests.patience import until
@@ -311,6 +312,57 @@ async def test_who_copies_a_request_cannot_end_its_call(
         assert (await call, one.noted) == ("x", ["x"])
 
 
+async def test_a_caller_takes_no_request_for_a_reply(
+    amqp_url: str, signed: amqproxy.Client, raw: Raw, service: str
+) -> None:
+    """Nor does the service, all of it, take one that was for one worker."""
+    async with amqproxy.connect(amqp_url, signing=SIGNING) as calling, book(signed, service) as (one, _):
+        await overhears(raw, service)
+        call = asyncio.create_task(calling.proxy(Book, name=service, exchange="amq.direct").hold("x"))
+        copy = await raw.next_message()
+        await one.waiting.wait()
+        assert copy.properties.reply_to
+        raw.publish_encoded("", copy.body, copy.properties.encode(), exchange=f"amqproxy.{service}")
+        raw.publish_encoded(copy.properties.reply_to.decode(), copy.body, copy.properties.encode())
+        await until(lambda: calling.caller.strays == 1)
+        assert not call.done()
+        one.go.set()
+        assert (await call, one.noted) == ("x", ["x"])
+
+
+@pytest.mark.parametrize("way", ["by its exchange", "by amq.direct", "with a delay", "by amq.topic"])
+async def test_what_is_sent_to_one_pool_by_an_exchange_is_none_for_another(
+    amqp_url: str, signed: amqproxy.Client, raw: Raw, service: str, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same service twice, with the same keys: only the ways that lead there differ."""
+    exchange = {"by amq.direct": "amq.direct", "by amq.topic": "amq.topic"}.get(way, f"{service}.requests")
+    bound: dict[str, Any] = {"queue": f"{service}.live", "exchange": exchange, "routing_key": f"{service}.live.#"}
+    if way != "by amq.topic":
+        del bound["routing_key"]
+    sending: dict[str, Any] = {
+        "exchange": exchange,
+        "routing_key": f"{service}.live",
+        "delay": 0.05 if way == "with a delay" else 0.0,
+    }
+    live, staging = Book(), Book()
+    async with (
+        signed.serve(live, name=service, auto_delete=True, **bound),
+        amqproxy.connect(amqp_url, signing=SIGNING) as other,
+        other.serve(staging, name=service, queue=f"{service}.staging", exchange=exchange, auto_delete=True),
+    ):
+        await raw.opened._channel.queue_bind(raw.reply_to.decode(), exchange, f"{service}.live")
+        await signed.sender(Book, name=service, **sending).note("x")
+        copy = await raw.next_message()
+        raw.publish_encoded(f"{service}.staging", copy.body, copy.properties.encode())
+        await until(lambda: refusals(caplog) == 1, lambda: caplog.text)
+        await until(lambda: live.noted == ["x"])
+        assert staging.noted == []
+    link = await signed._live_connection().link()
+    await link._declare(lambda c: c.queue_delete(delay_queue(50, exchange, f"{service}.live").name))
+    if not exchange.startswith("amq."):
+        await link._declare(lambda c: c.exchange_delete(exchange))
+
+
 async def test_a_strangers_reply_that_is_too_large_is_passed_over(
     amqp_url: str, signed: amqproxy.Client, raw: Raw, service: str
 ) -> None:
@@ -399,7 +451,7 @@ async def test_dead_letters_are_signed_anew_when_they_go_back_and_no_strangers_a
             async with signed.serve(one, **options):
                 await signed.sender(Book, name=service).note("failed")
                 await eventually(lambda: waiting(mq, f"{service}.dead"), 1)
-            await signed.sender(Book, name=service).note("late")
+            await signed.sender(Book, name=service, exchange="amq.direct").note("late")
             await asyncio.sleep(1.1)
             await mq.sender(Book, name=service).note("a stranger's")
             one.broken = False

@@ -268,12 +268,14 @@ def test_one_changed_byte_is_noticed_or_means_nothing(place: int, change: int) -
     [
         (b"", b"calc", "calc"),
         (b"", b"amqproxy.delay.5000.calc.sub", "calc.sub"),
-        (b"", b"amqproxy.delay.5000#a1b2", ""),
+        (b"", b"amqproxy.delay.5000#a1b2", ">a1b2"),
         (b"", b"amqproxy.delay.x.calc", "amqproxy.delay.x.calc"),
         (b"", b"\xff", "\N{REPLACEMENT CHARACTER}"),
         (b"amqproxy.calc", b"", "amqproxy.calc"),
-        (b"amq.direct", b"calc", ""),
-        (b"orders", b"", ""),
+        (b"amqproxy.calc", b"any", "amqproxy.calc"),
+        (b"amq.direct", b"calc", "amq.direct>calc"),
+        (b"orders", b"", "orders>"),
+        (b"orders", b"amqproxy.delay.5000.calc", "orders>amqproxy.delay.5000.calc"),
     ],
 )
 def test_a_destination_is_what_its_receiver_knows_of_it(exchange: bytes, key: bytes, to: str) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from amqproxy.options import LONGEST_WAIT_SECONDS, ServeOptions
+from amqproxy.signing import destination
 from amqproxy.topology import (
     DELAY_LEASE_SECONDS,
     NAME,
     Binding,
+    Destinations,
     Exchange,
     PoolTopology,
     Queue,
@@ -210,3 +214,65 @@ def test_a_name_without_room_for_the_dead_is_refused() -> None:
 )
 def test_whether_a_queue_refuses(arguments: dict[str, object], so: bool) -> None:
     assert refuses(Queue("q", arguments=arguments)) is so
+
+
+def destinations(**options: Any) -> Destinations:
+    return Destinations(PoolTopology.of("calc", ServeOptions(**options)))
+
+
+def sent(exchange: str, routing_key: str) -> str:
+    return destination(exchange.encode(), routing_key.encode())
+
+
+@pytest.mark.parametrize(
+    ("options", "ways"),
+    [
+        ({}, [("", "calc"), ("amq.direct", "calc")]),
+        ({"exchange": None}, [("", "calc")]),
+        ({"queue": "live.calc"}, [("", "live.calc"), ("amq.direct", "live.calc")]),
+        ({"exchange": "orders"}, [("", "calc"), ("orders", "calc")]),
+        ({"exchange": "orders", "routing_key": "größe>1"}, [("", "calc"), ("orders", "größe>1")]),
+        ({"exchange": "amqproxy.orders"}, [("", "calc"), ("amqproxy.orders", "any")]),
+        ({"exchange": "amq.fanout"}, [("", "calc"), ("amq.fanout", "any"), ("amq.fanout", "a\nb")]),
+        ({"exchange": "amq.topic", "routing_key": "a.*.c"}, [("", "calc"), ("amq.topic", "a.b.c")]),
+    ],
+)
+def test_signatures_may_name_each_way_to_the_queue(options: dict[str, Any], ways: list[tuple[str, str]]) -> None:
+    known = destinations(**options)
+    assert all(known.include(sent(*way)) for way in ways)
+    assert known.include(sent("", delay_queue(5000, "", options.get("queue", "calc")).name))
+    if options.get("exchange") not in ("amq.topic", "amq.fanout", "amqproxy.orders"):
+        assert all(known.include(sent("", delay_queue(5000, *way).name)) for way in ways)
+        others = [("", ""), ("", "other"), ("other", "calc"), ("amq.direct", "other"), ("", "amq.direct>calc"[:10])]
+        assert not any(known.include(sent(*way)) for way in others)
+        assert not any(known.include(sent("", delay_queue(5000, *way).name)) for way in others)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key", "matches"),
+    [
+        ("a.b", "a.b", True),
+        ("a.b", "a.bc", False),
+        ("a.b", "axb", False),
+        ("a.*", "a.b", True),
+        ("a.*", "a", False),
+        ("a.*", "a.b.c", False),
+        ("*.b", "a.b", True),
+        ("#", "", True),
+        ("#", "a.b", True),
+        ("a.#", "a", True),
+        ("a.#", "a.b.c", True),
+        ("a.#", "ab", False),
+        ("#.c", "c", True),
+        ("#.c", "a.b.c", True),
+        ("a.#.c", "a.c", True),
+        ("a.#.c", "a.b.d", False),
+        ("größe.+", "größe.+", True),
+        ("größe.+", "größe.öö", False),
+    ],
+)
+def test_what_comes_through_a_topic_exchange_is_known_by_its_pattern(pattern: str, key: str, matches: bool) -> None:
+    """As the broker's own tree of patterns has it, but that this matters for one queue alone."""
+    known = destinations(exchange="amq.topic", routing_key=pattern)
+    assert known.include(sent("amq.topic", key)) is matches
+    assert not known.include(sent("amq.direct", key))
