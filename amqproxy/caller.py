@@ -283,6 +283,9 @@ def _lost(error: Exception) -> AccessRefused | ConnectionLost:
 class Caller:
     """All lines of one connection, and the queue where their answers arrive."""
 
+    settles = False  # see signed.Addressee
+    receiver = b""
+
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._lines = Lines(connection, self._open)

@@ -109,6 +109,8 @@ class Clerk(Protocol):
 class Desk:
     """The worker's own queue while a session lasts, and a `ContentSink` for what comes there."""
 
+    settles = False  # see signed.Addressee
+
     def __init__(self, session: Clerk, link: Link, whose: str) -> None:
         """`whose` it is, for the log: the worker, and its service."""
         self.address = b""
@@ -209,7 +211,12 @@ class Desk:
             seconds = 30.0  # as long as calls last whose callers say nothing
         self._session.cancel(key, min(seconds, LONGEST_MEMORY))
 
-    # What the lane of a connection that signs tells besides (signed.Addressee)
+    # What the lane of a connection that signs asks and tells besides (signed.Addressee)
+
+    @property
+    def receiver(self) -> bytes:
+        """The worker, whichever queue it has: others on this connection are told what all are told."""
+        return self._whose.encode()
 
     def is_for_me(self, destination: str) -> bool:
         """What was sent to this worker, or to all of its pool."""

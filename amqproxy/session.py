@@ -70,6 +70,8 @@ class Staff(Pool, Protocol):
 class Session:
     """One channel's worth of serving: takes deliveries, starts handlers, answers, until the channel is gone."""
 
+    settles = True  # see signed.Addressee
+
     def __init__(self, worker: Staff, handlers: HandlerTable, link: Link) -> None:
         self.ended: asyncio.Future[Exception] = link.loop.create_future()
         """Done when no more requests come, with the reason."""
@@ -445,7 +447,12 @@ class Session:
         log.error("%s: rejected %s: %s; %s", queue, shown_message(header), shown(reason), becomes)
         self._lane.nack(tag, requeue=False)
 
-    # What the lane of a connection that signs tells besides (signed.Addressee)
+    # What the lane of a connection that signs asks and tells besides (signed.Addressee)
+
+    @property
+    def receiver(self) -> bytes:
+        """The pool's queue, whichever channel it comes through."""
+        return self._worker.topology.queue.name.encode()
 
     def is_for_me(self, destination: str) -> bool:
         """What was sent to the pool's queue, on one of the ways that lead there."""

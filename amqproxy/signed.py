@@ -19,6 +19,13 @@ log = logging.getLogger("amqproxy.signed")
 class Addressee(Protocol):
     """A `ContentSink` that takes messages from others."""
 
+    settles: bool
+    """Whether it settles what it takes, so that the broker gives again what it does not."""
+
+    @property
+    def receiver(self) -> bytes:
+        """Its name on this connection: what was sent to several of different names, each of them takes once."""
+
     def is_for_me(self, destination: str) -> bool:
         """Whether what was sent there would come here."""
 
@@ -31,18 +38,26 @@ class Signatures:
 
     def __init__(self, signing: Signing) -> None:
         self._signing = signing
-        self._once = Once(signing.window, signing.remember)
+        self._settled = Once(signing.window, signing.remember, signing.redelivered_window)
+        """Of what receivers settle."""
+        self._unsettled = Once(signing.window, signing.remember)
 
     def sign(self, properties: bytes, body: bytes, to: str) -> bytes:
         """The properties with a signature."""
         return sign(self._signing, properties, body, to, time.time(), os.urandom(16))
 
-    def check(self, header: bytes, body: bytes, addressee: Addressee, *, again: bool) -> None:
-        """NotSigned or another ValueError if the message is not to be taken."""
+    def check(self, header: bytes, body: bytes, addressee: Addressee, *, again: bool) -> bytes:
+        """What `give_back` knows the message by; NotSigned or another ValueError if it is not to be taken."""
         signature = verify(self._signing, header, body)
         if not signature.to or not addressee.is_for_me(signature.to):
             raise NotSigned(f"it was sent to {signature.to!r}, and not here")
-        self._once.take(signature, time.time(), again=again)
+        if not addressee.settles:  # then the broker never gives anything again
+            return self._unsettled.take(signature, time.time(), receiver=addressee.receiver)
+        return self._settled.take(signature, time.time(), receiver=addressee.receiver, again=again)
+
+    def give_back(self, message: bytes) -> None:
+        """A message that was checked goes back to the broker, and may come again."""
+        self._settled.give_back(message)
 
 
 class _Address(bytes):
@@ -54,13 +69,40 @@ class _Address(bytes):
 class SignedLane(Lane):
     """A lane that signs what goes out; its sink is a `Checked` where nothing else is to come in."""
 
-    __slots__ = ("_signatures",)
+    __slots__ = ("_signatures", "_taken")
 
     def __init__(
         self, protocol: LaneProtocol, channel: int, sink: ContentSink, max_body_bytes: int, signatures: Signatures
     ) -> None:
         super().__init__(protocol, channel, sink, max_body_bytes)
         self._signatures = signatures
+        self._taken = sink.taken if isinstance(sink, Checked) else {}
+
+    def _settle(self, tag: int) -> None:
+        super()._settle(tag)
+        self._taken.pop(tag, None)
+
+    def nack(self, tag: int, *, requeue: bool) -> None:
+        """As that of a lane; what goes back to its queue may come here again."""
+        super().nack(tag, requeue=requeue)
+        message = self._taken.pop(tag, None)
+        if requeue and message is not None:
+            self._signatures.give_back(message)
+
+    def close(self) -> None:
+        """As that of a lane; the broker takes back what is not settled."""
+        super().close()
+        self._give_back()
+
+    def forget(self) -> None:
+        """As `close`."""
+        super().forget()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for message in self._taken.values():
+            self._signatures.give_back(message)
+        self._taken.clear()
 
     def destination(self, exchange: bytes, routing_key: bytes) -> bytes:
         """As that of a lane."""
@@ -86,16 +128,20 @@ class Checked:
         self._sink = sink
         self._addressee = sink if isinstance(sink, Addressee) else None
         self._signatures = signatures
+        self.taken: dict[int, bytes] = {}
+        """What came and is not settled, by its delivery tag."""
 
     def delivered(self, tag: int, redelivered: bool, header: bytes, body: bytes) -> None:
         """A message came."""
         if self._addressee is None:
             return  # it consumes nothing, and this is from nobody
         try:
-            self._signatures.check(header, body, self._addressee, again=bool(redelivered))
+            message = self._signatures.check(header, body, self._addressee, again=bool(redelivered))
         except ValueError as error:
             self._refuse(tag, header, str(error))
             return
+        if self._addressee.settles:
+            self.taken[tag] = message
         self._sink.delivered(tag, redelivered, header, body)
 
     def _refuse(self, tag: int, header: bytes, reason: str) -> None:

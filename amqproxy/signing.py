@@ -54,9 +54,12 @@ class Signing:
     window: float = 60.0
     """Seconds that a message may be old when it is taken, and that clocks may differ: more than messages wait in
     queues. One that was sent with a delay is as old as that when it comes."""
+    redelivered_window: float = 1800.0
+    """The same for messages that the broker gives again, since a worker had them and did not finish them; never less
+    than `window`. Default: half an hour, for which RabbitMQ lets a worker have a message (its consumer_timeout)."""
     remember: int = 100_000
-    """Messages that are remembered, so that they are not taken twice. Of more within the window, the older ones are not
-    taken any more."""
+    """Requests, and as many messages of other kinds, that are remembered for these times, so that they are not taken
+    twice. Of more, the older ones are not taken any more. Each takes some 200 bytes."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.keys, Mapping) or not self.keys:
@@ -70,7 +73,7 @@ class Signing:
                 raise ValueError(f"the secret of the key {id!r} has {len(secret)} bytes; {MIN_SECRET_BYTES} are needed")
         if self.key not in self.keys:
             raise ValueError(f"there is no key {self.key!r} among the keys")
-        for name in ("window", "remember"):
+        for name in ("window", "redelivered_window", "remember"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int if name == "remember" else (int, float)):
                 raise TypeError(f"{name} is a number, not {value!r}")
@@ -188,43 +191,58 @@ def _digest(secret: bytes, stamp: str, to: str, said: Properties, body: bytes) -
 
 
 class Once:
-    """Takes each message once, within a window of time."""
+    """Takes each message once, within a window of time, and within another what was given back."""
 
-    def __init__(self, window: float, remember: int) -> None:
+    def __init__(self, window: float, remember: int, redelivered_window: float = 0.0) -> None:
         self._window = window
+        self._longest = max(window, redelivered_window)
         self._remember = remember
-        self._nonces: set[bytes] = set()
+        self._given_back: dict[bytes, bool] = {}
+        """All that are remembered, and whether they may come again."""
         self._by_age: list[tuple[float, bytes]] = []
         """The same, as a heap by the time of the message."""
         self._forgotten = -math.inf
         """Of this time and older nothing is taken: it was remembered once, and is not any more."""
 
     def __len__(self) -> int:
-        return len(self._nonces)
+        return len(self._given_back)
 
-    def take(self, signature: Signature, now: float, *, again: bool = False) -> None:
-        """NotSigned if the message is too old, from the future, or was here before.
+    def take(self, signature: Signature, now: float, *, receiver: bytes = b"", again: bool = False) -> bytes:
+        """What `give_back` knows the message by; NotSigned if it is too old, from the future, or was here before.
 
-        With `again` the broker says that it gives a message once more that it gave to somebody before: that may be.
+        Each receiver may take it once, and again what it gave back. With `again` the broker says that somebody had the
+        message before: anybody can make it say that, so it may be older then, and nothing else.
         """
-        age = now - signature.time
+        key = signature.nonce + receiver
+        given_back = self._given_back.get(key)
+        age, limit = now - signature.time, self._longest if again or given_back else self._window
         if age < -self._window:
             raise NotSigned(f"it was signed {-age:.0f} s in the future: the clocks differ")
-        if again:
-            return
-        if age > self._window:
-            raise NotSigned(f"it was signed {age:.0f} s ago, and the window is {self._window:g} s")
-        if signature.nonce in self._nonces:
+        if age > limit:
+            raise NotSigned(f"it was signed {age:.0f} s ago, and the window is {limit:g} s")
+        if given_back is None:
+            self._remember_it(signature.time, key, now)
+        elif given_back:  # whatever the broker says, which may have forgotten that when it was restarted
+            self._given_back[key] = False
+        else:
             raise NotSigned("it came a second time")
-        if signature.time <= self._forgotten:
+        return key
+
+    def give_back(self, key: bytes) -> None:
+        """A message that was taken goes back to the broker, and may come again."""
+        if key in self._given_back:
+            self._given_back[key] = True
+
+    def _remember_it(self, time: float, key: bytes, now: float) -> None:
+        if time <= self._forgotten:
             raise NotSigned(f"more than {self._remember} messages came since it was signed, and may have been it")
         self._forget(now)
-        self._nonces.add(signature.nonce)
-        heapq.heappush(self._by_age, (signature.time, signature.nonce))
+        self._given_back[key] = False
+        heapq.heappush(self._by_age, (time, key))
 
     def _forget(self, now: float) -> None:
         """Make room: forget those that are too old to be taken anyway, or else the oldest one."""
-        while self._by_age and (self._by_age[0][0] + self._window < now or len(self._by_age) >= self._remember):
-            time, nonce = heapq.heappop(self._by_age)
-            self._nonces.discard(nonce)
+        while self._by_age and (self._by_age[0][0] + self._longest < now or len(self._by_age) >= self._remember):
+            time, key = heapq.heappop(self._by_age)
+            del self._given_back[key]
             self._forgotten = max(self._forgotten, time)

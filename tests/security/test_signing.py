@@ -8,8 +8,9 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ import amqproxy
 from amqproxy.deadqueue import DeadQueue
 from amqproxy.properties import Properties
 from amqproxy.signing import SIGNATURE_HEADER, Signing, sign, verify
-from amqproxy.topology import delay_queue
+from amqproxy.topology import Queue, delay_queue
 from tests.contract.raw import Message, Raw
 from tests.contract.test_dead_letters import drop, eventually, waiting
 from tests.patience import until
@@ -283,6 +284,10 @@ def refusals(caplog: pytest.LogCaptureFixture) -> int:
     return caplog.text.count("did not take a message")
 
 
+def repeated(caplog: pytest.LogCaptureFixture, times: int) -> bool:
+    return caplog.text.count("it came a second time") == times
+
+
 async def test_who_copies_a_request_cannot_end_its_call(
     amqp_url: str, signed: amqproxy.Client, raw: Raw, service: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -361,6 +366,89 @@ async def test_what_is_sent_to_one_pool_by_an_exchange_is_none_for_another(
     await link._declare(lambda c: c.queue_delete(delay_queue(50, exchange, f"{service}.live").name))
     if not exchange.startswith("amq."):
         await link._declare(lambda c: c.exchange_delete(exchange))
+
+
+@asynccontextmanager
+async def in_anothers_hands(amqp_url: str, service: str) -> AsyncIterator[Raw]:
+    """A stranger who consumes the queue; what he has then the broker gives again, and says so."""
+    async with Raw.connected(amqp_url) as thief:
+        link = thief.opened._link
+        await link.declare_queue(Queue(service, auto_delete=True))
+        await thief.opened.consume(service, lambda: None, no_ack=False)
+        yield thief
+
+
+async def test_a_copy_is_not_taken_because_the_broker_gives_it_again(
+    amqp_url: str, signed: amqproxy.Client, raw: Raw, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither while its handler runs, nor when it has ended."""
+    async with book(signed, service, concurrency=1) as (one, _):
+        await overhears(raw, service)
+        call = asyncio.create_task(signed.proxy(Book, name=service, exchange="amq.direct").hold("x"))
+        copy = await raw.next_message()
+        await one.waiting.wait()
+        for round in (1, 2):  # while the worker has no room for them, and when it has
+            async with in_anothers_hands(amqp_url, service) as thief:
+                for _ in range(4):
+                    raw.publish_encoded(service, copy.body, copy.properties.encode())
+                await thief.next_message()
+            if round == 1:
+                assert not call.done()
+                one.go.set()
+                assert await call == "x"
+            await until(partial(repeated, caplog, 4 * round))
+        assert one.noted == ["x"]
+
+
+@pytest.mark.parametrize(("age", "taken"), [(100, True), (1795, True), (1801, False)])
+async def test_what_another_worker_had_is_taken_within_a_window_of_its_own(
+    amqp_url: str, signed: amqproxy.Client, raw: Raw, service: str, age: int, taken: bool
+) -> None:
+    async with AsyncExitStack() as stack:
+        async with in_anothers_hands(amqp_url, service) as thief:
+            said = Properties(content_type=f"{service}.note".encode(), reply_to=raw.reply_to)
+            header = sign(SIGNING, said.encode(), b'["x"]', service, time.time() - age, os.urandom(16))
+            raw.publish_encoded(service, b'["x"]', header)
+            await thief.next_message()
+            one, _ = await stack.enter_async_context(book(signed, service))
+        answer = await raw.next_message()
+        if not taken:
+            assert "1801 s ago, and the window is 1800 s" in refusal(answer)["message"]
+        assert one.noted == (["x"] if taken else [])
+
+
+async def test_what_a_worker_gives_back_may_come_to_it_again(signed: amqproxy.Client, service: str) -> None:
+    """To the same connection, whether it stopped or its channel went."""
+    one, two = Book(), Book()
+    first = signed.serve(one, name=service, grace=0)
+    await first.start()
+    try:
+        call = asyncio.create_task(signed.proxy(Book, name=service).hold("x"))
+        await one.waiting.wait()
+        await first.stop()
+        async with signed.serve(two, name=service):
+            await asyncio.wait_for(two.waiting.wait(), 10)
+            two.waiting.clear()
+            two.go.set()
+            assert await call == "x"
+            two.go.clear()
+            await signed.sender(Book, name=service).hold("y")
+            await asyncio.wait_for(two.waiting.wait(), 10)
+            two.waiting.clear()
+            signed._live_connection().current_link._protocol.abort()  # type: ignore[union-attr]
+            await asyncio.wait_for(two.waiting.wait(), 10)
+            two.go.set()
+        assert (one.noted, two.noted) == (["x"], ["x", "y", "y"])
+    finally:
+        await drop(signed, service)
+
+
+async def test_all_workers_of_one_connection_hear_what_all_are_told(signed: amqproxy.Client, service: str) -> None:
+    async with book(signed, service) as (one, _), book(signed, service) as (two, _):
+        answers = [answer.value async for answer in signed.broadcast(Book, name=service).add(3, 4)]
+        assert answers == [7, 7]
+        await signed.sender(Book, name=service, everyone=True).note("x")
+        await until(lambda: (one.noted, two.noted) == (["x"], ["x"]))
 
 
 async def test_a_strangers_reply_that_is_too_large_is_passed_over(
