@@ -21,6 +21,11 @@ class Ledger:
         for number in range(to):
             yield number
 
+    async def hold(self, text: str) -> str:
+        print("holding", text, flush=True)
+        await asyncio.Event().wait()
+        return text
+
 
 async def main(url: str, name: str) -> None:
     async with amqproxy.connect(url, signing=SIGNING) as mq, mq.serve(Ledger(), name=name, auto_delete=True):

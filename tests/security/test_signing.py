@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +23,7 @@ from amqproxy.signing import SIGNATURE_HEADER, Signing, sign, verify
 from amqproxy.topology import Queue, delay_queue
 from tests.contract.raw import Message, Raw
 from tests.contract.test_dead_letters import drop, eventually, waiting
+from tests.contract.test_deduplication import Shelf
 from tests.patience import until
 from tests.processes import amqproxy as command
 from tests.processes import running
@@ -415,6 +417,38 @@ async def test_what_another_worker_had_is_taken_within_a_window_of_its_own(
         if not taken:
             assert "1801 s ago, and the window is 1800 s" in refusal(answer)["message"]
         assert one.noted == (["x"] if taken else [])
+
+
+@pytest.mark.parametrize(("later", "outcome"), [(1200, "holding x"), (3600, "s ago, and the window is 1800 s")])
+async def test_what_a_killed_worker_had_another_takes_within_that_window(
+    amqp_url: str, signed: amqproxy.Client, service: str, later: int, outcome: str
+) -> None:
+    """In processes of their own, one of which lives so many seconds later."""
+    async with running("security/signed_worker.py", amqp_url, service, "0") as first:
+        await first.says("serving")
+        await signed.sender(Ledger, name=service).hold("x")
+        await first.says("holding x")
+        async with running("security/signed_worker.py", amqp_url, service, str(later)) as second:
+            await second.says("serving")
+            first.send(signal.SIGKILL)
+            await second.says(outcome)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_another_worker_runs_a_copy_unless_the_pool_shares_a_store(
+    amqp_url: str, signed: amqproxy.Client, raw: Raw, service: str, shared: bool
+) -> None:
+    """What the page says of copies; without a store, to each worker one."""
+    options = {"deduplicate": amqproxy.Deduplication(store=Shelf())} if shared else {}
+    said, body = own(service, raw, message_id=b"m1")
+    noted = []
+    async with amqproxy.connect(amqp_url, signing=SIGNING) as other:
+        for mq in (signed, other, other):
+            async with book(mq, service, **options) as (one, _):
+                raw.publish_encoded(service, body, said.encode())
+                answer = await raw.next_message()
+            noted.append((one.noted, answer.body == b"null"))
+    assert noted == [(["x"], True), ([] if shared else ["x"], True), ([], False)]
 
 
 async def test_what_a_worker_gives_back_may_come_to_it_again(signed: amqproxy.Client, service: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -246,6 +247,12 @@ def test_signatures_may_name_each_way_to_the_queue(options: dict[str, Any], ways
         others = [("", ""), ("", "other"), ("other", "calc"), ("amq.direct", "other"), ("", "amq.direct>calc"[:10])]
         assert not any(known.include(sent(*way)) for way in others)
         assert not any(known.include(sent("", delay_queue(5000, *way).name)) for way in others)
+
+
+def test_the_digest_of_a_way_is_as_the_page_says() -> None:
+    digest = hashlib.blake2b("orders\0größe".encode(), digest_size=16).hexdigest()
+    assert delay_queue(50, "orders", "größe").name == f"amqproxy.delay.50#{digest}"
+    assert destinations(exchange="orders", routing_key="größe").include(f">{digest}")
 
 
 @pytest.mark.parametrize(
