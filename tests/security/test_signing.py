@@ -402,7 +402,7 @@ async def test_a_copy_is_not_taken_because_the_broker_gives_it_again(
         assert one.noted == ["x"]
 
 
-@pytest.mark.parametrize(("age", "taken"), [(100, True), (1795, True), (1801, False)])
+@pytest.mark.parametrize(("age", "taken"), [(100, True), (1700, True), (1801, False)])
 async def test_what_another_worker_had_is_taken_within_a_window_of_its_own(
     amqp_url: str, signed: amqproxy.Client, raw: Raw, service: str, age: int, taken: bool
 ) -> None:
@@ -415,7 +415,7 @@ async def test_what_another_worker_had_is_taken_within_a_window_of_its_own(
             one, _ = await stack.enter_async_context(book(signed, service))
         answer = await raw.next_message()
         if not taken:
-            assert "1801 s ago, and the window is 1800 s" in refusal(answer)["message"]
+            assert "s ago, and the window is 1800 s" in refusal(answer)["message"]
         assert one.noted == (["x"] if taken else [])
 
 
