@@ -58,6 +58,12 @@ class SenderTarget(Target):
         Target.checked(self)
         if self.everyone and self.overrides.get("delay"):
             raise ValueError("a message to everyone cannot have a delay: it is for those who listen when it is sent")
+        delay, signing = self.overrides.get("delay", 0), self.caller.connection.options.signing
+        if signing is not None and delay >= signing.window:
+            raise ValueError(
+                f"no worker would take a message after a delay of {delay:g} s, for the window of its signature is "
+                f"{signing.window:g} s; give all a longer one (amqproxy.Signing)"
+            )
         return self
 
 

@@ -29,8 +29,8 @@ MIN_SECRET_BYTES = 16
 _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SIGNATURE = re.compile(r"1:([A-Za-z0-9._-]{1,64}):(\d{1,16}):([0-9a-f]{32}):([0-9a-f]{64}):(.*)", re.ASCII | re.DOTALL)
 _OF_BROKERS = re.compile(
-    r"x-signature|x-(first-|last-)?death.*|x-(delivery|acquired)-count|x-received-from|x-shovel.*|timestamp_in_ms|BCC",
-    re.DOTALL,
+    r"x-signature|x-death|x-(first|last)-death-(queue|reason|exchange)|x-(delivery|acquired)-count|x-received-from|"
+    r"x-shovelled(-timestamp)?|timestamp_in_ms|BCC"
 )
 _DELAY = re.compile(rb"amqproxy\.delay\.\d+(?:\.(?P<queue>.*)|#(?P<digest>.*))", re.DOTALL)
 

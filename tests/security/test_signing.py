@@ -522,6 +522,14 @@ async def test_signatures_are_on_all_that_is_sent(signed: amqproxy.Client, raw: 
     call.cancel()
 
 
+async def test_a_delay_that_no_signature_outlives_is_refused_at_once(signed: amqproxy.Client) -> None:
+    with pytest.raises(ValueError, match=r"after a delay of 60 s, for the window of its signature is 60 s"):
+        signed.sender(Book, name="x", delay=60)
+    with pytest.raises(ValueError, match="after a delay of 90 s"):
+        amqproxy.options(signed.sender(Book, name="x"), delay=90)
+    signed.sender(Book, name="x", delay=59)
+
+
 async def test_without_keys_nothing_is_signed(mq: amqproxy.Client, raw: Raw, service: str) -> None:
     call, message = await Tapped(raw, mq, service).request()
     assert SIGNATURE_HEADER not in (message.properties.headers or {})

@@ -122,6 +122,7 @@ def test_what_stands_in_one_property_cannot_be_moved_to_the_next() -> None:
         {"deep": {"z": [{"b": 1, "a": 2}, 1], "a": None}},
         {"deep": None},
         {"x-deaths": 1, "x-signature-2": 1},
+        *({name: 1} for name in ("x-death-row", "x-first-death", "x-last-death-queue2", "x-shovel", "x-Death")),
     ],
 )
 def test_each_header_is_signed(change: dict[str, Any]) -> None:
@@ -188,6 +189,12 @@ def test_what_brokers_write_may_change_on_the_way() -> None:
     death: dict[str, Any] = {
         "x-death": [{"queue": "q", "count": 1, "time": datetime.now(UTC)}],
         "x-first-death-queue": "q",
+        "x-last-death-exchange": "",
+        "x-shovelled": [{"src-uri": "amqp://"}],
+        "x-shovelled-timestamp": 5,
+        "x-received-from": [{"uri": "amqp://"}],
+        "timestamp_in_ms": 5,
+        "BCC": ["q"],
         "x-last-death-reason": "expired",
         "x-delivery-count": 1,
         "x-acquired-count": 2,
