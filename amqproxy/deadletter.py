@@ -21,6 +21,7 @@ from .wire import (
     DEAD_TIME_HEADER,
     DEAD_WORKER_HEADER,
     PERSISTENT,
+    TIMEOUT_HEADER,
 )
 
 REASONS = {
@@ -71,6 +72,22 @@ def revived(header: bytes, message_id: bytes | None = None) -> bytes:
     headers = _without(properties.headers or {}, *_COPIES, *_OF_DEATH)
     kept = replace(properties, headers=headers or None, delivery_mode=PERSISTENT, expiration=None, user_id=None)
     return (kept if message_id is None else replace(kept, message_id=message_id)).encode()
+
+
+def renewed(header: bytes, seconds: float, left: float | None) -> bytes:
+    """The properties, encoded, of a request that goes back to its queue as a new one after so many seconds.
+
+    It may wait there for a time that is shorter by that, and has `left` seconds until it is too late to run it, if it
+    said so. Malformed if the properties do not decode.
+    """
+    properties = Properties.decode(header)
+    expiration = properties.expiration
+    if expiration is not None and expiration.isdigit():
+        expiration = b"%d" % max(0, int(expiration) - round(seconds * 1000))
+    headers = _without(properties.headers or {}, *_COPIES)
+    if left is not None:
+        headers[TIMEOUT_HEADER] = round(left * 1000)
+    return replace(properties, headers=headers or None, expiration=expiration, user_id=None).encode()
 
 
 def _without(headers: FieldTable, *beginnings: str) -> dict[str, Any]:

@@ -422,6 +422,11 @@ class Call:
         return None if deadline is None else Deadline(deadline).left(self._clock())
 
     @property
+    def age(self) -> float:
+        """Seconds since it came here."""
+        return self._clock() - self._received
+
+    @property
     def is_over(self) -> bool:
         """Whether the caller has stopped waiting, as far as it said when it would."""
         try:

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from .errors import RemoteError
+from .handback import HandBack
 from .handler import Call, Handler, redelivered, refusal
 from .replies import Pool, Replies
 
@@ -15,6 +16,7 @@ class Host(Protocol):
     """The session, which takes the requests in."""
 
     replies: Replies
+    handback: HandBack
 
     @property
     def alive(self) -> bool:
@@ -76,6 +78,10 @@ class Once:
             del self._pool.running[call]
             self._host.replies.settle(tag)
         elif self._pool.gives_up:  # given back, it would be refused by whoever has it next
+            if not call.reply_to:
+                del self._pool.running[call]
+                self._host.handback.put(tag, call, body)
+                return
             text = f"{handler.method.title} was not run: the worker stopped"
             self._refuse(refusal("unavailable", text, type="WorkerStopped", retryable=True), call, tag, body)
         else:

@@ -14,6 +14,7 @@ from .control import Abandoned, Desk, Key
 from .deduplication import fingerprint
 from .errors import AMQProxyError, RemoteError
 from .fields import FieldTable, Malformed
+from .handback import HandBack
 from .handler import Call, Handler, HandlerTable, Refused, not_begun, refusal, too_late
 from .heartbeat import Heartbeat
 from .once import Once
@@ -84,6 +85,7 @@ class Session:
         """The calls that run whose result or whose parameter is a stream."""
         self.turns = Turns(self, worker)
         self._once = Once(self, worker)
+        self.handback: HandBack = None  # type: ignore[assignment]  # as the following
         self._signed: dict[ReplyForm, ReplyForm] = {}
         self.replies: Replies = None  # type: ignore[assignment]  # as the following, set before the first delivery
         """What goes out of the channel."""
@@ -98,6 +100,7 @@ class Session:
         session._lane = session._opened.lane
         session.replies = replies = Replies(worker, session._lane, link)
         topology = worker.topology
+        session.handback = HandBack(topology.queue.name, link, replies.settle)
         if topology.dead is not None:
             replies.parking = Parking(topology, topology.dead, worker.name, link, replies.settle)
         try:
@@ -151,6 +154,7 @@ class Session:
     async def close(self) -> None:
         """Give everything that is not answered back to the queue."""
         await self.replies.close()
+        await self.handback.close()
         await self._opened.close()
         await self.desk.close()
 
@@ -186,7 +190,7 @@ class Session:
             failure = not_begun(error, worker.contract.name, header)
             self.replies.fail(tag, bool(redelivered), failure, correlation_id, reply_to, header, body)
             return
-        if self.turns.own or (special is not None and _BATCH in header):
+        if (special is not None and _BATCH in header) or (self.turns.own and not handler.method.options.at_most_once):
             self.turns.delivered(handler, call, tag, body)
             return
         if special is not None and call.heartbeat is not None:

@@ -35,11 +35,11 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
         "what users call",
         {
             *("answer", "bars", "batch", "batching", "breaker", "broadcast", "caller", "confirming"),
-            *("control", "conversation", "conversing", "deadqueue", "deduplicating", "handler", "heartbeat"),
-            *("lines", "middleware", "once", "outbox", "overload", "parking", "payload", "poll", "progress"),
-            *("providers", "proxy", "publisher", "received", "redis", "remote", "replies", "retrying"),
-            *("sender", "server", "session", "stream", "streaming", "surrounding", "threads", "timebox"),
-            *("tracing", "turns"),
+            *("control", "conversation", "conversing", "deadqueue", "deduplicating", "handback", "handler"),
+            *("heartbeat", "lines", "middleware", "once", "outbox", "overload", "parking", "payload", "poll"),
+            *("progress", "providers", "proxy", "publisher", "received", "redis", "remote", "replies"),
+            *("retrying", "sender", "server", "session", "stream", "streaming", "surrounding", "threads"),
+            *("timebox", "tracing", "turns"),
         },
     ),
     ("what connect() returns", {"client", "embedded", "sync"}),
@@ -66,8 +66,8 @@ CALLING = frozenset(
 )
 SERVING = frozenset(
     {
-        *("batching", "control", "deduplicating", "handler", "heartbeat", "once", "overload", "parking"),
-        *("providers", "replies", "server", "session", "streaming", "surrounding", "threads", "turns"),
+        *("batching", "control", "deduplicating", "handback", "handler", "heartbeat", "once", "overload"),
+        *("parking", "providers", "replies", "server", "session", "streaming", "surrounding", "threads", "turns"),
     }
 )
 

@@ -7,6 +7,7 @@ import logging
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,6 +163,47 @@ async def test_a_worker_that_stops_loses_none_and_refuses_none(amqp_url: str, se
                     await bank.entered.acquire()
             assert await asyncio.gather(*calls) == list(range(1000))
         assert sorted(bank.paid) == list(range(1000))
+
+
+@pytest.mark.parametrize("behind", ["calls", "a batch"])
+async def test_a_message_that_waits_when_its_worker_stops_is_not_lost(
+    mq: amqproxy.Client, raw: Raw, service: str, behind: str
+) -> None:
+    options: dict[str, Any] = {"name": service, "arguments": {"x-expires": 60_000}}
+    first, second = Bank(), Bank()
+    second.open.set()
+    async with mq.serve(first, **options, concurrency=3, grace=0) as worker:
+        if behind == "a batch":
+            book, of = f"{service}.book".encode(), {"x-batch": 2}
+            raw.publish(service, b"[[0],[0]]", content_type=book, headers=of, reply_to=raw.reply_to)
+            for _ in range(2):
+                await first.entered.acquire()
+        sender = mq.sender(Bank, name=service)
+        for amount in range(5):
+            await sender.pay(amount)
+        raw.publish(service, b"[5]", content_type=f"{service}.pay".encode(), headers={"x-timeout-ms": 60_000})
+        await until(lambda: first.paid[-3:] == [0, 1, 2])
+        await until(lambda: len(worker.running) == (6 if behind == "calls" else 7))
+    async with mq.serve(second, **options):
+        missing = [3, 4, 5] if behind == "calls" else [0, 0, 3, 4, 5]
+        await until(lambda: sorted(second.paid) == missing, lambda: str(second.paid))
+        assert second.redelivered == [False] * 3
+    assert await (await mq._live_connection().link()).queue_counts(service) == (0, 0)
+
+
+async def test_a_message_that_cannot_go_back_is_told_of(
+    mq: amqproxy.Client, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An automatic queue goes with its last worker, and with it what was in it."""
+    caplog.set_level(logging.ERROR, "amqproxy")
+    bank = Bank()
+    async with mq.serve(bank, name=service, auto_delete=True, concurrency=1, grace=0) as worker:
+        sender = mq.sender(Bank, name=service)
+        for amount in range(2):
+            await sender.pay(amount)
+        await until(lambda: len(worker.running) == 2)
+        await bank.entered.acquire()
+    assert f"1 requests that this worker had not begun may not be in {service} again: the queue was del" in caplog.text
 
 
 async def test_what_a_stopping_worker_interrupts_may_have_run(mq: amqproxy.Client, service: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from amqproxy.deadletter import MAX_REASON, REASONS, DeadLetter, buried, revived
+from amqproxy.deadletter import MAX_REASON, REASONS, DeadLetter, buried, renewed, revived
 from amqproxy.errors import RemoteError
 from amqproxy.fields import Malformed
 from amqproxy.properties import Properties
@@ -131,3 +131,13 @@ def test_properties_that_do_not_decode_are_a_reason() -> None:
     letter = DeadLetter.read(1, NONSENSE, None, 9)
     assert (letter.reason, letter.body, letter.size, letter.properties) == ("rejected", None, 9, Properties())
     assert letter.text.startswith("its properties do not decode: ")
+
+
+def test_a_request_that_was_not_begun_is_as_it_was_but_for_the_time_that_has_passed() -> None:
+    back = Properties.decode(renewed(REQUEST.encode(), 0.4, 2.5))
+    assert back.headers == {"tenant": "blue", "x-delivery-count": 2, "x-timeout-ms": 2500}
+    assert (back.expiration, back.user_id, back.delivery_mode) == (b"600", None, 1)
+    assert Properties.decode(renewed(REQUEST.encode(), 1.1, None)).expiration == b"0"
+    assert Properties.decode(renewed(Properties().encode(), 1, None)) == Properties()
+    with pytest.raises(Malformed):
+        renewed(NONSENSE, 1, None)
