@@ -20,7 +20,7 @@ from .codecs import Codec, Mismatch, Shape, carries, listing, natural_encoding, 
 from .codecs.items import Items, Separable, items_of, streams_of
 from .contract import Contract, Method
 from .deadline import Deadline
-from .errors import ContractError, EncodingFailed, MessageTooLarge, RemoteError, exception_name, said
+from .errors import ContractError, EncodingFailed, Executed, MessageTooLarge, RemoteError, exception_name, said
 from .fields import FieldTable
 from .heartbeat import Heartbeat
 from .properties import Properties
@@ -271,8 +271,9 @@ def redelivered(handler: Handler) -> RemoteError:
     return RemoteError(text, code="aborted", type="Redelivered", executed="maybe")
 
 
-def failure_of(error: BaseException, *, debug: bool) -> RemoteError:
+def failure_of(error: BaseException, *, debug: bool, ran: bool = True) -> RemoteError:
     """What the caller is told of an exception: type and text, and with `debug` the traceback."""
+    executed: Executed = "yes" if ran else "no"  # whatever a call of the handler's own came to
     traceback = "".join(format_exception(error)) if debug else None
     if isinstance(error, RemoteError):
         return RemoteError(
@@ -282,10 +283,11 @@ def failure_of(error: BaseException, *, debug: bool) -> RemoteError:
             retryable=error.retryable,
             details=error.details,
             traceback=traceback,
-            executed="yes",  # whatever a call of the handler's own came to
+            executed=executed,
         )
     code = "cancelled" if isinstance(error, asyncio.CancelledError) else "unknown"
-    return RemoteError(said(error), code=code, type=exception_name(type(error)), traceback=traceback)
+    kind = exception_name(type(error))
+    return RemoteError(said(error), code=code, type=kind, traceback=traceback, executed=executed)
 
 
 def _text_of(raw: bytes) -> str:
@@ -320,8 +322,9 @@ class Call:
     """
 
     __slots__ = (
-        *("_clock", "_deadline", "_fingerprint", "_header", "_properties", "_received", "cancelled", "correlation_id"),
-        *("given", "heartbeat", "in_thread", "method", "redelivered", "reply_to", "service", "worker"),
+        *("_clock", "_deadline", "_fingerprint", "_header", "_properties", "_reached", "_received", "cancelled"),
+        *("correlation_id", "given", "heartbeat", "in_thread", "method", "redelivered", "reply_to", "service"),
+        "worker",
     )
 
     outer = None
@@ -400,6 +403,15 @@ class Call:
     @fingerprint.setter
     def fingerprint(self, fingerprint: bytes | None) -> None:
         self._fingerprint = fingerprint
+
+    @property
+    def reached(self) -> bool:
+        """Whether it came to its handler; not so while middleware has not let it through."""
+        return getattr(self, "_reached", True)
+
+    @reached.setter
+    def reached(self, reached: bool) -> None:
+        self._reached = reached
 
     @property
     def headers(self) -> FieldTable:

@@ -210,7 +210,8 @@ class Replies:
             log.debug("%r failed: %s", call, error)
         else:
             log.warning("%r raised", call, exc_info=error)
-        return failure_of(error, debug=self._worker.options.debug)
+        failure = failure_of(error, debug=self._worker.options.debug, ran=call.reached)
+        return failure if call.reached else _doubted(failure, call.redelivered)
 
     def failure(self, error: RemoteError) -> bytes:
         """The body that tells of it."""

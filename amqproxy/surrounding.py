@@ -108,7 +108,7 @@ class SurroundedHandler(Handler):
 
     async def _through(self, request: Any, run: Callable[[], Awaitable[Any]]) -> Any:
         call = current()
-        call.given = self.method, request, run
+        call.given, call.reached = (self.method, request, run), False
         return await self._first(call)
 
 
@@ -116,4 +116,5 @@ async def _last(call: Any, /) -> Any:
     if not isinstance(call, Call):
         raise TypeError(f"next takes the call that the middleware was given, and not {call!r}")
     _, _, run = call.given
+    call.reached = True
     return await run()

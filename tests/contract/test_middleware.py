@@ -15,7 +15,7 @@ import pytest
 
 import amqproxy
 import amqproxy.sync
-from amqproxy import Next, OutgoingCall
+from amqproxy import Next, OutgoingCall, RemoteError
 from amqproxy.testing import loopback
 from tests.contract.raw import Raw
 from tests.contract.test_deadlines import Gate
@@ -660,3 +660,50 @@ async def test_what_the_decorator_says_holds_in_a_worker_process(amqp_url: str, 
         await worker.says("ledger closed", times=3)
         worker.send(signal.SIGTERM)
         assert await worker.ends() == 0
+
+
+async def test_what_a_workers_middleware_does_not_let_through_did_not_run(mq: amqproxy.Client, service: str) -> None:
+    ran: list[int] = []
+
+    class Shop:
+        async def buy(self, item: int) -> int:
+            ran.append(item)
+            return item
+
+        async def items(self) -> AsyncIterator[int]:
+            yield 1
+
+    async def busy(call: amqproxy.Call, next: Next) -> Any:
+        tries.append(call.method)
+        if len(tries) == 1:
+            raise RemoteError("busy", code="resource_exhausted", retryable=True)
+        if len(tries) == 2:
+            raise ValueError("who are you?")
+        result = await next(call)
+        if len(tries) == 3:
+            raise RemoteError("too late", code="aborted", executed="no")
+        return result
+
+    tries: list[str] = []
+    async with mq.serve(Shop(), name=service, auto_delete=True, middleware=[busy]):
+        proxy = mq.proxy(Shop, name=service)
+        for executed in ("no", "no", "yes"):
+            with pytest.raises(RemoteError) as caught:
+                await proxy.buy(1)
+            assert caught.value.executed == executed
+        assert ran == [1]
+        tries.clear()
+        with pytest.raises(RemoteError, match="busy") as caught:
+            [item async for item in proxy.items()]
+        assert caught.value.executed == "no"
+        tries.clear()
+        tries.append("the second raises ValueError")
+        with pytest.raises(ValueError, match="who"):
+            await proxy.buy(2)
+        tries.clear()
+        tries += ["of 3"] * 3
+        assert await proxy.buy(3) == 3
+        tries.clear()
+        with pytest.raises(ValueError, match="who"):  # the first is refused as busy, and tried again
+            await amqproxy.options(proxy, retry=3).buy(4)
+        assert ran == [1, 3]
