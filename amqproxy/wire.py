@@ -112,11 +112,12 @@ class FailureDetail(msgspec.Struct, kw_only=True, frozen=True):
     retryable: bool = False
     details: Any = None
     traceback: str | None = None
-    executed: str = "yes"
+    executed: str = "maybe"
+    """Where a worker does not say it, nobody here can know."""
 
 
 _failure_decoder = msgspec.json.Decoder(Failure)
-_EXECUTED = {"no": "no", "maybe": "maybe"}
+_EXECUTED = {"no": "no", "yes": "yes"}
 
 
 class BareFailure(msgspec.Struct, kw_only=True, frozen=True):
@@ -190,7 +191,7 @@ def decode_failure(body: bytes, registered: tuple[type[Exception], ...] = ()) ->
         retryable=detail.retryable,
         details=detail.details,
         traceback=detail.traceback,
-        executed=_EXECUTED.get(detail.executed, "yes"),  # type: ignore[arg-type]  # its values are of Executed
+        executed=_EXECUTED.get(detail.executed, "maybe"),  # type: ignore[arg-type]  # its values are of Executed
     )
 
 
