@@ -8,7 +8,16 @@ from typing import Any
 
 from .bounds import check_count, check_positive
 from .circuit import Circuit
-from .errors import CallError, CallTimeout, ConnectionLost, Overloaded, RemoteError, Unroutable, WorkerLost
+from .errors import (
+    BadReply,
+    CallError,
+    CallTimeout,
+    ConnectionLost,
+    Overloaded,
+    RemoteError,
+    Unroutable,
+    WorkerLost,
+)
 from .middleware import Next, OutgoingCall
 from .shown import shown
 
@@ -16,6 +25,8 @@ log = logging.getLogger("amqproxy.caller")
 
 BUSY_CODES = frozenset({"unavailable", "resource_exhausted", "deadline_exceeded"})
 """What a worker answers that cannot do its work now; all else shows that it does."""
+FAILURES = (CallTimeout, ConnectionLost, WorkerLost, Unroutable, Overloaded)
+"""What else says that the service cannot answer."""
 
 
 def breaker(failures: int = 5, seconds: float = 30.0) -> Breaker:
@@ -26,7 +37,8 @@ def breaker(failures: int = 5, seconds: float = 30.0) -> Breaker:
     Meanwhile calls fail at once with Overloaded (executed "no"). Then one call is let through: if it is answered, so
     are all again, and else the time begins anew. Failures are what says that the service cannot answer: CallTimeout,
     ConnectionLost, WorkerLost, Unroutable, Overloaded, and a RemoteError of code "unavailable", "resource_exhausted" or
-    "deadline_exceeded"; what a handler raises is an answer. Of a stream, its beginning counts.
+    "deadline_exceeded"; what a handler raises is an answer. What was not sent for another reason, such as arguments
+    that cannot be written or are too large, says nothing of the service. Of a stream, its beginning counts.
 
     Each service is counted for itself; who shares one breaker shares the count. TypeError or ValueError if the numbers
     make no sense.
@@ -72,6 +84,9 @@ class Breaker:
         if _is_answer(error):
             circuit.succeeded()
             return
+        if not isinstance(error, (RemoteError, *FAILURES)):
+            circuit.given_up()
+            return
         circuit.failed(now)
         if circuit.state(now) == "open":
             seconds, last = f"{self._seconds:g} s", shown(f"{type(error).__name__}: {error}")
@@ -89,4 +104,4 @@ def _is_answer(error: CallError) -> bool:
     """Whether the service can be said to work, though the call failed."""
     if isinstance(error, RemoteError):
         return error.code not in BUSY_CODES
-    return not isinstance(error, (CallTimeout, ConnectionLost, WorkerLost, Unroutable, Overloaded))
+    return isinstance(error, BadReply)

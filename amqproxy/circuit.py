@@ -63,5 +63,5 @@ class Circuit:
             self._opened_at = now
 
     def given_up(self) -> None:
-        """The caller of a call went away: nothing is known of it."""
+        """The caller of a call went away, or it was not sent: nothing is known of the service by it."""
         self._probing = False

@@ -25,6 +25,9 @@ class Frail:
             raise self.fails
         return self.calls
 
+    async def take(self, text: str) -> None:
+        self.calls += 1
+
     async def wait(self) -> None:
         self.calls += 1
         await self.open.wait()
@@ -87,6 +90,32 @@ async def test_what_a_handler_raises_is_an_answer(mq: amqproxy.Client, service: 
         with pytest.raises(amqproxy.ContractError):
             await proxy.work(1)  # type: ignore[call-arg]
         await broken(proxy, 1, ValueError)
+
+
+async def test_what_was_not_sent_says_nothing_of_the_service(amqp_url: str, service: str) -> None:
+    frail = Frail()
+
+    async def not_sent() -> None:
+        with pytest.raises(amqproxy.MessageTooLarge):
+            await proxy.take("x" * 20_000)
+        with pytest.raises(amqproxy.EncodingFailed):
+            await proxy.take(object())
+
+    async with (
+        amqproxy.connect(amqp_url, max_body_bytes=10_000) as mq,
+        mq.serve(frail, name=service, auto_delete=True),
+    ):
+        proxy = mq.proxy(service, middleware=[amqproxy.breaker(failures=2, seconds=0.2)])
+        frail.fails = RemoteError("no database", code="unavailable")
+        await broken(proxy, 1)
+        await not_sent()
+        await broken(proxy, 1)  # the second in a row
+        await broken(proxy, 1, amqproxy.Overloaded)
+        await asyncio.sleep(0.2)
+        await not_sent()
+        await broken(proxy, 1)  # it is the one that decides
+        await broken(proxy, 1, amqproxy.Overloaded)
+        assert frail.calls == 3
 
 
 async def test_each_service_is_counted_for_itself(amqp_url: str, service: str) -> None:
