@@ -35,10 +35,11 @@ def breaker(failures: int = 5, seconds: float = 30.0) -> Breaker:
         async with amqproxy.connect(middleware=[amqproxy.breaker()]) as mq:
 
     Meanwhile calls fail at once with Overloaded (executed "no"). Then one call is let through: if it is answered, so
-    are all again, and else the time begins anew. Failures are what says that the service cannot answer: CallTimeout,
-    ConnectionLost, WorkerLost, Unroutable, Overloaded, and a RemoteError of code "unavailable", "resource_exhausted" or
-    "deadline_exceeded"; what a handler raises is an answer. What was not sent for another reason, such as arguments
-    that cannot be written or are too large, says nothing of the service. Of a stream, its beginning counts.
+    are all again, and else the time begins anew; while it is out, one more is let through each time that so many
+    seconds are over. Failures are what says that the service cannot answer: CallTimeout, ConnectionLost, WorkerLost,
+    Unroutable, Overloaded, and a RemoteError of code "unavailable", "resource_exhausted" or "deadline_exceeded"; what a
+    handler raises is an answer. What was not sent for another reason, such as arguments that cannot be written or are
+    too large, says nothing of the service. Of a stream, its beginning counts.
 
     Each service is counted for itself; who shares one breaker shares the count. TypeError or ValueError if the numbers
     make no sense.

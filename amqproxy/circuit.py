@@ -14,7 +14,7 @@ State = Literal["closed", "open", "half open"]
 class Circuit:
     """The calls of one service: let through while they succeed, and one by one after a break when they did not."""
 
-    __slots__ = ("_failures", "_limit", "_opened_at", "_probing", "_seconds")
+    __slots__ = ("_failures", "_limit", "_opened_at", "_probed_at", "_probing", "_seconds")
 
     def __init__(self, failures: int, seconds: float) -> None:
         """Open after so many failures in a row, for so many seconds."""
@@ -23,6 +23,7 @@ class Circuit:
         self._failures = 0
         self._opened_at: float | None = None
         self._probing = False
+        self._probed_at = 0.0
 
     def state(self, now: float) -> State:
         """Whether calls are let through; half open is one of them."""
@@ -40,13 +41,16 @@ class Circuit:
         return 0.0 if self._opened_at is None else max(0.0, self._opened_at + self._seconds - now)
 
     def admits(self, now: float) -> bool:
-        """Whether a call may be made now; one that may must be told to have succeeded, failed or been given up."""
+        """Whether a call may be made now; one that may must be told to have succeeded, failed or been given up.
+
+        The one that decides has as long as the break was: then another may.
+        """
         state = self.state(now)
         if state == "closed":
             return True
-        if state == "open" or self._probing:
+        if state == "open" or (self._probing and now < self._probed_at + self._seconds):
             return False
-        self._probing = True
+        self._probing, self._probed_at = True, now
         return True
 
     def succeeded(self) -> None:

@@ -53,6 +53,17 @@ def test_if_that_is_given_up_the_next_one_decides() -> None:
     assert circuit.admits(10.0)
 
 
+def test_if_that_stays_out_another_one_may_decide() -> None:
+    """A stream that has no item yet, say."""
+    circuit = opened()
+    assert circuit.admits(12.0)
+    assert not circuit.admits(21.9)
+    assert circuit.admits(22.0)
+    assert not circuit.admits(22.0)
+    circuit.succeeded()
+    assert circuit.state(22.0) == "closed"
+
+
 def test_calls_that_were_out_already_do_not_lengthen_the_break() -> None:
     circuit = opened()
     circuit.failed(9.0)
