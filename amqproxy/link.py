@@ -253,7 +253,7 @@ class Link:
             await self.take_leave(self._aiormq.close())
         finally:
             self._protocol.abort()
-            # aio-pika is told last, when it has nothing left to close: else it would wait for its own callback, for ever
+            # aio-pika is told last, when it has nothing left to close: else it would wait for its callback, for ever
             # if it is cancelled twice meanwhile, as by us and by the end of asyncio.run().
             self._amqp.transport = None
             await self._amqp.close()
