@@ -137,6 +137,40 @@ async def test_a_request_that_is_kept_too_long_goes_to_another_run(row: Row, ser
             assert await mq.proxy(service).ping() == "pong"
 
 
+@pytest.mark.long
+@pytest.mark.fault("F32", "consumer_timeout of 1 s, calls that run at most once: one runs for longer, one waits so long")
+async def test_a_request_that_runs_at_most_once_is_not_run_again(row: Row, service: str) -> None:
+    row.broker = "RabbitMQ"
+    paid: list[int] = []
+    open = asyncio.Event()
+
+    class Till:
+        @amqproxy.method(at_most_once=True)
+        async def pay(self, number: int) -> int:
+            paid.append(number)
+            await open.wait()
+            return number
+
+    with rabbitmq(config={"consumer_timeout": 1000}) as node:
+        node.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 500).")
+        async with (
+            amqproxy.connect(node.url) as mq,
+            mq.serve(Till(), name=f"{service}.1", grace=0),
+            mq.serve(Till(), name=f"{service}.2", grace=0, concurrency=1),
+        ):
+            first, second = (mq.proxy(f"{service}.{number}", timeout=30) for number in (1, 2))
+            runs, holds = asyncio.create_task(first.pay(1)), asyncio.create_task(second.pay(2))
+            await until(lambda: sorted(paid) == [1, 2])
+            with row.sees(amqproxy.RemoteError, executed="maybe", match="at most once", within=20.0):
+                await second.pay(3)  # it waits for its turn, and is not acknowledged before that
+            open.set()
+            with row.sees("the answer of what ran for longer", within=2.0):
+                assert await runs == 1
+            assert sorted(paid) == [1, 2]
+            row.count()
+            holds.cancel()
+
+
 @pytest.mark.parametrize("preset", [{"quorum": True}, {"dead_letters": True}], ids=["quorum", "classic"])
 @pytest.mark.fault("F33", "a one-way request whose handler always raises")
 async def test_what_always_fails_is_kept_and_runs_once(
