@@ -56,7 +56,7 @@ ROWS: Mapping[str, str] = {
     "F53": "channel_max reached",
     "F54": "limit of connections or queues reached",
     "F55": "TLS: expired, of another host, of an unknown authority, to a plain port",
-    "F56": "client certificate absent (EXTERNAL)",
+    "F56": "client certificate absent, unknown or revoked (EXTERNAL)",
     "F59": "broker refuses a message by an internal error (basic.nack)",
     "F60": "node of a cluster killed",
     "F61": "node of a cluster in a minority (pause_minority)",

@@ -19,7 +19,7 @@ from tests.patience import until
 from tests.processes import running
 from tests.security.served import refused, vault
 from tests.security.test_floods import DEEP
-from tests.security.test_tls import BAD_SERVERS, authority, client, external, folder, server
+from tests.security.test_tls import BAD_SERVERS, REFUSED, authority, client, external, folder, revoke, server, write
 
 __all__ = ["authority", "external", "folder"]
 
@@ -97,18 +97,24 @@ async def test_tls_that_cannot_be_trusted_is_no_connection(
         assert len(came) <= 2
 
 
-@pytest.mark.fault("F56", "no certificate, and one of somebody unknown, where the broker takes nothing else")
+@pytest.mark.fault("F56", "no certificate, one of somebody unknown, one that was revoked, where nothing else counts")
 async def test_without_the_right_certificate_nobody_gets_in(
     external: tuple[RabbitMQ, int],
     folder: Path,
     authority: trustme.CA,
     row: Row,
 ) -> None:
-    _, port = external
-    unknown = authority.issue_cert("x.example", common_name="unknown")
-    unknown.private_key_pem.write_to_path(str(folder / "unknown.key"))
-    unknown.cert_chain_pems[0].write_to_path(str(folder / "unknown.pem"))
-    given = f"&certfile={folder}/unknown.pem&keyfile={folder}/unknown.key"
-    for certificate in ("", given):
+    node, port = external
+    url = f"amqps://localhost:{port}/?cafile={folder}/ca.pem&auth=external"
+    write(folder, authority, authority.issue_cert("x.example", common_name="unknown"), "unknown")
+    for given in ("", f"&certfile={folder}/unknown.pem&keyfile={folder}/unknown.key"):
         with row.sees(amqproxy.AccessRefused, match="certificate", within=3.0):
-            await amqproxy.connect(f"amqps://localhost:{port}/?cafile={folder}/ca.pem&auth=external{certificate}")
+            await amqproxy.connect(url + given)
+    known = authority.issue_cert("y.example", common_name="worker")
+    write(folder, authority, known, "known")
+    url += f"&certfile={folder}/known.pem&keyfile={folder}/known.key"
+    async with amqproxy.connect(url):
+        await asyncio.to_thread(revoke, node, folder, authority, known)
+    with row.sees(amqproxy.AMQProxyError, match="our certificate", within=3.0) as caught:
+        await amqproxy.connect(url)
+    assert caught.type in REFUSED

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 import amqproxy
 from amqproxy.testing import RabbitMQ, RabbitMQNotInstalled, free_port, rabbitmq
@@ -20,6 +23,11 @@ from tests.conftest import missing
 
 AT_ONCE = 3.0
 """Seconds within which an error must be told that no waiting mends; the connect timeout is ten."""
+
+
+REFUSED = (amqproxy.AccessRefused, amqproxy.BrokerUnavailable)
+"""What a certificate is that the broker does not take: with TLS 1.3 the alert that says why may be lost with the
+connection."""
 
 
 class Clock:
@@ -202,6 +210,7 @@ def external(folder: Path) -> Iterator[tuple[RabbitMQ, int]]:
     demands: dict[str, str | int | bool] = {
         "ssl_options.verify": "verify_peer",
         "ssl_options.fail_if_no_peer_cert": False,
+        "ssl_options.crl_check": "best_effort",
         "ssl_cert_login_from": "common_name",
         "auth_mechanisms.1": "EXTERNAL",
     }
@@ -259,8 +268,35 @@ async def test_a_certificate_of_another_authority_is_none(external: tuple[Rabbit
     certificate.private_key_pem.write_to_path(str(folder / "forged.key"))
     certificate.cert_chain_pems[0].write_to_path(str(folder / "forged.pem"))
     query = f"?cafile={folder}/ca.pem&certfile={folder}/forged.pem&keyfile={folder}/forged.key&auth=external"
-    # With TLS 1.3 the broker's alert may be lost with the connection, of which it is the reason.
-    with pytest.raises((amqproxy.AccessRefused, amqproxy.BrokerUnavailable), match="our certificate"):
+    with pytest.raises(REFUSED, match="our certificate"):
+        await amqproxy.connect(f"amqps://localhost:{port}/{query}")
+
+
+def revoke(node: RabbitMQ, folder: Path, authority: trustme.CA, certificate: trustme.LeafCert) -> None:
+    """Let the broker know that the authority has taken a certificate back."""
+    issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
+    key = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    serial = x509.load_pem_x509_certificate(certificate.cert_chain_pems[0].bytes()).serial_number
+    now = datetime.datetime.now(datetime.UTC)
+    revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+    listed = x509.CertificateRevocationListBuilder().issuer_name(issuer.subject).add_revoked_certificate(revoked)
+    listed = listed.last_update(now - datetime.timedelta(hours=1)).next_update(now + datetime.timedelta(days=1))
+    file = folder / "crl.pem"
+    file.write_bytes(listed.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    assert node.ctl("eval", f'ssl_crl_cache:insert({{file, "{file}"}}).').strip() == "ok"
+
+
+async def test_a_certificate_that_was_revoked_is_none(
+    external: tuple[RabbitMQ, int], folder: Path, authority: trustme.CA
+) -> None:
+    node, port = external
+    certificate = authority.issue_cert("x.example", common_name="worker")
+    write(folder, authority, certificate, "revoked")
+    query = f"?cafile={folder}/ca.pem&certfile={folder}/revoked.pem&keyfile={folder}/revoked.key&auth=external"
+    async with amqproxy.connect(f"amqps://localhost:{port}/{query}"):
+        revoke(node, folder, authority, certificate)
+    with pytest.raises(REFUSED, match="our certificate"):
         await amqproxy.connect(f"amqps://localhost:{port}/{query}")
 
 
