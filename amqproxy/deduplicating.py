@@ -54,6 +54,21 @@ class Outcome:
     error: Exception | None = None
     ran: bool = False
 
+    def result(self) -> Kept:
+        """The result as it is kept; the RemoteError, if it is a failure."""
+        if self.kept.startswith(FAILURE):
+            raise decode_failure(self.kept[1:])
+        return Kept(self.kept[1:], self.value, self.ran)
+
+
+class NotKept(Exception):
+    """Raised in place of a result that the handler had no part in: a middleware's own."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+        """The result."""
+
 
 class Archive:
     """The outcomes of a worker's calls: those that it remembers, those that run, and those of its pool's store."""
@@ -176,16 +191,20 @@ def _reason(error: Exception) -> str:
     return shown(f"{exception_name(type(error))}: {said(error)}".removesuffix(": "))
 
 
-def keeping(options: ServeOptions) -> Callable[[Handler], Handler]:
-    """What makes a handler of a worker keep its replies."""
+Through = Callable[[Any, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+
+def keeping(options: ServeOptions) -> Callable[[Handler, Through | None], Handler]:
+    """What makes a handler of a worker keep its replies; given how requests go through the middleware around it."""
     archive = Archive(Deduplication.of(options.deduplicate))
 
-    def around(handler: Handler) -> Handler:
+    def around(handler: Handler, through: Through | None) -> Handler:
         inner = {field.name: getattr(handler, field.name) for field in fields(Handler)}
         return DeduplicatingHandler(
             **{**inner, "apart": True},
             _handler=handler,
             _archive=archive,
+            _through=through,
             _alone=handler._result,  # type: ignore[arg-type]  # it answers once
             _debug=options.debug,
             _forgiving=options.requeue_once,
@@ -202,6 +221,8 @@ class DeduplicatingHandler(Handler):
 
     _handler: Handler
     _archive: Archive
+    _through: Through | None
+    """How a call that is answered from memory goes through the middleware, which may refuse it."""
     _alone: Shape
     """How a reply is written that shares no message with others."""
     _debug: bool
@@ -217,37 +238,61 @@ class DeduplicatingHandler(Handler):
         return self._start_once(call, self._key(call, id, call.fingerprint), request)
 
     def _key(self, call: Call, id: str, fingerprint: bytes) -> str:
-        parts = call.service, self.method.name, self.reply_form.encoding.decode(), id
+        user = (call.properties.user_id or b"").decode(errors="backslashreplace")  # which the broker has checked
+        parts = call.service, self.method.name, self.reply_form.encoding.decode(), id, user
         digest = hashlib.blake2b(fingerprint, digest_size=16)
         for part in parts:
             digest.update(b"%d:" % len(part) + part.encode())
         return digest.hexdigest()
 
-    async def _start_once(self, call: Call, key: str, request: Any) -> Kept:
+    async def _start_once(self, call: Call, key: str, request: Any) -> Any:
         once = self.method.options.at_most_once
 
         def patient() -> None:
             if call.is_over:
                 raise Refused(too_late(self))
 
-        outcome = await self._archive.outcome(
-            key, lambda: self._run(call, request), patient=patient, anew=not (once and call.redelivered)
-        )
+        try:
+            outcome = await self._archive.outcome(
+                key, lambda: self._run(call, request), patient=patient, anew=not (once and call.redelivered)
+            )
+        except NotKept as result:
+            return result.value
         if outcome is None:
             raise Refused(redelivered(self))
         if outcome.error is not None:
             raise outcome.error
-        if outcome.kept.startswith(FAILURE):
-            raise decode_failure(outcome.kept[1:])
-        return Kept(outcome.kept[1:], outcome.value, outcome.ran)
+        if outcome.ran or self._through is None:
+            return outcome.result()
+        return await self._let_through(self._through, call, request, outcome)
+
+    async def _let_through(self, through: Through, call: Call, request: Any, outcome: Outcome) -> Any:
+        """Have the middleware see a call that ran before. Refuse it it may, and not change what it came to."""
+
+        async def known() -> Any:
+            return self._alone.decode(outcome.result().body)
+
+        try:
+            value = await through(request, known)
+        except Exception:
+            if not call.reached:
+                call.reached = True  # for it has run
+                raise
+            outcome.result()  # raises the failure that it came to
+            raise
+        return outcome.result() if call.reached else value
 
     async def _run(self, call: Call, request: Any) -> Outcome:
         """Run it now. What may go better the next time is raised, and no outcome."""
         try:
             value = await self._handler.start(request)
+            if not call.reached:
+                raise NotKept(value)
             return Outcome(REPLY + self._handler.encode(value), value, ran=True)
+        except NotKept:
+            raise
         except Exception as error:
-            if self._may_be_run_again(call, error):
+            if not call.reached or self._may_be_run_again(call, error):
                 raise
             return Outcome(FAILURE + self._failure(error), error=error)
 

@@ -14,6 +14,9 @@ from .options import ServeOptions
 from .providers import AsyncStack, Providers, Provision
 from .stream import close
 
+Through = Callable[[Any, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""How a request, and the running of its handler, go through middleware."""
+
 
 def surrounding(options: ServeOptions) -> Callable[[Handler], Handler]:
     """What puts around a handler what the options of its worker say; others are left as they are.
@@ -27,14 +30,16 @@ def surrounding(options: ServeOptions) -> Callable[[Handler], Handler]:
     def around(handler: Handler) -> Handler:
         if handler.method.provided:
             handler = _provided(handler, providers.provision(handler._function, handler.method))
+        through = None
         if first is not None:
             handler = SurroundedHandler(**_fields(handler), _handler=handler, _first=first)
-        return handler if keeping is None or handler.streams else keeping(handler)
+            through = handler.through
+        return handler if keeping is None or handler.streams else keeping(handler, through)
 
     return around
 
 
-def _keeping(options: ServeOptions) -> Callable[[Handler], Handler] | None:
+def _keeping(options: ServeOptions) -> Callable[[Handler, Through | None], Handler] | None:
     """What keeps a handler's replies, if they are to be kept; imported where they are, as it is not cheap."""
     if options.deduplicate is None:
         return None
@@ -96,17 +101,18 @@ class SurroundedHandler(Handler):
 
     def start(self, request: Any) -> Coroutine[Any, Any, Any]:
         """Run it, through the middleware."""
-        return self._through(request, functools.partial(self._handler.start, request))
+        return self.through(request, functools.partial(self._handler.start, request))
 
     def start_fed(self, request: Any, feed: Any) -> Coroutine[Any, Any, Any]:
         """Run it, through the middleware."""
-        return self._through(request, functools.partial(self._handler.start_fed, request, feed))
+        return self.through(request, functools.partial(self._handler.start_fed, request, feed))
 
     async def items(self, request: Any, feed: Any) -> AsyncIterator[Any]:
         """What the middleware makes of what it streams."""
-        return self.iterator(await self._through(request, functools.partial(self._handler.items, request, feed)))
+        return self.iterator(await self.through(request, functools.partial(self._handler.items, request, feed)))
 
-    async def _through(self, request: Any, run: Callable[[], Awaitable[Any]]) -> Any:
+    async def through(self, request: Any, run: Callable[[], Awaitable[Any]]) -> Any:
+        """What the middleware makes of the running of a handler, or of what stands in for it."""
         call = current()
         call.given, call.reached = (self.method, request, run), False
         return await self._first(call)

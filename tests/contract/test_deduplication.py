@@ -271,6 +271,47 @@ async def test_calls_are_as_they_were(mq: amqproxy.Client, service: str) -> None
         assert len(served.runs) == 106
 
 
+async def test_middleware_sees_each_request_and_a_refusal_of_its_own_is_not_remembered(
+    mq: amqproxy.Client, raw: Raw, service: str
+) -> None:
+    seen: list[str] = []
+
+    async def guard(call: amqproxy.Call, next: amqproxy.Next) -> Any:
+        token = str(call.headers.get("token"))
+        seen.append(token)
+        if token == "nobody":
+            raise RemoteError("who are you?", code="unauthenticated")
+        if token == "cached":
+            return 30
+        try:
+            result = await next(call)
+        except ZeroDivisionError as error:
+            raise RemoteError("not now", code="aborted") from error
+        if token == "limited":
+            raise RemoteError("not that much", code="permission_denied")
+        return 10 * result if isinstance(result, int) and result < 10 else result
+
+    def as_(token: str, method: str, *args: Any) -> None:
+        ask(raw, service, method, *args, headers={"token": token})
+
+    async with accounts(mq, service, middleware=[guard]) as served:
+        for token, code in (("nobody", "unauthenticated"), ("cached", None), ("ann", None), ("ann", None)):
+            as_(token, "add", 1, 2)
+            answer = said(await raw.next_message())
+            assert answer == 30 if code is None else answer["error"]["code"] == code
+        assert served.runs == ["1+2"]
+        for token, code in (("nobody", "unauthenticated"), ("limited", "permission_denied"), ("ann", None)):
+            as_(token, "add", 1, 2)
+            answer = said(await raw.next_message())
+            assert answer == 30 if code is None else answer["error"]["code"] == code
+            assert code is None or answer["error"]["executed"] == "yes"
+        for _ in range(2):
+            as_("ann", "fail", "plain")
+            assert said(await raw.next_message())["message"] == "not now"
+        assert served.runs == ["1+2", "plain"]
+        assert seen == ["nobody", "cached", "ann", "ann", "nobody", "limited", "ann", "ann", "ann"]
+
+
 # With a store that several workers share
 
 
