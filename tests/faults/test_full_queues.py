@@ -138,7 +138,7 @@ async def test_a_request_that_is_kept_too_long_goes_to_another_run(row: Row, ser
 
 
 @pytest.mark.long
-@pytest.mark.fault("F32", "consumer_timeout of 1 s, calls that run at most once: one runs for longer, one waits so long")
+@pytest.mark.fault("F32", "consumer_timeout of 1 s, calls that run at most once: one runs, one waits for longer")
 async def test_a_request_that_runs_at_most_once_is_not_run_again(row: Row, service: str) -> None:
     row.broker = "RabbitMQ"
     paid: list[int] = []
