@@ -254,7 +254,7 @@ ODD: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("kind", ODD, ids=lambda kind: repr(kind)[:40])
+@pytest.mark.parametrize("kind", ODD)
 def test_what_is_no_generated_class_is_plain_and_no_message(kind: Any) -> None:
     assert form_of(kind) == "plain"
     assert message_names(kind) == ()
