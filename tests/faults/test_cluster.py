@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 import amqproxy
 from amqproxy.testing import RabbitMQ
 from amqproxy.url import BrokerURL
+from tests.contract.test_hosts import url_of
 from tests.faults.diary import Diary, diary
 from tests.faults.network import Relay
 from tests.faults.nodes import cluster, ctl, cut_off
@@ -102,6 +103,9 @@ async def elected(node: RabbitMQ, queue: str, lost: RabbitMQ) -> None:
             pass
 
 
+Failing = Callable[[], Awaitable[None]]
+
+
 async def failover(
     nodes: list[RabbitMQ], service: str, row: Row, fail: Callable[[], None], *, at_once: bool = False
 ) -> None:
@@ -109,21 +113,32 @@ async def failover(
 
     If they come to another node at once, before the queue has a leader there, calls are confirmed, too.
     """
+    async with Relay.to(nodes[0].url) as relay:
+
+        async def fails() -> None:
+            relay.refuses = True
+            await asyncio.to_thread(fail)
+            if not at_once:
+                await elected(nodes[1], service, nodes[0])
+            relay.target, relay.refuses = BrokerURL.parse(nodes[2].url), False  # as a load balancer does
+
+        await survived(relay.url, nodes, service, row, fails, confirm=at_once)
+
+
+async def survived(
+    url: str, nodes: list[RabbitMQ], service: str, row: Row, fail: Failing, *, confirm: bool
+) -> str | None:
+    """Callers and a worker at a URL outlive what happens to the first node; the host where the callers are then."""
     async with (
-        Relay.to(nodes[0].url) as relay,
-        diary(relay.url, service, arguments=QUORUM) as first,
+        diary(url, service, arguments=QUORUM) as first,
         diary(nodes[1].url, service, arguments=QUORUM) as second,
-        amqproxy.connect(relay.url, heartbeat=2) as mq,
+        amqproxy.connect(url, heartbeat=2) as mq,
     ):
-        load = Load(mq, service, confirm=at_once)
+        load = Load(mq, service, confirm=confirm)
         running = asyncio.create_task(load.run())
         await load.further(500)
-        relay.refuses = True
         row.begin()
-        await asyncio.to_thread(fail)
-        if not at_once:
-            await elected(nodes[1], service, nodes[0])
-        relay.target, relay.refuses = BrokerURL.parse(nodes[2].url), False  # as a load balancer does
+        await fail()
         with row.sees("answers again", within=BACK, since_begin=True):
             await load.further(200)
         load.ended = True
@@ -141,6 +156,7 @@ async def failover(
         assert not load.refused & ran.keys(), "what was said not to have run was run"
         row.count(lost=len(load.confirmed - ran.keys()), duplicated=sum(ran.values()) - len(ran))
         assert load.answered <= ran.keys()
+        return mq.state.host
 
 
 @pytest.mark.fault(
@@ -162,3 +178,30 @@ async def test_a_node_in_a_minority_sends_its_clients_away(nodes: list[RabbitMQ]
     await failover(nodes, service, row, lambda: cut_off(nodes[0], nodes[1:]))
     with row.sees(amqproxy.BrokerUnavailable, within=AT_ONCE):
         await amqproxy.connect(nodes[0].url, connect_timeout=5)
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        pytest.param(
+            lambda nodes: nodes[0].kill(),
+            marks=pytest.mark.fault("F60", "SIGKILL for the node that leads; clients have all three in their URL"),
+            id="killed",
+        ),
+        pytest.param(
+            lambda nodes: cut_off(nodes[0], nodes[1:]),
+            marks=pytest.mark.fault("F61", "the first node cut off; clients have all three in their URL"),
+            id="minority",
+        ),
+    ],
+)
+async def test_clients_go_to_the_next_host_of_their_url(
+    nodes: list[RabbitMQ], service: str, row: Row, fail: Callable[[list[RabbitMQ]], None]
+) -> None:
+    url = url_of(*(node.port for node in nodes))
+
+    async def fails() -> None:
+        await asyncio.to_thread(fail, nodes)
+
+    host = await survived(url, nodes, service, row, fails, confirm=True)
+    assert host in (f"127.0.0.1:{node.port}" for node in nodes[1:])
