@@ -204,4 +204,4 @@ async def test_clients_go_to_the_next_host_of_their_url(
         await asyncio.to_thread(fail, nodes)
 
     host = await survived(url, nodes, service, row, fails, confirm=True)
-    assert host in (f"127.0.0.1:{node.port}" for node in nodes[1:])
+    assert host in [f"127.0.0.1:{node.port}" for node in nodes[1:]]
