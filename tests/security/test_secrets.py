@@ -16,6 +16,7 @@ from amqproxy.testing import RabbitMQ, broker
 from tests.faults.network import Relay
 from tests.processes import running
 from tests.security.served import Vault
+from tests.served import Patient
 
 PASSWORD = "hüsh/@:%hush"
 FORMS = ("hüsh", "hush", quote(PASSWORD, safe=""), quote("hüsh"), PASSWORD.encode().hex())
@@ -128,16 +129,27 @@ def test_a_url_that_is_wrong_is_not_quoted(url: str) -> None:
 
 
 async def test_a_command_line_shows_none_that_came_by_the_environment(embedded_url: str) -> None:
-    async with running("served.py", embedded_url, "tests.secrets") as process:
-        await process.says("serving")
-        line = await asyncio.to_thread(
-            lambda: (
-                subprocess.run(
-                    ["ps", "-o", "comm=", "-p", str(process.pid)], capture_output=True, text=True, check=True
-                ).stdout
-            )
-        )
-        assert "guest" not in line
+    """The whole line, of the program and of what it starts, while it serves."""
+    name = "tests.secrets"
+    command = ("-m", "amqproxy", "serve", "tests.served:Patient", "--name", name, "--processes", "2")
+    async with running(*command, AMQPROXY_URL=embedded_url) as process, amqproxy.connect(embedded_url) as mq:
+        await process.says(f"serving {name}", 2)
+        lines = await asyncio.to_thread(command_lines, process.pid)
+        workers = {await mq.proxy(Patient, name=name).pid() for _ in range(20)}
+    assert name in lines[process.pid]
+    assert workers <= lines.keys() and len(lines) > 2
+    assert not any("guest" in line or "amqp://" in line for line in lines.values())
+
+
+def command_lines(pid: int) -> dict[int, str]:
+    """That of a process, and of all that it has started, as everybody on the machine may read them."""
+    told = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+    found = {pid: ""}
+    for line in told.stdout.splitlines():
+        one, parent, command = line.split(maxsplit=2)
+        if int(one) in found or int(parent) in found:
+            found[int(one)] = command
+    return found
 
 
 async def test_the_broker_is_told_a_name_and_no_more(rabbitmq_node: RabbitMQ) -> None:
