@@ -14,7 +14,7 @@ from .codecs import Shape
 from .deduplication import Deduplication, Store
 from .errors import CallTimeout, RemoteError, exception_name, said
 from .forgotten import retrieve
-from .handler import Call, Handler, Refused, current, failure_of, redelivered, refusal, too_late
+from .handler import Call, Handler, Refused, current, failure_of, interrupted, redelivered, refusal, too_late
 from .memory import Memory
 from .options import ServeOptions
 from .shown import shown
@@ -51,13 +51,14 @@ class Outcome:
 
     kept: bytes
     value: Any = None
-    error: Exception | None = None
+    error: BaseException | None = None
     ran: bool = False
 
     def result(self) -> Kept:
         """The result as it is kept; the RemoteError, if it is a failure."""
         if self.kept.startswith(FAILURE):
-            raise decode_failure(self.kept[1:])
+            failure = decode_failure(self.kept[1:])
+            raise failure if failure.executed == "yes" else Refused(failure)  # what a handler raises is told as "yes"
         return Kept(self.kept[1:], self.value, self.ran)
 
 
@@ -258,6 +259,8 @@ class DeduplicatingHandler(Handler):
             )
         except NotKept as result:
             return result.value
+        if call.cancelled:  # meanwhile, but it ran to its end
+            raise asyncio.CancelledError
         if outcome is None:
             raise Refused(redelivered(self))
         if outcome.error is not None:
@@ -283,7 +286,12 @@ class DeduplicatingHandler(Handler):
         return outcome.result() if call.reached else value
 
     async def _run(self, call: Call, request: Any) -> Outcome:
-        """Run it now. What may go better the next time is raised, and no outcome."""
+        """Run it now. What may go better the next time is raised, and no outcome.
+
+        If it is cancelled, it goes on, for another try of the same call may come and want to know what it came to. That
+        is so until its time is over.
+        """
+        call.completes = True
         try:
             value = await self._handler.start(request)
             if not call.reached:
@@ -295,6 +303,10 @@ class DeduplicatingHandler(Handler):
             if not call.reached or self._may_be_run_again(call, error):
                 raise
             return Outcome(FAILURE + self._failure(error), error=error)
+        except asyncio.CancelledError as error:  # its time is over, or the worker stops
+            if not (self.method.options.at_most_once and call.reached):
+                raise
+            return Outcome(FAILURE + encode_failure(interrupted(self)), error=error)
 
     def _may_be_run_again(self, call: Call, error: Exception) -> bool:
         if isinstance(error, RemoteError):

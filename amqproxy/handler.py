@@ -74,7 +74,7 @@ class Handler:
             result = await asyncio.get_running_loop().run_in_executor(threads, run)
         finally:
             call.in_thread = False
-        if call.cancelled:  # meanwhile, when nothing could be interrupted
+        if call.cancelled and not call.completes:  # meanwhile, when nothing could be interrupted
             raise asyncio.CancelledError
         return await result if inspect.isawaitable(result) else result
 
@@ -271,6 +271,15 @@ def redelivered(handler: Handler) -> RemoteError:
     return RemoteError(text, code="aborted", type="Redelivered", executed="maybe")
 
 
+def interrupted(handler: Handler) -> RemoteError:
+    """The failure of a request that was interrupted when it came before, and that is not to be run twice."""
+    text = (
+        f"{handler.method.title} runs at most once, and this call was interrupted while it ran: look what it did "
+        "before you call again"
+    )
+    return RemoteError(text, code="aborted", type="Interrupted", executed="maybe")
+
+
 def failure_of(error: BaseException, *, debug: bool, ran: bool = True) -> RemoteError:
     """What the caller is told of an exception: type and text, and with `debug` the traceback."""
     executed: Executed = "yes" if ran else "no"  # whatever a call of the handler's own came to
@@ -322,7 +331,17 @@ class Call:
     """
 
     __slots__ = (
-        *("_clock", "_deadline", "_fingerprint", "_header", "_properties", "_reached", "_received", "cancelled"),
+        *(
+            "_clock",
+            "_completes",
+            "_deadline",
+            "_fingerprint",
+            "_header",
+            "_properties",
+            "_reached",
+            "_received",
+            "cancelled",
+        ),
         *("correlation_id", "given", "heartbeat", "in_thread", "method", "redelivered", "reply_to", "service"),
         "worker",
     )
@@ -403,6 +422,15 @@ class Call:
     @fingerprint.setter
     def fingerprint(self, fingerprint: bytes | None) -> None:
         self._fingerprint = fingerprint
+
+    @property
+    def completes(self) -> bool:
+        """Whether it runs on when it is cancelled, to its end or that of its time: what it comes to is remembered."""
+        return getattr(self, "_completes", False)
+
+    @completes.setter
+    def completes(self, completes: bool) -> None:
+        self._completes = completes
 
     @property
     def reached(self) -> bool:

@@ -217,6 +217,8 @@ class Session:
             call.heartbeat = Heartbeat(self.loop, interval, functools.partial(self._say_alive, call))
 
     def _say_alive(self, call: Call, progress: bytes) -> None:
+        if call.cancelled:  # and runs on all the same
+            return
         alive = Properties(
             content_type=ALIVE_CLASS,
             delivery_mode=TRANSIENT,
@@ -419,7 +421,11 @@ class Session:
         if streaming is not None:
             streaming.stop()
         elif task is not None and not call.in_thread:  # a thread cannot be interrupted, and holds its place to its end
-            task.cancel()
+            left = call.time_left if call.completes else None
+            if left:
+                self.loop.call_later(left, self._interrupt, call)
+            else:
+                task.cancel()
 
     def feed(self, key: Key, content_type: bytes | None, headers: FieldTable, body: bytes) -> None:
         """A message for one of the streams that run here; those that are over are passed over."""

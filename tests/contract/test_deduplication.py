@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +28,7 @@ class Accounts:
         self.entered = asyncio.Semaphore(0)
         self.open = asyncio.Event()
         self.open.set()
+        self.loop = asyncio.get_running_loop()
 
     async def add(self, x: int, y: int) -> int:
         self.runs.append(f"{x}+{y}")
@@ -37,6 +39,20 @@ class Accounts:
         self.entered.release()
         await self.open.wait()
         return f"{name} {len(self.runs)}"
+
+    def block(self, name: str) -> str:
+        self.runs.append(name)
+        self.loop.call_soon_threadsafe(self.entered.release)
+        while not self.open.is_set():
+            time.sleep(0.01)
+        return f"{name} 1"
+
+    @amqproxy.method(at_most_once=True)
+    async def pay_slowly(self, name: str) -> str:
+        self.runs.append(name)
+        self.entered.release()
+        await self.open.wait()
+        return f"{name} 1"
 
     async def fail(self, code: str) -> None:
         self.runs.append(code)
@@ -129,6 +145,11 @@ def ask(raw: Raw, service: str, method: str, *args: Any, id: str | None = "one",
     )
 
 
+def cancel(raw: Raw, service: str, id: bytes) -> None:
+    form = {"content_type": b"amqproxy.Cancel", "correlation_id": id, "reply_to": raw.reply_to}
+    raw.publish("", b"", exchange=f"amqproxy.{service}", **form)
+
+
 def said(message: Message) -> Any:
     return json.loads(message.body)
 
@@ -206,18 +227,53 @@ async def test_when_the_first_is_cancelled_the_next_one_runs(mq: amqproxy.Client
         ask(raw, service, "wait", "tea", correlation_id=b"first")
         await served.entered.acquire()
         ask(raw, service, "wait", "tea", correlation_id=b"second")
-        raw.publish(
-            "",
-            b"",
-            exchange=f"amqproxy.{service}",
-            content_type=b"amqproxy.Cancel",
-            correlation_id=b"first",
-            reply_to=raw.reply_to,
-        )
+        cancel(raw, service, b"first")
         await served.entered.acquire()
         served.open.set()
         answer = await raw.next_message()
         assert (answer.properties.correlation_id, said(answer)) == (b"second", "tea 2")
+
+
+@pytest.mark.parametrize("method", ["wait", "block", "pay_slowly"])
+async def test_a_call_with_a_time_limit_runs_to_its_end_though_it_is_cancelled(
+    mq: amqproxy.Client, raw: Raw, service: str, method: str
+) -> None:
+    """Who sends it again, as callers do whose link was lost or who gave its worker up, is answered by the one run."""
+    async with accounts(mq, service) as served:
+        served.open.clear()
+        ask(raw, service, method, "tea", correlation_id=b"first", headers={"x-timeout-ms": 30_000})
+        await served.entered.acquire()
+        cancel(raw, service, b"first")
+        ask(raw, service, method, "tea", correlation_id=b"second", headers={"x-timeout-ms": 30_000})
+        ask(raw, service, "add", 1, 2, id=None)  # behind it both were seen
+        assert said(await raw.next_message()) == 3
+        served.open.set()
+        answer = await raw.next_message()
+        assert answer.properties.correlation_id == b"second"
+        assert said(answer).startswith("tea")
+        ask(raw, service, method, "tea", correlation_id=b"third")
+        assert (await raw.next_message()).body == answer.body
+        assert served.runs == ["tea", "1+2"]
+
+
+@pytest.mark.parametrize("method", ["wait", "pay_slowly"])
+async def test_when_its_time_is_over_it_is_interrupted(
+    mq: amqproxy.Client, raw: Raw, service: str, method: str
+) -> None:
+    async with accounts(mq, service) as served:
+        served.open.clear()
+        ask(raw, service, method, "tea", correlation_id=b"first", headers={"x-timeout-ms": 300})
+        await served.entered.acquire()
+        cancel(raw, service, b"first")
+        ask(raw, service, method, "tea", correlation_id=b"second")
+        if method == "wait":
+            await served.entered.acquire()
+            served.open.set()
+            assert said(await raw.next_message()) == "tea 2"
+        else:
+            told = said(await raw.next_message())["error"]
+            assert (told["type"], told["executed"]) == ("Interrupted", "maybe")
+            assert served.runs == ["tea"]
 
 
 async def test_no_more_is_remembered_than_was_asked_for(mq: amqproxy.Client, raw: Raw, service: str) -> None:

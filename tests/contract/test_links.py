@@ -369,3 +369,35 @@ def test_the_url_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     assert "amqp://ann@example.com:5673/v" in repr(amqproxy.connect())
     monkeypatch.delenv("AMQPROXY_URL")
     assert "amqp://guest@localhost:5672/%2F" in repr(amqproxy.connect())
+
+
+class Bank:
+    def __init__(self) -> None:
+        self.balance = 0
+        self.entered = asyncio.Semaphore(0)
+        self.open = asyncio.Event()
+
+    @amqproxy.method(idempotent=True)
+    async def deposit(self, amount: int) -> int:
+        self.balance += amount
+        self.entered.release()
+        await self.open.wait()
+        return self.balance
+
+
+async def test_a_call_that_is_sent_again_to_a_worker_that_remembers_runs_once(amqp_url: str, service: str) -> None:
+    """With a heartbeat the worker learns that the reply queue is gone, and gives the first request up."""
+    bank = Bank()
+    async with (
+        amqproxy.connect(amqp_url) as server,
+        amqproxy.connect(amqp_url) as mq,
+        server.serve(bank, name=service, auto_delete=True, deduplicate=100) as worker,
+    ):
+        call = asyncio.ensure_future(mq.proxy(Bank, name=service, heartbeat=0.05, timeout=20).deposit(5))
+        await bank.entered.acquire()
+        [first] = worker.running
+        cut(mq)
+        await until(lambda: first.cancelled and len(worker.running) == 2, lambda: str(worker.running))
+        bank.open.set()
+        assert await call == 5
+        assert bank.balance == 5
