@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 class Memory:
     """Values by their keys, for a while: the oldest go when there are too many, or too much of them."""
@@ -31,12 +33,12 @@ class Memory:
             return
         self._kept[key] = now + self._seconds, value
         self.bytes += len(value)
-        while len(self._kept) > self._entries or self.bytes > self._max_bytes or self._is_over(now):
+        while self._is_too_much(now):
             self._drop(next(iter(self._kept)))
 
-    def _is_over(self, now: float) -> bool:
-        until, _ = next(iter(self._kept.values()))
-        return until <= now
+    def _is_too_much(self, now: float) -> bool:
+        until, _ = next(iter(self._kept.values()), (math.inf, b""))
+        return until <= now or len(self._kept) > self._entries or self.bytes > self._max_bytes
 
     def _drop(self, key: str) -> None:
         _, value = self._kept.pop(key, (0.0, b""))

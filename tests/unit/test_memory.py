@@ -46,6 +46,13 @@ def test_what_is_over_takes_no_room() -> None:
     assert len(memory) == 5
 
 
+def test_a_time_too_short_for_the_clock_keeps_nothing() -> None:
+    """A loop's clock counts the seconds since the machine was started, in 53 bits."""
+    memory = Memory(entries=10, seconds=1e-13, max_bytes=100)
+    memory.put("a", b"1", 123_456.0)
+    assert (memory.get("a", 123_456.0), len(memory), memory.bytes) == (None, 0, 0)
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("abcd"), st.binary(max_size=6), st.floats(0, 2)), max_size=30),
     st.integers(1, 5),
