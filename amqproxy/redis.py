@@ -6,6 +6,8 @@ mq.serve(Accounts(), deduplicate=amqproxy.Deduplication(store=store))
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -32,42 +34,71 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """A client with the scripts that it runs."""
+
+    client: Redis
+    claim: Any
+    keep: Any
+    release: Any
+
+    @classmethod
+    def of(cls, client: Redis) -> Scripts:
+        """Those of a client."""
+        return cls(client, *(client.register_script(text) for text in (CLAIM, KEEP, RELEASE)))
+
+
 class RedisStore:
     """A store of replies in one Redis, version 2.6 or newer."""
 
     def __init__(self, redis: str | Redis, *, prefix: str = "amqproxy:") -> None:
         """Take the URL of a Redis, or a client of one; what `prefix` begins is ours in there.
 
-        A URL is connected to when it is needed, in the event loop that needs it. Its Redis should not evict keys that
-        have not expired (`maxmemory-policy noeviction` or `volatile-ttl`), or calls may run twice.
+        A URL is connected to when it is needed, by each event loop that needs it; a client is for the one event loop
+        that it was made for. The Redis should not evict keys that have not expired (`maxmemory-policy noeviction` or
+        `volatile-ttl`), or calls may run twice.
         """
-        self._own = isinstance(redis, str)
         client = Redis.from_url(redis) if isinstance(redis, str) else redis
         if client.connection_pool.connection_kwargs.get("decode_responses"):
             raise ValueError("replies are bytes: give a Redis client without decode_responses")
-        self._client = client
+        self._url = redis if isinstance(redis, str) else None
+        self._given = Scripts.of(client)
+        self._of_loops: dict[asyncio.AbstractEventLoop, Scripts] = {}
         self._prefix = prefix
-        self._claim = client.register_script(CLAIM)
-        self._keep = client.register_script(KEEP)
-        self._release = client.register_script(RELEASE)
+
+    @property
+    def _scripts(self) -> Scripts:
+        """Those of a client whose connections are the running event loop's: no other can use them."""
+        if self._url is None:
+            return self._given
+        loop = asyncio.get_running_loop()
+        scripts = self._of_loops.get(loop)
+        if scripts is None:
+            for other in [other for other in list(self._of_loops) if other.is_closed()]:
+                self._of_loops.pop(other, None)  # another thread's loop may do so, too
+            scripts = self._of_loops[loop] = Scripts.of(Redis.from_url(self._url))
+        return scripts
 
     async def claim(self, key: str, owner: str, seconds: float) -> bytes | bool:
         """See `amqproxy.Store`."""
-        found: Any = await self._claim(keys=[self._prefix + key], args=[b"c" + owner.encode(), _milliseconds(seconds)])
+        args = [b"c" + owner.encode(), _milliseconds(seconds)]
+        found: Any = await self._scripts.claim(keys=[self._prefix + key], args=args)
         return bool(found) if isinstance(found, int) else bytes(found[1:])
 
     async def keep(self, key: str, owner: str, reply: bytes, seconds: float) -> None:
         """See `amqproxy.Store`."""
-        await self._keep(keys=[self._prefix + key], args=[b"r" + reply, _milliseconds(seconds)])
+        await self._scripts.keep(keys=[self._prefix + key], args=[b"r" + reply, _milliseconds(seconds)])
 
     async def release(self, key: str, owner: str) -> None:
         """See `amqproxy.Store`."""
-        await self._release(keys=[self._prefix + key], args=[b"c" + owner.encode()])
+        await self._scripts.release(keys=[self._prefix + key], args=[b"c" + owner.encode()])
 
     async def aclose(self) -> None:
-        """Close the connections, if they were made from a URL."""
-        if self._own:
-            await self._client.aclose()
+        """Close the connections of the event loop that this runs in, if they were made from a URL."""
+        scripts = self._of_loops.pop(asyncio.get_running_loop(), None)
+        if scripts is not None:
+            await scripts.client.aclose()
 
     async def __aenter__(self) -> RedisStore:
         return self

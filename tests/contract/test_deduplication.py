@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import amqproxy
+import amqproxy.sync
 from amqproxy import Deduplication, RemoteError
 from amqproxy.redis import RedisStore
 from tests.contract.raw import Message, Raw
@@ -523,6 +524,28 @@ async def test_a_redis_that_is_lost_refuses_calls_until_it_is_back(
         with pytest.raises(RemoteError, match="does not answer"):
             await proxy.add(1, 2)
         assert len(served.runs) == 2
+
+
+def test_a_redis_by_its_url_serves_each_event_loop(amqp_url: str, service: str, redis: RedisServer) -> None:
+    """Two at once, those of two connections without await; and others one after the other."""
+    store = RedisStore(redis.url)
+    options: dict[str, Any] = {"name": service, "auto_delete": True, "deduplicate": Deduplication(store=store)}
+
+    async def in_another_loop(number: int) -> int:
+        async with store, amqproxy.connect(amqp_url) as mq, mq.serve(Accounts(), **options):
+            return await mq.proxy(Accounts, name=service).add(number, 0)
+
+    assert [asyncio.run(in_another_loop(number)) for number in (100, 101)] == [100, 101]
+    with (
+        amqproxy.sync.connect(amqp_url) as one,
+        amqproxy.sync.connect(amqp_url) as other,
+        one.serve(Accounts(), **options),
+        other.serve(Accounts(), **options),
+    ):
+        proxy = one.proxy(Accounts, name=service)
+        assert [proxy.add(number, 0) for number in range(10)] == list(range(10))
+        for loop in list(store._of_loops):
+            asyncio.run_coroutine_threadsafe(store.aclose(), loop).result(10)
 
 
 async def test_a_redis_that_gives_texts_is_refused(redis: RedisServer) -> None:
