@@ -123,6 +123,11 @@ def _of_each_host(text: str) -> list[str]:
     if found is None:
         return [text]
     scheme, login, hosts, rest = found.groups("")
+    if re.search("@.*,", login, re.DOTALL):
+        raise ValueError(
+            "the broker URL names a login with each host, and there is one for all: write "
+            "amqp://user:password@host,host/; in a user or password, write %40 for @ and %2C for a comma"
+        )
     return [f"{scheme}{login}{host}{rest}" for host in hosts.split(",")]
 
 

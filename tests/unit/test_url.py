@@ -140,6 +140,7 @@ def test_no_password_shows_in_text_or_repr(noise: str) -> None:
         "amqp://ada:s3cr3t]@host/",
         "amqp://ada:s3cr3t@[host/",
         "amqp://ada:s3cr3t@[nonsense]/",
+        "amqp://ada:s3cr3t@one,ada:s3cr3t@two/",
     ],
 )
 def test_no_password_shows_when_a_url_is_refused(text: str) -> None:
@@ -229,6 +230,18 @@ def test_a_user_without_a_password_has_an_empty_one() -> None:
 )
 def test_only_names_and_addresses_of_this_machine_are_loopback(host: str, is_it: bool) -> None:
     assert is_loopback(host) is is_it
+
+
+@pytest.mark.parametrize("hosts", ["one,ada:c@two", "one:1,ada:b@two:2,three", "one,ada@two", "one,@two"])
+def test_a_login_of_one_host_of_several_is_refused(hosts: str) -> None:
+    with pytest.raises(ValueError, match=r"a login with each host, and there is one for all: write amqp://user:pass"):
+        BrokerURL.parse(f"amqp://ada:b@{hosts}/")
+
+
+@pytest.mark.parametrize(("written", "password"), [("b%40x%2Cy", "b@x,y"), ("b,x@y", "b,x@y"), ("b@x", "b@x")])
+def test_a_password_with_these_signs_is_one(written: str, password: str) -> None:
+    url = BrokerURL.parse(f"amqp://ada:{written}@one,two/")
+    assert (url.password, url.address) == (password, "one:5672,two:5672")
 
 
 def test_options_are_read() -> None:
