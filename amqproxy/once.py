@@ -26,6 +26,12 @@ class Host(Protocol):
         """Run a call and answer it."""
 
 
+class Staff(Pool, Protocol):
+    """The worker."""
+
+    once: asyncio.Semaphore
+
+
 class Once:
     """Runs such calls of one session.
 
@@ -33,22 +39,31 @@ class Once:
     the worker's `concurrency`: as many may run besides those that the prefetch counts.
     """
 
-    def __init__(self, host: Host, pool: Pool) -> None:
+    def __init__(self, host: Host, pool: Staff) -> None:
         self._host = host
         self._pool = pool
-        self._room = asyncio.Semaphore(pool.options.concurrency)
+        self._room = pool.once
+        self._waiting = set[asyncio.Task[None]]()
+
+    def lost(self) -> None:
+        """The channel is gone: what waits here, the broker gives to another worker."""
+        for task in self._waiting:
+            task.cancel()
 
     async def run(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
         """Run a call, unless a worker had it before, its time is over, or the worker stops ahead of it."""
         if call.redelivered and not handler.deduplicates:  # which knows better
             self._refuse(redelivered(handler), call, tag, body)
             return
-        waiting = self._room.acquire()
+        waiting, task = self._room.acquire(), self._pool.running[call]
+        self._waiting.add(task)
         try:
             await (waiting if call.heartbeat is None else call.heartbeat.around(waiting))
         except asyncio.CancelledError:
             self._given_up(handler, call, tag, body)
             return
+        finally:
+            self._waiting.discard(task)
         try:
             if self._settled(call, tag):
                 await self._run_settled(handler, call, body)
@@ -73,8 +88,8 @@ class Once:
         return False
 
     def _given_up(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
-        """It was cancelled while it waited: by its caller, or by a worker that stops."""
-        if call.cancelled:
+        """It was cancelled while it waited: by its caller, by a worker that stops, or for its channel was lost."""
+        if call.cancelled or (tag and not self._host.alive):
             del self._pool.running[call]
             self._host.replies.settle(tag)
         elif self._pool.gives_up:  # given back, it would be refused by whoever has it next

@@ -53,6 +53,8 @@ class Worker:
         self.abandoned = Abandoned()
         """Calls that were cancelled before they came here."""
         self.stopping = False
+        self.once = asyncio.Semaphore(options.concurrency)
+        """Room for the calls that run at most once, whichever channel they came by."""
         self._connection = connection
         self._loop = connection.loop
         self._target = target

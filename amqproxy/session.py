@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("amqproxy.server")
 
 ROOM = 2
-"""Streams that go on for long and calls to all workers are not bounded by the prefetch. Together with the calls that
-are, a worker runs so many times its concurrency."""
+"""Streams that go on for long, calls to all workers, and what still runs of a channel that was lost are not bounded by
+the prefetch. Together with the calls that are, a worker runs so many times its concurrency."""
 
 _BATCH = BATCH_HEADER.encode()
 
@@ -59,6 +59,7 @@ class Staff(Pool, Protocol):
     name: str
     abandoned: Abandoned
     stopping: bool
+    once: asyncio.Semaphore
 
     @property
     def session(self) -> Session | None:
@@ -105,8 +106,10 @@ class Session:
             replies.parking = Parking(topology, topology.dead, worker.name, link, replies.settle)
         try:
             await session.desk.open(worker.topology.exchange)
+            session.turns.follow(worker.running.values(), ROOM * worker.options.concurrency)
             await session.consume()
         except BaseException:
+            session.turns.lost()
             await session.close()
             raise
         return session
@@ -132,6 +135,7 @@ class Session:
     def _lost(self, reason: Exception) -> None:
         self.unreachable()
         self.turns.lost()
+        self._once.lost()
         self._end(reason)
 
     def unreachable(self) -> None:

@@ -3,12 +3,16 @@
 The prefetch counts a message once, whatever is in it. So a worker begins no more calls of a batch than it has room for,
 and while any of them run, every message that comes takes its turn: one call of each in a circle, so that a single call
 waits for the next free place and not for the end of a batch.
+
+The prefetch of a new channel does not count either what still runs of the one before, whose requests the broker gives
+out again. So while any of that runs, every message takes its turn as well.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 
 from .batching import Batch, CallInBatch, Host, Way
 from .control import Key
@@ -34,6 +38,26 @@ class Turns:
         self._batches: dict[int, Batch] = {}
         self._ways: dict[ReplyForm, Way] = {}
         self._watched = 0
+        self._room = self._most = pool.options.concurrency
+        self._before = set[asyncio.Task[None]]()
+
+    def follow(self, tasks: Iterable[asyncio.Task[None]], most: int) -> None:
+        """So much runs of earlier channels: until it has ended, no calls are begun that make it more than `most`."""
+        self._before = set(tasks)
+        self.own += len(self._before)
+        self._most = most
+        self._make_room()
+        for task in self._before:
+            task.add_done_callback(self._ended_before)
+
+    def _make_room(self) -> None:
+        """Calls that other workers may run by now as well take no place, as long as they are not many."""
+        self._room = min(self.pool.options.concurrency + len(self._before), self._most)
+
+    def _ended_before(self, task: asyncio.Task[None]) -> None:
+        self._before.discard(task)
+        self._make_room()
+        self.ended()
 
     def delivered(self, handler: Handler, call: Call, tag: int, body: bytes) -> None:
         """A message came that holds several calls, or while calls of such a one run."""
@@ -81,7 +105,7 @@ class Turns:
 
     def begin(self) -> None:
         """Begin as many calls as there is room for, at least one."""
-        waiting, running, room = self.waiting, self.pool.running, self.pool.options.concurrency
+        waiting, running, room = self.waiting, self.pool.running, self._room
         while waiting and (len(running) < room or not self.own) and not self.pool.gives_up:
             message = waiting.popleft()
             if message.begin():
@@ -118,6 +142,8 @@ class Turns:
     def lost(self) -> None:
         """The channel is gone: the broker gives what is not acknowledged to another worker."""
         self.waiting.clear()
+        for task in self._before:
+            task.remove_done_callback(self._ended_before)
         for batch in list(self._batches.values()):
             batch.drop()
 

@@ -18,6 +18,7 @@ import amqproxy
 from amqproxy.cli.failure import described
 from amqproxy.lane import Lane
 from amqproxy.properties import Properties
+from amqproxy.server import Worker
 from amqproxy.testing import BrokerThread, RabbitMQ
 from tests.contract.test_deadlines import Gate, gate
 from tests.patience import until
@@ -401,3 +402,91 @@ async def test_a_call_that_is_sent_again_to_a_worker_that_remembers_runs_once(am
         bank.open.set()
         assert await call == 5
         assert bank.balance == 5
+
+
+def waits(worker: Worker, before: Any) -> bool:
+    """Whether a request has come by another channel than that of before, and waits."""
+    session = worker.session
+    return session is not None and session is not before and bool(session.turns.waiting)
+
+
+async def test_handlers_do_not_pile_up_where_a_workers_link_is_lost_again_and_again(
+    amqp_url: str, service: str
+) -> None:
+    """What runs cannot be answered any more, and runs on; the broker gives the same call out again each time."""
+    async with two(amqp_url) as (mq, server):
+        handler = Gate()
+        async with server.serve(handler, name=service, arguments={"x-expires": 60_000}, concurrency=1) as worker:
+            call = asyncio.create_task(mq.proxy(Gate, name=service, timeout=60).wait(1))
+            await handler.entered.acquire()
+            cut(server)
+            await handler.entered.acquire()  # a second time, which is what a worker takes upon itself
+            for _ in range(2):
+                before = worker.session
+                cut(server)
+                await until(partial(waits, worker, before), within=20)
+                assert len(worker.running) == 2
+            assert handler.entered.locked()
+            handler.open.set()
+            assert await call == 1
+            assert await mq.proxy(Gate, name=service).wait(2) == 2
+            assert worker.session is not None and not worker.session.turns.own
+
+
+async def test_calls_begin_at_once_when_what_was_left_over_has_ended(amqp_url: str, service: str) -> None:
+    async with two(amqp_url) as (mq, server):
+        handler = Gate()
+        async with server.serve(handler, name=service, arguments={"x-expires": 60_000}, concurrency=3) as worker:
+            proxy = mq.proxy(Gate, name=service, timeout=60)
+            calls = [asyncio.create_task(proxy.wait(1))]
+            await handler.entered.acquire()
+            cut(server)
+            calls += [asyncio.create_task(proxy.wait(n)) for n in (2, 3)]
+            for _ in range(3):  # one lost link holds up none
+                await handler.entered.acquire()
+            assert len(worker.running) == 4
+            handler.open.set()
+            assert await asyncio.gather(*calls) == [1, 2, 3]
+            session = worker.session
+            assert session is not None
+            await until(lambda: not session.turns.own)
+
+
+async def test_calls_that_run_at_most_once_do_not_pile_up_either(amqp_url: str, service: str) -> None:
+    class Till:
+        def __init__(self) -> None:
+            self.paid: list[int] = []
+            self.entered = asyncio.Semaphore(0)
+            self.open = asyncio.Event()
+
+        @amqproxy.method(at_most_once=True)
+        async def pay(self, amount: int) -> int:
+            self.paid.append(amount)
+            self.entered.release()
+            await self.open.wait()
+            return amount
+
+        async def ping(self) -> str:
+            return "pong"
+
+    async with two(amqp_url) as (mq, server):
+        till = Till()
+        async with server.serve(till, name=service, arguments={"x-expires": 60_000}, concurrency=2) as worker:
+            proxy = mq.proxy(Till, name=service, timeout=60)
+            first = [asyncio.create_task(proxy.pay(n)) for n in range(2)]
+            for _ in first:
+                await till.entered.acquire()
+            third = asyncio.create_task(proxy.pay(2))
+            await until(lambda: len(worker.running) == 3)
+            cut(server)
+            with pytest.raises(amqproxy.RemoteError, match="had this call already"):
+                await third
+            await until(lambda: len(worker.running) == 2)  # and nothing waits by the old channel
+            fourth = asyncio.create_task(proxy.pay(3))
+            await until(lambda: len(worker.running) == 3)
+            assert await proxy.ping() == "pong"
+            assert till.paid == [0, 1]
+            till.open.set()
+            assert await fourth == 3
+            for call in first:  # their answers were lost with the channel
+                call.cancel()
