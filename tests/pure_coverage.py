@@ -54,7 +54,7 @@ MODULES = {
     },
     **{
         f"amqproxy/codecs/{name}.py": f"tests/unit/test_{name}.py"
-        for name in ("compression", "defaults", "items", "json", "protobuf", "registry", "thrift")
+        for name in ("compression", "crowds", "defaults", "items", "json", "protobuf", "registry", "thrift")
     },
     **{f"amqproxy/codecs/{name}.py": "tests/unit/test_registry.py" for name in ("__init__", "guarded")},
     "amqproxy/codecs/protobuf_flaws.py": "tests/unit/test_protobuf.py",

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from ..errors import ContractError, EncodingFailed
 from ..messages import Form, form_of
 from . import DecodingFailed, Mismatch, Shape
+from .crowds import crowds_in
 from .defaults import filled, leaves_out
 from .protobuf import ProtobufJSONShape
 
@@ -97,7 +99,9 @@ class JSONShape:
                 raise ContractError(f"{title}: JSON cannot carry a {part.cls.__qualname__}; {cure}")
         fills = leaves_out(part.cls for part in parts if isinstance(part, msgspec.inspect.DataclassType))
         self._decode = decode
-        self._read: Callable[[bytes], Any] = (lambda body: filled(decode(body))) if fills else decode
+        read: Callable[[bytes], Any] = (lambda body: filled(decode(body))) if fills else decode
+        crowds = crowds_in((*parts, *_parts_of_models(parts)))
+        self._read = read if crowds is None else crowds.before(read)
         self.kind = kind
         self._lossy = any(isinstance(part, _LOSSY) for part in parts)
 
@@ -211,6 +215,22 @@ def _parts(node: Any, seen: set[int]) -> Iterator[Any]:
         yield node
         for name in node.__struct_fields__:
             yield from _parts(getattr(node, name), seen)
+
+
+def _parts_of_models(parts: Iterable[Any]) -> list[Any]:
+    """The types that models are made of, as far as msgspec knows them; models are read by themselves."""
+    found: list[Any] = []
+    waiting, models, seen = list(parts), set[Any](), set[int]()
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, msgspec.inspect.CustomType) and part.cls not in models:
+            models.add(part.cls)
+            for field in getattr(part.cls, "model_fields", {}).values():
+                with suppress(Exception):  # of a type that only pydantic knows
+                    inner = list(_parts(msgspec.inspect.type_info(field.annotation), seen))
+                    found += inner
+                    waiting += inner
+    return found
 
 
 def _encode(value: Any) -> bytes:
