@@ -29,7 +29,8 @@ MAX_DESTINATIONS = 1024
 DIRECT = b"amq.rabbitmq.reply-to."
 """How addresses of RabbitMQ's direct reply-to begin. RabbitMQ 3.10 closes the connection of whoever writes to one that
 it did not make up. So the first answer to each comes behind the acknowledgement, or the same request would come again,
-and cost each connection of the pool in turn. What is sent ahead of an answer, such as items, is for queues alone."""
+and cost each connection of the pool in turn. What is sent ahead of an answer, such as items, is for queues alone, and
+so is what all workers of a pool send."""
 
 
 class Pool(Protocol):
@@ -237,9 +238,17 @@ class Replies:
     def post(self, call: Call, properties: bytes, body: bytes) -> None:
         """Send something to the caller that is not the answer, or not all of it."""
         if call.reply_to and (call.reply_to in self._destinations or not call.reply_to.startswith(DIRECT)):
-            self.send(call.reply_to, properties, body)
+            self._send(call.reply_to, properties, body)
 
-    def send(self, reply_to: bytes, properties: bytes, body: bytes) -> None:
+    def send_with_all(self, reply_to: bytes, properties: bytes, body: bytes) -> None:
+        """Send what the other workers of the pool send, too: a made-up address must not cost each its connection."""
+        if reply_to.startswith(DIRECT):
+            name, address = self._worker.contract.name, shown(reply_to)
+            log.warning("%s: dropped an answer to '%s': what all workers answer goes to queues alone", name, address)
+            return
+        self._send(reply_to, properties, body)
+
+    def _send(self, reply_to: bytes, properties: bytes, body: bytes) -> None:
         """Send something to somebody; nothing goes out once the channel is closed."""
         if self.lane.open:
             destination = self._destinations.get(reply_to) or self._destination(reply_to)

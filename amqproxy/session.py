@@ -389,7 +389,7 @@ class Session:
             content_type, encoding = form.content_type.decode(), form.encoding.decode()
             signed = self._signed[form] = ReplyForm(content_type, encoding, {WORKER_HEADER: self._worker.name})
         session = self if self.alive else self._worker.session or self  # it may have a channel again
-        session.replies.send(reply_to, signed.properties(correlation_id), body)
+        session.replies.send_with_all(reply_to, signed.properties(correlation_id), body)
 
     def pong(self, correlation_id: bytes | None, reply_to: bytes | None) -> None:
         """Somebody wants to know who is here, and who is at work on a call."""
@@ -403,7 +403,7 @@ class Session:
             busy=any(key.means(call) for call in worker.running),
         )
         if reply_to:
-            self.replies.send(reply_to, form.properties(correlation_id), encode_presence(presence))
+            self.replies.send_with_all(reply_to, form.properties(correlation_id), encode_presence(presence))
 
     def cancel(self, key: Key, seconds: float) -> None:
         """Nobody waits for this call any more; one that has not come is remembered for so many seconds."""

@@ -252,6 +252,30 @@ async def test_a_made_up_address_of_direct_reply_to_harms_at_most_once(
         await link._declare(lambda channel: channel.queue_delete(service))
 
 
+@pytest.mark.parametrize("content_type", ["SERVICE.add", "SERVICE.nothing", "amqproxy.Ping"])
+async def test_all_workers_answer_to_queues_alone(
+    amqp_url: str, raw: Raw, service: str, content_type: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or one message with a made-up address of direct reply-to would end the connections of all at once."""
+    about = {"content_type": content_type.replace("SERVICE", service).encode(), "correlation_id": b"1"}
+    async with (
+        amqproxy.connect(amqp_url) as one,
+        amqproxy.connect(amqp_url) as other,
+        one.serve(Vault(), name=service, auto_delete=True) as first,
+        other.serve(Vault(), name=service, auto_delete=True) as second,
+    ):
+        sessions = first.session, second.session
+        raw.publish(
+            "", b"[1,2]", exchange=f"amqproxy.{service}", reply_to=b"amq.rabbitmq.reply-to.garbage==.x", **about
+        )
+        for _ in sessions:  # each answers behind the other message, and has what came of that by now
+            raw.publish("", b"[1,2]", exchange=f"amqproxy.{service}", reply_to=raw.reply_to, **about)
+            assert {(await raw.next_message()).properties.correlation_id for _ in sessions} == {b"1"}
+        assert (first.session, second.session) == sessions
+        assert caplog.text.count("what all workers answer goes to queues alone") == 2
+        assert "lost the connection" not in caplog.text
+
+
 async def test_a_worker_does_not_write_where_it_is_told_to(
     mq: amqproxy.Client, amqp_url: str, raw: Raw, service: str, caplog: pytest.LogCaptureFixture
 ) -> None:
