@@ -205,8 +205,11 @@ class Session:
 
     def _keeps(self, content_type: bytes | None, encoding: bytes | None) -> bool:
         """Whether a request that comes while the worker stops is run all the same: given back, it would be refused."""
-        handler = self._handlers.get(content_type, encoding)
-        return handler is not None and handler.method.options.at_most_once
+        try:
+            handler = self._handlers.get(content_type, encoding) or self._handlers.find(content_type, encoding)
+        except RemoteError:
+            return False
+        return handler.method.options.at_most_once
 
     def _attend(self, handler: Handler, call: Call) -> None:
         """Give a call the signs of life that its request asks for; RemoteError if it is too late to run it."""

@@ -206,6 +206,21 @@ async def test_a_message_that_cannot_go_back_is_told_of(
     assert f"1 requests that this worker had not begun may not be in {service} again: the queue was del" in caplog.text
 
 
+@pytest.mark.parametrize("encoding", ["json", "gzip-json"])
+async def test_what_comes_while_the_worker_stops_is_run_in_any_encoding(
+    mq: amqproxy.Client, service: str, encoding: str
+) -> None:
+    """Given back, it would be refused by the next worker. The second encoding is one that it has not had yet."""
+    bank = Bank()
+    bank.open.set()
+    async with mq.serve(bank, name=service, auto_delete=True) as worker:
+        worker.stopping = True  # as it is before the broker has heard of it
+        proxy = mq.proxy(Bank, name=service, encoding=encoding, timeout=5)
+        assert await proxy.pay(7) == 7
+        assert bank.redelivered == [False]
+        worker.stopping = False
+
+
 async def test_what_a_stopping_worker_interrupts_may_have_run(mq: amqproxy.Client, service: str) -> None:
     bank = Bank()
     async with mq.serve(bank, name=service, arguments={"x-expires": 60_000}, grace=0):
