@@ -291,6 +291,8 @@ class DeduplicatingHandler(Handler):
         If it is cancelled, it goes on, for another try of the same call may come and want to know what it came to. That
         is so until its time is over.
         """
+        if call.is_over:  # for it had to wait, for another like it or for the store
+            raise Refused(too_late(self))
         call.completes = True
         try:
             value = await self._handler.start(request)

@@ -55,6 +55,12 @@ class Accounts:
         await self.open.wait()
         return f"{name} 1"
 
+    async def fail_later(self) -> None:
+        self.runs.append("fail")
+        self.entered.release()
+        await self.open.wait()
+        raise RemoteError("not now", code="unavailable", retryable=True)
+
     async def fail(self, code: str) -> None:
         self.runs.append(code)
         if code == "plain":
@@ -275,6 +281,38 @@ async def test_when_its_time_is_over_it_is_interrupted(
             told = said(await raw.next_message())["error"]
             assert (told["type"], told["executed"]) == ("Interrupted", "maybe")
             assert served.runs == ["tea"]
+
+
+async def test_one_whose_time_is_over_when_the_first_has_failed_is_not_run(
+    mq: amqproxy.Client, raw: Raw, service: str
+) -> None:
+    async with accounts(mq, service) as served:
+        served.open.clear()
+        ask(raw, service, "fail_later", correlation_id=b"first")
+        await served.entered.acquire()
+        ask(raw, service, "fail_later", correlation_id=b"second", headers={"x-timeout-ms": 50})
+        ask(raw, service, "add", 1, 2, id=None)  # behind it the second was seen
+        assert said(await raw.next_message()) == 3
+        await asyncio.sleep(0.1)
+        served.open.set()
+        failures = [said(await raw.next_message())["error"] for _ in range(2)]
+        assert [one["code"] for one in failures] == ["unavailable", "deadline_exceeded"]
+        assert failures[1]["executed"] == "no"
+        assert served.runs == ["fail", "1+2"]
+
+
+async def test_one_for_which_the_store_takes_too_long_is_not_run(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+    class Slow(Shelf):
+        async def claim(self, key: str, owner: str, seconds: float) -> bytes | bool:
+            await asyncio.sleep(0.2)
+            return await super().claim(key, owner, seconds)
+
+    async with accounts(mq, service, Deduplication(store=Slow())) as served:
+        ask(raw, service, "add", 1, 2, headers={"x-timeout-ms": 100})
+        assert said(await raw.next_message())["error"]["code"] == "deadline_exceeded"
+        assert served.runs == []
+        ask(raw, service, "add", 1, 2)  # nobody claims it any more
+        assert said(await raw.next_message()) == 3
 
 
 async def test_no_more_is_remembered_than_was_asked_for(mq: amqproxy.Client, raw: Raw, service: str) -> None:
