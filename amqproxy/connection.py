@@ -9,6 +9,7 @@ import random
 import time
 import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from copy import copy
 from typing import TypeVar
 
@@ -45,6 +46,7 @@ class Connection:
         """What it is doing, for whoever wants to know."""
         self._link: Link | None = None
         self._decided = asyncio.Event()
+        self._given_up = asyncio.Event()
         self._burials: set[asyncio.Task[None]] = set()
         self._failure: AMQProxyError | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -114,6 +116,7 @@ class Connection:
 
     def _give_up(self, failure: AMQProxyError) -> None:
         self._failure = failure
+        self._given_up.set()
         self._decided.set()
         self.states.change("closed", reason=str(failure))
 
@@ -186,6 +189,12 @@ class Connection:
             log.error("%s failed: %s; next try in %.1f s", what, error, pause)
 
         return await persist(operation, self._may_mend, failed)
+
+    async def pause(self, seconds: float) -> None:
+        """Return after so many seconds, or as soon as it is known that there will be no link any more."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._given_up.wait()
 
     async def on_link(self, operation: Callable[[Link], Awaitable[Result]], what: str) -> Result:
         """What the operation returns on the first link that outlasts it."""

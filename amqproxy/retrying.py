@@ -140,7 +140,7 @@ class RepeatingMethod(RemoteMethod):
             wait=lambda state: max(lots(state), _retry_after(_error(state))),
             stop=functools.partial(self._ends, call),
             retry=retry_if_exception(self._is_worth_another),
-            sleep=asyncio.sleep,
+            sleep=self.caller.connection.pause,
             reraise=True,
         )
         began = self.caller.connection.loop.time()

@@ -13,6 +13,7 @@ import pytest
 
 import amqproxy
 from amqproxy import RemoteError, Retry, RetryBudget
+from amqproxy.errors import Executed
 from amqproxy.handler import Refused, refusal
 from amqproxy.properties import Properties
 from amqproxy.wire import encode_failure
@@ -195,6 +196,21 @@ async def test_doubt_about_one_try_stays_when_there_will_be_no_other_link(
     with pytest.raises(RemoteError) as caught:
         await call
     assert caught.value.executed == "maybe"
+
+
+@pytest.mark.parametrize("executed", ["no", "maybe"])
+async def test_a_call_that_waits_for_its_next_try_ends_with_the_connection(
+    amqp_url: str, raw: Raw, service: str, executed: Executed
+) -> None:
+    await raw.joins(service)
+    async with amqproxy.connect(amqp_url) as mq:
+        proxy = mq.proxy(Counter, name=service, retry=Retry(3, wait=0), idempotent=True, timeout=60)
+        call = asyncio.ensure_future(proxy.count())
+        await refuse(raw, busy(executed=executed, details={"retry_after": 30}))
+        await asyncio.wait((call,), timeout=0.1)  # until that has come
+    with pytest.raises(amqproxy.Closed if executed == "no" else RemoteError):
+        async with asyncio.timeout(5):
+            await call
 
 
 async def refuse(raw: Raw, error: RemoteError) -> None:
