@@ -297,7 +297,9 @@ def test_a_further_codec_that_has_no_shape_for_a_method_is_told_of_by_the_method
     assert ("Library.plain(" in str(caught.value)) == (of != "anything")
 
 
-@pytest.mark.parametrize("body", ["text", None, 5, bytearray(b"x"), memoryview(b"x"), [b"x"]], ids=lambda body: type(body).__name__)
+@pytest.mark.parametrize(
+    "body", ["text", None, 5, bytearray(b"x"), memoryview(b"x"), [b"x"]], ids=lambda body: type(body).__name__
+)
 def test_what_a_further_codec_writes_is_bytes(body: Any) -> None:
     codec = codecs(LIMIT, (further(result=lambda self, method: Odd(body)),))["further"]
     with pytest.raises(EncodingFailed, match=f"further wrote a {type(body).__name__}, not bytes"):
