@@ -44,6 +44,12 @@ class Scripted:
         """What the next connections are offered."""
         self.on_message: Callable[[Message], None] = lambda message: None
         """Called with each message that is there in full; nothing is confirmed or delivered unless a test does it."""
+        self.on_settled: Callable[[commands.Basic.Ack | commands.Basic.Nack], None] = lambda method: None
+        """Called with what clients say of the messages that were delivered to them."""
+        self.on_cancel: Callable[[], None] = lambda: None
+        """Called when a client wants to consume no more, before that is agreed to."""
+        self.leaves_open: tuple[type[Frame], ...] = ()
+        """Methods that it does not answer."""
         self.connections = 0
         self.consumers: dict[str, tuple[int, str]] = {}
         """The channel and the consumer tag that each queue was last consumed with."""
@@ -76,10 +82,10 @@ class Scripted:
         for value in values:
             self._writers[-1].write(value if isinstance(value, bytes) else frame.marshal(value, channel))
 
-    def deliver(self, queue: str, properties: commands.Basic.Properties | bytes, body: bytes) -> None:
-        """Deliver a message to the consumer of a queue; properties as bytes go out as they are."""
+    def deliver(self, queue: str, properties: commands.Basic.Properties | bytes, body: bytes, number: int = 1) -> None:
+        """Deliver a message to the consumer of a queue, under this number; properties as bytes go out as they are."""
         channel, tag = self.consumers[queue]
-        self.send(channel, commands.Basic.Deliver(tag, 1, False, "", queue))
+        self.send(channel, commands.Basic.Deliver(tag, number, False, "", queue))
         encoded = properties if isinstance(properties, bytes) else properties.marshal()
         content = struct.pack("!HHQ", 60, 0, len(body)) + encoded
         self.send(channel, raw(HEADER, channel, content), raw(BODY, channel, body))
@@ -121,6 +127,8 @@ class Scripted:
             self.on_message(self._messages.pop(channel))
 
     def _asked(self, channel: int, method: Any) -> None:
+        if isinstance(method, self.leaves_open):
+            return
         match method:
             case commands.Connection.StartOk():
                 self.logins += 1
@@ -139,11 +147,14 @@ class Scripted:
                 self.closed.append(channel)
                 self.send(channel, commands.Channel.CloseOk())
             case commands.Basic.Cancel():
+                self.on_cancel()
                 self.send(channel, commands.Basic.CancelOk(method.consumer_tag))
             case commands.Basic.Publish():
                 self._published[channel] = self._published.get(channel, 0) + 1
                 self._messages[channel] = Message(channel, self._published[channel], method)
-            case commands.Basic.Ack() | commands.Basic.Nack() | commands.Connection.TuneOk():
+            case commands.Basic.Ack() | commands.Basic.Nack():
+                self.on_settled(method)
+            case commands.Connection.TuneOk():
                 pass
             case _ if method.synchronous:
                 self.send(channel, _answer(method))

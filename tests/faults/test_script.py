@@ -8,9 +8,11 @@ import logging
 
 import pytest
 from pamqp import commands
+from pamqp.base import Frame
 
 import amqproxy
 from amqproxy.connection import REFUSALS_BORNE
+from tests.faults.diary import Diary
 from tests.faults.script import Message, Scripted
 from tests.faults.table import Row
 from tests.patience import until
@@ -146,3 +148,67 @@ async def test_who_was_never_let_in_is_told_at_once(row: Row, wait: bool) -> Non
         with row.sees(amqproxy.AccessRefused, within=1.0):
             await amqproxy.connect(peer.url, wait=wait)
         assert peer.logins == 1
+
+
+def request(method: str, number: int) -> commands.Basic.Properties:
+    return commands.Basic.Properties(content_type=method, correlation_id=str(number), reply_to="amq.gen-caller")
+
+
+@pytest.mark.parametrize("calls", [1, 20])
+async def test_a_reply_goes_out_ahead_of_the_acknowledgement(calls: int) -> None:
+    """Who dies in between has a call run again; the other way round nobody would be answered."""
+    async with (
+        Scripted.peer() as peer,
+        amqproxy.connect(peer.url) as mq,
+        mq.serve(Diary(), name="diary"),
+    ):
+        replied: set[int] = set()
+        settled: set[int] = set()
+
+        def note(method: commands.Basic.Ack | commands.Basic.Nack) -> None:
+            assert isinstance(method, commands.Basic.Ack)
+            tag = method.delivery_tag
+            now = set(range(1, tag + 1)) if method.multiple else {tag}
+            assert now <= replied, "it was acknowledged ahead of its reply"
+            settled.update(now)
+
+        peer.on_message = lambda message: replied.add(int(message.properties.correlation_id or 0))
+        peer.on_settled = note
+        for number in range(1, calls + 1):
+            peer.deliver("diary", request("diary.note", number), b"[1]", number)
+        await until(lambda: len(settled) == calls)
+
+
+@pytest.mark.fault("F46", "a request that comes when the worker has begun to stop")
+async def test_what_comes_while_a_worker_stops_is_given_back_and_not_run(row: Row) -> None:
+    row.broker = "a scripted peer"
+    handler = Diary()
+    said: list[commands.Basic.Ack | commands.Basic.Nack] = []
+    async with Scripted.peer() as peer, amqproxy.connect(peer.url) as mq:
+        worker = mq.serve(handler, name="diary")
+        await worker.start()
+        peer.on_settled = said.append
+        peer.on_cancel = lambda: peer.deliver("diary", request("diary.note", 1), b"[1]")
+        with row.sees("given back, without having run", within=2.0):
+            await worker.stop()
+            await until(lambda: said)
+        assert isinstance(said[0], commands.Basic.Nack) and said[0].requeue
+        assert not handler.ran
+        row.count()
+
+
+@pytest.mark.parametrize("silent", [commands.Queue.Declare, commands.Basic.Consume, commands.Channel.Open])
+async def test_a_broker_that_does_not_answer_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, silent: type[Frame]
+) -> None:
+    """It does not take heartbeats to find out."""
+    caplog.set_level(logging.WARNING, "amqproxy")
+    monkeypatch.setattr("amqproxy.link.COLD_SECONDS", 0.3)
+    async with Scripted.peer() as peer, amqproxy.connect(peer.url, heartbeat=0) as mq:
+        peer.leaves_open = (silent,)
+        starting = asyncio.create_task(mq.serve(Diary(), name="diary").start())
+        await until(lambda: "did not answer within 0.3 s; trying again" in caplog.text)
+        assert not starting.done()
+        peer.leaves_open = ()
+        await asyncio.wait_for(starting, 10)
+        assert "diary" in peer.consumers
