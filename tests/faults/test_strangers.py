@@ -89,12 +89,12 @@ async def test_tls_that_cannot_be_trusted_is_no_connection(
 ) -> None:
     row.broker = "a TLS server"
     make, reason = BAD_SERVERS[bad]
-    async with server(make(authority)) as (port, came):
+    async with server(make(authority)) as (port, relay):
         with row.sees(amqproxy.BrokerUnavailable, match=reason, within=3.0):
             await amqproxy.connect(
                 f"amqps://ann:hush@localhost:{port}/", ssl_context=client(authority), connect_timeout=10
             )
-        assert len(came) <= 2
+        assert relay.connections == 1, "it was tried again, or without TLS"
 
 
 @pytest.mark.fault("F56", "no certificate, one of somebody unknown, one that was revoked, where nothing else counts")
