@@ -600,6 +600,7 @@ async def test_a_redis_that_gives_texts_is_refused(redis: RedisServer) -> None:
         assert await store.claim("other", "me", 5) is True
         assert await store.claim("other", "you", 5) is False
         await store.release("other", "you")
+        assert await store.claim("other", "you", 5) is False, "who has it not cannot release it"
         assert await store.claim("other", "me", 5) is True
         await store.release("other", "me")
         await store.keep("other", "you", b"\x00\xff", 5)
