@@ -64,7 +64,7 @@ async def test_a_full_queue_drops_the_oldest(row: Row, mq: amqproxy.Client, serv
     first = asyncio.create_task(mq.proxy(service, timeout=0.5).work(1))
     await eventually(lambda: waiting(mq, service), 1)
     second = asyncio.create_task(mq.proxy(service, timeout=20).work(2))
-    with row.sees(amqproxy.CallTimeout, executed="maybe", within=2.0):
+    with row.sees(amqproxy.CallTimeout, executed="maybe", within=0.5 + 1):
         await first
     with row.sees("the answer to the second; the first is a dead letter (maxlen)", within=5.0):
         async with mq.serve(counter, name=service, **options):
@@ -77,7 +77,8 @@ async def test_a_full_queue_drops_the_oldest(row: Row, mq: amqproxy.Client, serv
 @pytest.mark.fault("F17", "the last worker has gone, the queue is there")
 async def test_a_queue_without_a_worker(row: Row, mq: amqproxy.Client, service: str) -> None:
     await declared(mq, service)
-    with row.sees(amqproxy.CallTimeout, executed="maybe", match=f"nobody serves the queue '{service}' now", within=1.5):
+    nobody = f"nobody serves the queue '{service}' now"
+    with row.sees(amqproxy.CallTimeout, executed="maybe", match=nobody, within=0.3 + 1):
         await mq.proxy(service, timeout=0.3).work(1)
     await eventually(lambda: waiting(mq, service), 0)
     await drop(mq, service)
