@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import amqproxy
+from amqproxy.deadqueue import DeadQueue
 from amqproxy.properties import Properties
 from amqproxy.testing import RabbitMQ, RabbitMQNotInstalled, rabbitmq
 from amqproxy.topology import Exchange, Queue
@@ -26,6 +27,7 @@ PASSWORD = "p-4fa1"
 class Calculator:
     def __init__(self) -> None:
         self.noted: list[str] = []
+        self.failed: list[str] = []
         self.waiting, self.cancelled = asyncio.Event(), asyncio.Event()
 
     async def add(self, x: int, y: int) -> int:
@@ -39,6 +41,12 @@ class Calculator:
         return sum([number async for number in numbers])
 
     async def note(self, text: str) -> None:
+        self.noted.append(text)
+
+    async def fail(self, text: str) -> None:
+        if text not in self.failed:
+            self.failed.append(text)
+            raise ValueError(text)
         self.noted.append(text)
 
     async def wait(self) -> None:
@@ -129,6 +137,82 @@ async def test_these_permissions_suffice_for_everything(guarded: RabbitMQ) -> No
         await asyncio.wait_for(one.cancelled.wait(), 5)
         await until(lambda: sorted(one.noted) == ["all", "later", "one"], lambda: str(one.noted))
         assert await amqproxy.options(proxy, heartbeat=0.5).add(1, 2) == 3
+
+
+@pytest.fixture
+def no_queue(guarded: RabbitMQ) -> Iterator[None]:
+    """The pool's queue is made anew, and goes: it is of another kind than in the other tests."""
+
+    def drop() -> None:
+        for queue in ("calculator", "calculator.dead"):
+            with suppress(RuntimeError):  # when there is none
+                guarded.ctl("delete_queue", queue)
+
+    drop()
+    yield
+    drop()
+
+
+@pytest.mark.usefixtures("no_queue")
+@pytest.mark.parametrize("kind", ["quorum", "dead_letters"])
+async def test_they_suffice_for_dead_letters(guarded: RabbitMQ, kind: str) -> None:
+    async with calculator(guarded, **{kind: True}) as (one, mq):
+        assert await mq.proxy(Calculator, name="calculator").add(1, 2) == 3
+        await mq.sender(Calculator, name="calculator").fail("once")
+        async with amqproxy.connect(url(guarded, "calculator_worker")) as keeper:
+            dead = DeadQueue(keeper._live_connection(), "calculator")
+            async with asyncio.timeout(10):
+                while not await dead.count():  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            [letter] = await dead.look(10)
+            assert letter.text == "ValueError: once"
+            assert await dead.requeue("calculator") == (1, 0)
+            await until(lambda: one.noted == ["once"])
+            assert await dead.purge() == 0
+    forbidden: Any = (lambda c: c.basic_get("calculator.dead"), lambda c: c.queue_purge("calculator.dead"))
+    for operation in forbidden:
+        said = await refused(guarded, "calculator_caller", lambda link, do=operation: link._declare(do))
+        assert "ACCESS_REFUSED" in said
+
+
+@pytest.mark.usefixtures("no_queue")
+async def test_a_worker_needs_no_amq_direct(guarded: RabbitMQ) -> None:
+    user, configure, write, read = commands()[0]
+    guarded.ctl("set_permissions", user, configure, write, read.replace(r"amq\.direct|", ""))
+    try:
+        async with calculator(guarded, exchange=None) as (_, mq):
+            assert await mq.proxy(Calculator, name="calculator").add(1, 2) == 3
+            assert [answer.value async for answer in mq.broadcast(Calculator, name="calculator").add(1, 2)] == [3]
+        assert "ACCESS_REFUSED" in await refused(guarded, user, lambda link: listen(link, "amq.direct"))
+    finally:
+        guarded.ctl("set_permissions", *commands()[0])
+
+
+async def test_a_caller_needs_no_delays(guarded: RabbitMQ) -> None:
+    user, configure, write, read = commands()[1]
+    without = [pattern.replace(r"|amqproxy\.delay\.[0-9]+\.calculator", "") for pattern in (configure, read)]
+    assert without == [r"^(amq\.gen.*)$"] * 2
+    guarded.ctl("set_permissions", user, without[0], write, without[1])
+    try:
+        async with calculator(guarded) as (_, mq):
+            assert await mq.proxy(Calculator, name="calculator").add(1, 2) == 3
+            with pytest.raises(amqproxy.AccessRefused):
+                await mq.sender(Calculator, name="calculator", delay=7).note("later")
+    finally:
+        guarded.ctl("set_permissions", *commands()[1])
+
+
+async def test_what_the_page_warns_of_is_so(guarded: RabbitMQ) -> None:
+    """Each of these would go from the page if RabbitMQ, or we, learned to refuse it."""
+    async with calculator(guarded) as (_, mq), amqproxy.connect(url(guarded, "calculator_caller")) as other:
+        await mq.sender(Calculator, name="calculator", delay=60).note("later")
+        link = await other._live_connection().link()
+        deleted = await link._declare(lambda channel: channel.queue_delete("amqproxy.delay.60000.calculator"))
+        assert deleted.message_count == 1
+    async with amqproxy.connect(url(guarded, "calculator_worker")) as server:
+        link = await server._live_connection().link()
+        name = await link.declare_queue(Queue("", durable=False, exclusive=True))
+        await link._declare(lambda channel: channel.queue_bind(name, "amq.direct", routing_key="orders"))
 
 
 async def refused(node: RabbitMQ, user: str, operation: Any) -> str:
