@@ -59,7 +59,7 @@ class RedisStore:
         that it was made for. The Redis should not evict keys that have not expired (`maxmemory-policy noeviction` or
         `volatile-ttl`), or calls may run twice.
         """
-        client = Redis.from_url(redis) if isinstance(redis, str) else redis
+        client = _client(redis) if isinstance(redis, str) else redis
         if client.connection_pool.connection_kwargs.get("decode_responses"):
             raise ValueError("replies are bytes: give a Redis client without decode_responses")
         self._url = redis if isinstance(redis, str) else None
@@ -110,6 +110,15 @@ class RedisStore:
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._prefix}>"
+
+
+def _client(url: str) -> Redis:
+    """A client for a URL; ValueError, which does not quote it, if it makes no sense."""
+    try:
+        return Redis.from_url(url)
+    except ValueError:
+        text = "the Redis URL does not parse, which is like redis://user:password@host:6379/0"
+        raise ValueError(f"{text}; in a password write %2F, %3F, %23 and %40 for the letters /, ?, # and @") from None
 
 
 def _milliseconds(seconds: float) -> int:

@@ -140,6 +140,8 @@ def _query(text: str) -> tuple[tuple[str, str], ...]:
     for name, values in parse_qs(text, keep_blank_values=True).items():
         if name not in _ALLOWED_QUERY:
             known = ", ".join(sorted(_ALLOWED_QUERY))
+            if "@" in text:  # then it is the end of a password
+                raise ValueError(f"the broker URL has a ? ahead of its @; write %3F for it; options are {known}")
             raise ValueError(f"the broker URL has the unknown option {name!r}; there are: {known}")
         query.append((name, values[-1]))
     heartbeat = dict(query).get("heartbeat", "0")

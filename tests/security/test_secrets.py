@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 
 import amqproxy
+from amqproxy.redis import RedisStore
 from amqproxy.testing import RabbitMQ, broker
 from tests.faults.network import Relay
 from tests.processes import running
@@ -126,6 +127,15 @@ def test_a_url_that_is_wrong_is_not_quoted(url: str) -> None:
     with pytest.raises(ValueError) as caught:  # whatever its text is
         amqproxy.connect(url.replace("LOGIN", SHORT))
     assert SHORT not in shown(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:hush/x@host:6379", "redis://ada:hush#x@host", "redis://:hush@[host", "http://:hush@host"]
+)
+def test_a_redis_url_that_is_wrong_is_not_quoted(url: str) -> None:
+    with pytest.raises(ValueError, match="the Redis URL does not parse") as caught:
+        RedisStore(url)
+    assert "hush" not in "".join(traceback.format_exception(caught.value)).split("RedisStore(url)")[1]
 
 
 async def test_a_command_line_shows_none_that_came_by_the_environment(embedded_url: str) -> None:

@@ -140,6 +140,9 @@ def test_no_password_shows_in_text_or_repr(noise: str) -> None:
         "amqp://ada:s3cr3t]@host/",
         "amqp://ada:s3cr3t@[host/",
         "amqp://ada:s3cr3t@[nonsense]/",
+        "amqp://ada:?s3cr3t@host/",
+        "amqp://ada:12?s3cr3t@host/",
+        "amqp://ada:12?s3cr3t=x@host/",
         "amqp://ada:s3cr3t@one,ada:s3cr3t@two/",
     ],
 )
