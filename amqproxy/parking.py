@@ -2,6 +2,9 @@
 
 Each is published first, acknowledged when the broker has confirmed that, and else tried again: whatever happens on the
 way, it is in one of the two queues. Who dies in between leaves it in both.
+
+What was acknowledged before it ran is in neither on its way, but in the worker alone: there it outlives the session,
+and the next one goes on with it.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from .deadletter import buried
@@ -39,16 +41,65 @@ class Parked(NamedTuple):
     body: bytes
 
 
+MOST_LOOSE = 1000
+"""So many requests of which a worker has the only copy: what fails while the dead letters take none is lost then."""
+
+
+class Loose:
+    """The requests on their way of which a worker has the only copy, since they were acknowledged before they ran."""
+
+    def __init__(self) -> None:
+        self.heir: Parking | None = None
+        """Who goes on with those that a session leaves."""
+        self._count = 0
+        self._left: list[Parked] = []
+
+    def admit(self) -> bool:
+        """Whether one more may be on its way; it must be told to have got there."""
+        if self._count >= MOST_LOOSE:
+            return False
+        self._count += 1
+        return True
+
+    def arrived(self) -> None:
+        """One got there."""
+        self._count -= 1
+
+    def leave(self, letters: list[Parked]) -> None:
+        """A session has ended ahead of these, or of the calls that they are of."""
+        self._left += letters
+        if self.heir is not None:
+            self.heir.resume()
+
+    def take(self) -> list[Parked]:
+        """What was left."""
+        left, self._left = self._left, []
+        return left
+
+    def give_up(self, dead: str) -> None:
+        """The worker ends."""
+        if self._left:
+            text = (
+                "there were requests on their way to %s when the worker stopped, which are lost: %d that were "
+                "acknowledged before they ran"
+            )
+            log.error(text, dead, len(self._left))
+
+
 class Parking:
     """The way from one session to the dead letters: a channel in confirm mode, opened when it is first needed."""
 
-    def __init__(self, topology: PoolTopology, dead: Queue, worker: str, link: Link, settle: Callable[[int], None]):
+    def __init__(
+        self, topology: PoolTopology, dead: Queue, worker: str, link: Link, settle: Callable[[int], None], loose: Loose
+    ) -> None:
         """`settle` acknowledges a delivery of the session's."""
         self._source = topology.queue.name
         self._dead = dead
         self._worker = worker
         self._link = link
         self._settle = settle
+        self._loose = loose
+        self._closed = False
         self._waiting: list[Parked] = []
         self._sent: dict[int, Parked] = {}
         self._number = 0
@@ -59,10 +110,31 @@ class Parking:
 
     def park(self, tag: int, header: bytes, body: bytes, failure: RemoteError) -> None:
         """Put a request to the dead letters, and settle it then; Malformed if its properties do not decode."""
+        if self._closed and tag:  # which the broker gives to a worker again
+            return
         properties = buried(header, failure, queue=self._source, worker=self._worker, seconds=time.time())
-        self._waiting.append(Parked(tag, properties, body))
+        request, failed = shown_message(header), shown_failure(failure)
+        if not tag and not self._loose.admit():
+            text = "a request is lost: %s: %s; it was acknowledged before it ran, and %d such wait for %s already"
+            log.error(text, request, failed, MOST_LOOSE, self._dead.name)
+            return
         text = "a request goes to %s: %s: %s; `amqproxy dead list %s` shows it"
-        log.warning(text, self._dead.name, shown_message(header), shown_failure(failure), self._source)
+        log.warning(text, self._dead.name, request, failed, self._source)
+        parked = Parked(tag, properties, body)
+        if self._closed:
+            self._loose.leave([parked])
+            return
+        self._waiting.append(parked)
+        self._begin()
+
+    def resume(self) -> None:
+        """Go on with what earlier sessions have left, now and whenever there is more."""
+        self._loose.heir = self
+        self._waiting += self._loose.take()
+        if self._waiting:
+            self._begin()
+
+    def _begin(self) -> None:
         self._news.set()
         if self._task is None or self._task.done():
             self._task = self._link.loop.create_task(self._work(), name=f"amqproxy dead letters of {self._source}")
@@ -119,11 +191,21 @@ class Parking:
         self._news.set()
 
     async def close(self) -> None:
-        """Wait for what is on its way, but not for long; what is not confirmed then, other workers get again."""
+        """Wait for what is on its way, but not for long; what is not confirmed then, other workers get again.
+
+        What they do not get is left to the next session.
+        """
         if self._task is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._task, CLOSE_SECONDS)
+            await asyncio.wait((self._task,), timeout=0 if self._link.closed.done() else CLOSE_SECONDS)
+            self._task.cancel()
         opened, self._opened = self._opened, None
+        self._closed = True
+        left = [parked for parked in (*self._sent.values(), *self._waiting) if not parked.tag]
+        self._sent.clear()
+        self._waiting.clear()
+        if self._loose.heir is self:
+            self._loose.heir = None
+        self._loose.leave(left)
         if opened is not None:
             await opened.close()
 
@@ -139,6 +221,8 @@ class Parking:
             parked = self._sent.pop(number, None)
             if parked is not None:
                 self._settle(parked.tag)
+                if not parked.tag:
+                    self._loose.arrived()
         self._news.set()
 
     def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:

@@ -19,6 +19,7 @@ from .errors import AMQProxyError, BrokerUnavailable, Closed
 from .handler import Call, HandlerTable, instance_of
 from .options import ServeOptions
 from .overload import SheddingSession
+from .parking import Loose
 from .session import ROOM, Session
 from .surrounding import surrounding
 from .topology import PoolTopology
@@ -55,6 +56,8 @@ class Worker:
         self.stopping = False
         self.once = asyncio.Semaphore(options.concurrency)
         """Room for the calls that run at most once, whichever channel they came by."""
+        self.loose = Loose()
+        """What goes to the dead letters and was acknowledged already."""
         self._connection = connection
         self._loop = connection.loop
         self._target = target
@@ -184,6 +187,8 @@ class Worker:
             await asyncio.wait(self.running.values(), timeout=CANCEL_SECONDS)
         if self._session is not None:
             await self._session.close()
+        if self.topology.dead is not None:
+            self.loose.give_up(self.topology.dead.name)
         await self._leave()
         log.info("stopped serving %s as %s", self.contract.name, self.name)
 

@@ -18,7 +18,7 @@ from .handback import HandBack
 from .handler import Call, Handler, HandlerTable, Refused, not_begun, refusal, too_late
 from .heartbeat import Heartbeat
 from .once import Once
-from .parking import Parking
+from .parking import Loose, Parking
 from .properties import Properties, routing
 from .replies import Pool, Replies
 from .shown import shown, shown_failure, shown_message
@@ -60,6 +60,7 @@ class Staff(Pool, Protocol):
     abandoned: Abandoned
     stopping: bool
     once: asyncio.Semaphore
+    loose: Loose
 
     @property
     def session(self) -> Session | None:
@@ -103,11 +104,13 @@ class Session:
         topology = worker.topology
         session.handback = HandBack(topology.queue.name, link, replies.settle)
         if topology.dead is not None:
-            replies.parking = Parking(topology, topology.dead, worker.name, link, replies.settle)
+            replies.parking = Parking(topology, topology.dead, worker.name, link, replies.settle, worker.loose)
         try:
             await session.desk.open(worker.topology.exchange)
             session.turns.follow(worker.running.values(), ROOM * worker.options.concurrency)
             await session.consume()
+            if replies.parking is not None:
+                replies.parking.resume()
         except BaseException:
             session.turns.lost()
             await session.close()

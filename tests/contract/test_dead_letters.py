@@ -16,6 +16,7 @@ from amqproxy.deadletter import DeadLetter
 from amqproxy.deadqueue import DeadQueue
 from amqproxy.server import Worker
 from tests.contract.raw import Raw
+from tests.contract.test_links import cut
 from tests.patience import until
 
 
@@ -421,3 +422,91 @@ async def test_what_is_too_large_to_be_read_is_logged_with_where_it_goes(
         await drop(mq, service, f"{service}.dead")
     else:
         assert f"MessageTooLarge: {told} (executed: no); it is not run again" in caplog.text
+
+
+class Till:
+    """Its requests are acknowledged before they run."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.open = asyncio.Event()
+
+    @amqproxy.method(at_most_once=True)
+    async def pay(self, amount: int) -> None:
+        self.entered.set()
+        await self.open.wait()
+        raise ValueError(f"{amount} is too much")
+
+
+async def test_what_was_acknowledged_already_outlives_the_link_on_its_way(amqp_url: str, service: str) -> None:
+    """The worker has the only copy: the handler fails when the link that the request came by is gone."""
+    till = Till()
+    async with amqproxy.connect(amqp_url) as mq, amqproxy.connect(amqp_url) as server:
+        try:
+            async with server.serve(till, name=service, dead_letters=True) as worker:
+                await mq.sender(Till, name=service).pay(7)
+                await till.entered.wait()
+                before = worker.session
+                cut(server)
+                till.open.set()
+                await until(lambda: not worker.running)
+                [letter] = await letters(mq, service, 1)
+                assert letter.text == "ValueError: 7 is too much"
+                assert letter.body == b'{"amount":7}'
+                assert worker.session is not before
+                await until(lambda: not worker.loose._count)
+                assert await waiting(mq, service) == 0
+        finally:
+            await drop(mq, service, f"{service}.dead")
+
+
+async def test_what_fails_when_the_next_link_is_there_goes_by_that(amqp_url: str, service: str) -> None:
+    till = Till()
+    async with amqproxy.connect(amqp_url) as mq, amqproxy.connect(amqp_url) as server:
+        try:
+            async with server.serve(till, name=service, dead_letters=True) as worker:
+                await mq.sender(Till, name=service).pay(7)
+                await till.entered.wait()
+                before = worker.session
+                cut(server)
+                await until(lambda: worker.session is not before and worker.loose.heir is not None, within=20)
+                till.open.set()
+                assert [letter.body for letter in await letters(mq, service, 1)] == [b'{"amount":7}']
+                await until(lambda: not worker.loose._count)
+        finally:
+            await drop(mq, service, f"{service}.dead")
+
+
+async def test_no_more_than_so_many_are_kept_without_a_copy(
+    mq: amqproxy.Client, service: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(parking, "MOST_LOOSE", 0)
+    till = Till()
+    till.open.set()
+    try:
+        async with mq.serve(till, name=service, dead_letters=True):
+            await mq.sender(Till, name=service).pay(7)
+            await until(lambda: "a request is lost" in caplog.text)
+            assert "7 is too much" in caplog.text
+            assert await waiting(mq, f"{service}.dead") == 0
+    finally:
+        await drop(mq, service, f"{service}.dead")
+
+
+async def test_what_a_worker_that_stops_cannot_put_there_is_told(
+    amqp_url: str, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    till = Till()
+    async with amqproxy.connect(amqp_url) as mq, amqproxy.connect(amqp_url) as server:
+        try:
+            worker = server.serve(till, name=service, dead_letters=True)
+            await worker.start()
+            await mq.sender(Till, name=service).pay(7)
+            await till.entered.wait()
+            cut(server)
+            await until(lambda: worker.session is not None and not worker.session.alive)
+            till.open.set()
+            await worker.stop()
+            assert f"there were requests on their way to {service}.dead when" in caplog.text
+        finally:
+            await drop(mq, service, f"{service}.dead")
