@@ -16,6 +16,10 @@ class Acks:
         self._out: dict[int, None] = {}  # in the order of their tags
         self._done: list[int] = []
 
+    def __len__(self) -> int:
+        """How many deliveries are out."""
+        return len(self._out)
+
     def delivered(self, tag: int) -> None:
         """A delivery came, which is to be settled."""
         self._out[tag] = None

@@ -274,6 +274,11 @@ class Lane:
         """A delivery came that must be settled: by `reply`, `ack` or `nack`, once."""
         self._acks.delivered(tag)
 
+    @property
+    def held(self) -> int:
+        """How many deliveries are not settled."""
+        return len(self._acks)
+
     def ack(self, tag: int) -> None:
         """Acknowledge a delivery, together with the others of this turn and behind what the turn publishes."""
         self._settle(tag)

@@ -32,7 +32,7 @@ class SheddingSession(Session):
         after = worker.options.shed_after
         assert after is not None  # or the worker would have taken a plain session
         self._shedding = Shedding(after)
-        self._refused = 0
+        self._taken = 0  # counted as the queue counts what waits: a message, however many calls are in it
         self._looking: asyncio.Task[None] | None = None
 
     async def consume(self) -> None:
@@ -50,8 +50,9 @@ class SheddingSession(Session):
                 log.debug("cannot look at %s: %s", queue, error)
                 continue
             waiting, consumers = counts or (0, 0)
-            shedding, answered = self._shedding, self._worker.answered - self._refused
-            shedding.looked(self.loop.time(), waiting, consumers, answered, len(self._worker.running))
+            shedding, held = self._shedding, self._lane.held
+            running = min(held, len(self._worker.running))
+            shedding.looked(self.loop.time(), waiting, consumers, self._taken - held, running)
             if shedding.excess:
                 text = "%s: calls would wait for %.1f s; refusing %d of %d"
                 log.warning(text, queue, shedding.wait, shedding.excess, waiting)
@@ -60,6 +61,7 @@ class SheddingSession(Session):
         """A request came; one too many is refused, if there is somebody to be told."""
         if self._shedding.excess and not self._worker.stopping and self._refuse(tag, bool(redelivered), header):
             return
+        self._taken += 1
         super().delivered(tag, redelivered, header, body)
 
     def _refuse(self, tag: int, redelivered: bool, header: bytes) -> bool:
@@ -78,7 +80,6 @@ class SheddingSession(Session):
         failure.details = {"retry_after": seconds}
         if redelivered:  # another worker may have run it
             failure.executed = "maybe"
-        self._refused += 1
         self._lane.hold(tag)
         correlation_id = correlation_id if correlation_id is not None else message_id(header)
         self.replies.refuse(tag, failure, correlation_id, reply_to, header)

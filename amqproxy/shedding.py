@@ -29,9 +29,10 @@ class Shedding:
         self._busy: deque[tuple[float, int]] = deque()
 
     def looked(self, now: float, waiting: int, consumers: int, answered: int, running: int) -> None:
-        """So many calls wait, before so many workers; so many were answered by this one ever, and so many run in it.
+        """So much waits, before so many workers; so much was done by this one ever, and so much runs in it.
 
-        To be told every second or so. Refusals are not among the answers.
+        To be told every second or so, all in one measure: in messages, of which each may hold many calls. Those that
+        were refused are not done.
         """
         if not waiting:  # then it is not busy, or need not be
             self._busy.clear()

@@ -189,6 +189,21 @@ async def test_a_worker_refuses_what_would_wait_too_long_and_serves_the_rest(mq:
     assert sorted(slow.ran) == sorted([-1, *served])
 
 
+async def test_batches_are_refused_by_what_their_messages_take(mq: amqproxy.Client, service: str) -> None:
+    """It can do 100 calls in a second, and 1200 come at once, in messages of many."""
+    slow = Slow(0.01)
+    async with mq.serve(slow, name=service, concurrency=1, shed_after=1.0, auto_delete=True):
+        async with mq.batch(service, timeout=25) as batch:
+            calls = [batch.work(n) for n in range(1200)]
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+    served = [one for one in ended if isinstance(one, int)]
+    refused = [one for one in ended if isinstance(one, amqproxy.RemoteError)]
+    assert len(served) + len(refused) == 1200
+    assert 64 <= len(served) <= 700, len(served)
+    assert {(one.code, one.type, one.executed) for one in refused} == {("resource_exhausted", "Overloaded", "no")}
+    assert sorted(slow.ran) == sorted(served)
+
+
 async def test_one_way_messages_are_never_refused(mq: amqproxy.Client, service: str) -> None:
     slow = Slow(0.02)
     async with mq.serve(slow, name=service, concurrency=1, shed_after=0.1, auto_delete=True):

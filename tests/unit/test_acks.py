@@ -107,6 +107,11 @@ class AcksMachine(RuleBasedStateMachine):
             assert len(self.broker.acked) == len(set(self.broker.acked))
             assert not set(self.broker.acked) & set(self.given_back)
 
+    @invariant()
+    def those_that_are_out_are_counted(self) -> None:
+        if hasattr(self, "broker"):
+            assert len(self.acks) == len(self.broker.running)
+
     def teardown(self) -> None:
         if hasattr(self, "broker"):
             for tag in reversed(self.broker.running):
