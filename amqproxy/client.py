@@ -23,6 +23,7 @@ from .publisher import Publishers
 from .sender import Sender
 from .server import Worker
 from .states import State, States
+from .tls import check_tls
 from .url import DEFAULT_URL, BrokerURL
 
 if TYPE_CHECKING:
@@ -35,9 +36,14 @@ Result = TypeVar("Result")
 URL_VARIABLE = "AMQPROXY_URL"
 
 
-def broker_url(url: str | None = None) -> BrokerURL:
-    """The broker to use: `url`, else AMQPROXY_URL, else guest at localhost; ValueError if it is no broker's URL."""
-    return BrokerURL.parse(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
+def broker_url(url: str | None = None, ssl_context: Any = None) -> BrokerURL:
+    """The broker to use: `url`, else AMQPROXY_URL, else guest at localhost.
+
+    ValueError if it is no broker's URL, or TLS would not be what it and the context say.
+    """
+    broker = BrokerURL.parse(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
+    check_tls(ssl_context, broker)
+    return broker
 
 
 def connect(url: str | None = None, **options: Any) -> Client:
@@ -46,11 +52,13 @@ def connect(url: str | None = None, **options: Any) -> Client:
     Without a URL, AMQPROXY_URL is taken, else amqp://guest:guest@localhost/. The URL "embedded:" is that of a broker
     inside of this process, for all its threads and event loops and for nobody else: it comes with the first client and
     goes with the last, and all it holds is in memory. Several hosts of a cluster, "amqp://user:password@one,two:5673/v",
-    are tried in turn. Options are those of `ConnectOptions`. Opening the connection raises BrokerUnavailable or
+    are tried in turn. Options are those of `ConnectOptions`. ValueError if the URL is none, or what it names for TLS is
+    not there; certificates are read again for each connection. Opening the connection raises BrokerUnavailable or
     AccessRefused; with `wait=True` it waits for a broker instead. Afterwards it is kept up until it is closed, or the
     broker refuses the credentials.
     """
-    return Client(broker_url(url), changed(ConnectOptions(), "connect", options))
+    chosen = changed(ConnectOptions(), "connect", options)
+    return Client(broker_url(url, chosen.ssl_context), chosen)
 
 
 class Client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import sys
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -16,6 +17,7 @@ from yarl import URL
 from .lane import LaneProtocol, LaneWriter
 from .options import ConnectOptions
 from .reasons import connect_error
+from .tls import context_of
 from .url import BrokerURL
 
 MAX_FRAME_BYTES = 1024 * 1024
@@ -25,16 +27,19 @@ MAX_FRAME_BYTES = 1024 * 1024
 class _Transport(TransportFactory):
     """Opens the socket for aiormq, TCP or TLS, with the lane's protocol on it."""
 
-    def __init__(self, url: BrokerURL) -> None:
+    def __init__(self, url: BrokerURL, context: ssl.SSLContext | None) -> None:
         self.url = url
+        self.context = context
         self.protocol: LaneProtocol | None = None
 
     async def create(
-        self, url: URL, *, ssl_context_provider: Any = None, **options: Any
+        self, url: URL, *, ssl_context_provider: object = None, **options: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
-        tls = await ssl_context_provider.get_context() if self.url.scheme == "amqps" else None
+        tls = self.context
+        if tls is None and self.url.scheme == "amqps":  # read again for each connection: certificates are renewed
+            tls = await loop.run_in_executor(None, context_of, self.url)
         transport, protocol = await loop.create_connection(
             lambda: LaneProtocol(reader, loop, MAX_FRAME_BYTES), self.url.host, self.url.port, ssl=tls, **options
         )
@@ -56,10 +61,9 @@ async def dial(url: BrokerURL, options: ConnectOptions, seconds: float) -> tuple
 
     BrokerUnavailable if it takes longer than `seconds` or fails, AccessRefused if the broker does not want us.
     """
-    transport = _Transport(url)
+    transport = _Transport(url, options.ssl_context)
     amqp = _AMQP(
         _aiormq_url(url, options),
-        ssl_context=options.ssl_context,
         client_properties={"connection_name": options.name or _program_name(), "product": "amqproxy"},
         transport_factory=transport,
     )

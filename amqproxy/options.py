@@ -57,7 +57,7 @@ class ConnectOptions:
     """What correlation ids look like: with "secret" nobody can guess one; with "counter" they are whole numbers of 18
     digits, for peers that take them for numbers."""
     ssl_context: Any = None
-    """An `ssl.SSLContext` for amqps:// URLs; default: one that verifies certificate and host name."""
+    """An `ssl.SSLContext` for amqps:// URLs, and no others; default: one that verifies certificate and host name."""
     signing: Signing | None = None
     """Keys to sign all messages with, and to take no others: see `amqproxy.Signing`. Default: nothing is signed."""
     middleware: Sequence[Callable[..., Any]] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,12 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 import amqproxy
 from amqproxy.testing import RabbitMQ, RabbitMQNotInstalled, free_port, rabbitmq
@@ -174,6 +181,77 @@ async def test_who_turns_verification_off_is_warned(
     warnings = [record for record in caplog.records if record.name == "amqproxy.connection"]
     assert "its ssl_context does not verify" in warnings[0].getMessage()
     assert warnings[0].levelno == logging.WARNING
+
+
+@pytest.mark.parametrize("url", ["amqp://ann:hush@localhost:1/", "embedded:"])
+async def test_who_has_a_context_does_not_connect_without_tls(authority: trustme.CA, url: str) -> None:
+    with pytest.raises(ValueError, match=r"ssl_context is for amqps:// URLs, .* write amqps://"):
+        amqproxy.connect(url, ssl_context=client(authority))
+
+
+@pytest.mark.parametrize("name", ["cafile", "capath", "cadata", "certfile", "keyfile"])
+async def test_who_names_certificates_does_not_connect_without_tls(folder: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name}= in the broker URL is for TLS, .* write amqps://"):
+        amqproxy.connect(f"amqp://ann:hush@localhost:1/?{name}={folder / 'ca.pem'}")
+
+
+# What a URL names
+
+
+@pytest.fixture(scope="module")
+def files(folder: Path) -> Path:
+    """The same folder, with what is no certificate and a key with a password."""
+    key = load_pem_private_key((folder / "server.key").read_bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"hush"))
+    (folder / "locked.key").write_bytes(locked)
+    (folder / "both.pem").write_bytes(locked + (folder / "server.pem").read_bytes())
+    (folder / "junk.pem").write_text("no certificate")
+    trustme.CA().private_key_pem.write_to_path(str(folder / "other.key"))
+    return folder
+
+
+BAD_FILES = {
+    "cafile=F/none.pem": "cafile=F/none.pem in the broker URL cannot be read: No such file",
+    "cafile=F": "cafile=F in the broker URL cannot be read: Is a directory",
+    "cafile=F/junk.pem": "cafile=F/junk.pem in the broker URL holds no certificates in PEM",
+    "capath=F/none": "capath=F/none in the broker URL is no directory",
+    "cadata=xx": "cadata in the broker URL holds no certificates in PEM",
+    "cadata=%C3%A9": "cadata in the broker URL holds no certificates in PEM",
+    "certfile=F/none.pem": "certfile=F/none.pem in the broker URL cannot be read: No such file",
+    "certfile=F/server.pem": "certfile=F/server.pem in the broker URL: no certificate with its key in PEM",
+    "certfile=F/junk.pem&keyfile=F/server.key": "certfile=F/junk.pem and keyfile=F/server.key in the broker URL: no",
+    "certfile=F/server.pem&keyfile=F/none.key": "keyfile=F/none.key in the broker URL cannot be read: No such file",
+    "certfile=F/server.pem&keyfile=F/junk.pem": "certfile=F/server.pem and keyfile=F/junk.pem in the broker URL: no",
+    "certfile=F/server.pem&keyfile=F/other.key": "keyfile=F/other.key in the broker URL: no certificate with its key",
+    "certfile=F/server.pem&keyfile=F/locked.key": "the key in keyfile=F/locked.key of the broker URL is encrypted",
+    "certfile=F/both.pem": "the key in certfile=F/both.pem of the broker URL is encrypted",
+    "keyfile=F/server.key": "certfile= is missing",
+}
+
+
+@pytest.mark.parametrize("query", BAD_FILES)
+async def test_a_file_that_is_not_what_it_should_be_is_named_at_once(files: Path, query: str) -> None:
+    """And nobody is asked for a password, for which a thread would wait for ever."""
+    expected = re.escape(BAD_FILES[query].replace("F", str(files), BAD_FILES[query].count("=F")))
+    with pytest.raises(ValueError, match=expected):
+        amqproxy.connect(f"amqps://ann:hush@localhost:1/?{query.replace('=F', f'={files}')}", wait=True)
+
+
+async def test_certificates_are_read_for_each_connection(authority: trustme.CA, tmp_path: Path) -> None:
+    """So that they can be renewed; while one is not there, it is told which."""
+    ca = tmp_path / "ca.pem"
+    async with server(serving(authority.issue_cert("localhost"))) as (port, _):
+        trustme.CA().cert_pem.write_to_path(str(ca))
+        mq = amqproxy.connect(f"amqps://ann:hush@localhost:{port}/?cafile={ca}")
+        with pytest.raises(amqproxy.BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await mq
+        ca.unlink()
+        with pytest.raises(amqproxy.BrokerUnavailable, match=f"cafile={ca} in the broker URL cannot be read"):
+            await mq
+        authority.cert_pem.write_to_path(str(ca))
+        with pytest.raises(amqproxy.BrokerUnavailable) as caught:  # it is no broker
+            await mq
+        assert "CERTIFICATE" not in str(caught.value)
 
 
 # Clients with certificates, on a RabbitMQ of our own
