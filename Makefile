@@ -2,8 +2,10 @@
 # `make` alone lists them.
 
 # Another interpreter: make PYTHON=/path/to/python3. More for pytest or the bench: make test ARGS="-k wire".
+# Tests in one process, as for a debugger: make test JOBS=0.
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 ARGS ?=
+JOBS ?= 3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -17,8 +19,9 @@ help:
 demo: $(BIN)/.runtime  ## calls between processes, seen to survive the loss of a worker
 	@$(BIN)/amqproxy demo $(ARGS)
 
+# Most tests wait: for processes, brokers and time. Those of a file stay together, for they share what they set up.
 test: $(BIN)/.dev rabbitmq clients lint  ## lint, types and all tests, on the embedded broker and on RabbitMQ
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS)
 
 lint: $(BIN)/.dev  ## ruff and mypy
 	$(BIN)/ruff check .

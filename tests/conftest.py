@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -199,6 +199,19 @@ def pytest_runtest_call() -> Generator[None, None, None]:
 def pytest_runtest_teardown() -> Generator[None, None, None]:
     with time_limit():
         return (yield)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (told := getattr(session.config, "workeroutput", None)) is not None:  # this is one of several processes (xdist)
+        told["brokers"] = session.config.stash.get(BROKERS, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What one of several processes has used."""
+    for name in getattr(node, "workeroutput", {}).get("brokers", ()):
+        if name not in node.config.stash.get(BROKERS, ()):
+            used(node.config, name)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
