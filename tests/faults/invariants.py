@@ -89,10 +89,13 @@ class Checker:
     stalls: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     """When a process had had no processor, or its loop no turn, and for how many seconds."""
     left: list[Violation] = field(default_factory=list)
+    latest: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """When each process wrote something down for the last time."""
 
     def take(self, process: str, record: Record) -> None:
         """One line of a process's journal."""
         fate = self.fates[record["token"]] if record["token"] else None
+        self.latest[process] = max(self.latest[process], record["at"])
         match record["what"]:
             case "call":
                 assert fate is not None
@@ -192,15 +195,15 @@ class Checker:
 
     def _late(self, fate: Fate) -> Iterator[tuple[str, str]]:
         rule = "f: no call outlives its deadline"
-        if not fate.outcome:
-            if fate.process not in self.killed:
-                yield rule, "it has not ended at all"
+        if not fate.outcome and fate.process not in self.killed:
+            yield rule, "it has not ended at all"
             return
+        ended = fate.ended if fate.outcome else self.latest[fate.process]  # it went on for so long, at least
         stalls = self.stalls[fate.process]
-        allowed = fate.limit + self.slack + sum(long for at, long in stalls if fate.began < at < fate.ended + long)
-        if fate.ended - fate.began > allowed:
-            took = f"it took {fate.ended - fate.began:.2f} s of {fate.limit:.2f} s"
-            yield rule, f"{took} ({fate.outcome} {fate.error} {fate.text})"
+        allowed = fate.limit + self.slack + sum(long for at, long in stalls if fate.began < at < ended + long)
+        if ended - fate.began > allowed:
+            took = f"it took {ended - fate.began:.2f} s of {fate.limit:.2f} s"
+            yield rule, f"{took} ({fate.outcome or 'killed'} {fate.error} {fate.text})"
 
 
 def _broken_success(token: str, fate: Fate) -> Iterator[tuple[str, str]]:

@@ -134,6 +134,20 @@ def test_a_caller_that_was_killed_owes_nothing() -> None:
     assert checked(call("one-way"), killed={"caller1"}) == []
 
 
+def test_a_call_that_has_hung_is_told_though_its_caller_was_killed_later() -> None:
+    def later(at: float) -> list[Violation]:
+        return checked(
+            call(),
+            ran(),
+            ("caller1", "stall", {"seconds": 0.0, "token": "", "at": at, "waited": 0.0}),
+            killed={"caller1"},
+        )
+
+    assert later(3.9) == []
+    [violation] = later(60.0)
+    assert "it took 60.00 s of 3.00 s (killed" in violation.text
+
+
 def test_runs_and_outcomes_are_counted() -> None:
     checker = Checker()
     for token in ("1", "2", "3"):
