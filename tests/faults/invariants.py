@@ -81,6 +81,8 @@ class Checker:
     slack: float = SLACK
     killed: set[str] = field(default_factory=set)
     """Processes that were killed, and owe nobody an answer."""
+    ended: set[str] = field(default_factory=set)
+    """Processes that ended in order, and have to say what they leave behind."""
     faults: list[tuple[float, float]] = field(default_factory=list)
     """When something was broken, and when it was made good."""
     forgetful_since: float | None = None
@@ -89,6 +91,8 @@ class Checker:
     stalls: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     """When a process had had no processor, or its loop no turn, and for how many seconds."""
     left: list[Violation] = field(default_factory=list)
+    said: set[str] = field(default_factory=set)
+    """Processes that have said what they leave behind."""
     latest: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """When each process wrote something down for the last time."""
 
@@ -117,6 +121,7 @@ class Checker:
                     text = f"that of {process} stood still for {own:.2f} s, with a processor to run on"
                     self.left.append(Violation("no loop is blocked", text, record["at"] - record["seconds"]))
             case "left":
+                self.said.add(process)
                 for thing, count in record["things"].items():
                     if count:
                         self.left.append(Violation("g: nothing is left behind", f"{process} has {count} {thing}"))
@@ -163,6 +168,8 @@ class Checker:
     def violations(self) -> list[Violation]:
         """All that must not be."""
         found = list(self.left)
+        for process in sorted(self.ended - self.said):
+            found.append(Violation("g: nothing is left behind", f"{process} has not said what it leaves"))
         for token, fate in self.fates.items():
             for rule, text in self._broken(token, fate):
                 what = f"{fate.kind} {token} of {fate.process}: {text}"

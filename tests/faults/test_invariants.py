@@ -134,6 +134,13 @@ def test_a_caller_that_was_killed_owes_nothing() -> None:
     assert checked(call("one-way"), killed={"caller1"}) == []
 
 
+def test_who_ends_in_order_says_what_it_leaves() -> None:
+    left = "caller1", "left", {"token": "", "things": {"tasks": 0}}
+    assert checked(left, ended={"caller1"}) == []
+    [violation] = checked(left, ended={"caller1", "worker2"})
+    assert violation.text == "worker2 has not said what it leaves"
+
+
 def test_a_call_that_has_hung_is_told_though_its_caller_was_killed_later() -> None:
     def later(at: float) -> list[Violation]:
         return checked(

@@ -197,6 +197,7 @@ class Torture:
     def _report(self, crew: Crew, seconds: float, recovery: float, dead: list[Violation]) -> Report:
         checker = Checker(
             killed={member.name for member in crew.members if member.killed},
+            ended={member.name for member in crew.members if member.ready.is_set() and not member.killed},
             faults=[(struck.began, struck.ended) for struck in self.struck],
             forgetful_since=None if self.quorum else self._first_restart(),
         )
