@@ -68,6 +68,11 @@ def is_cycle(message: Message, queue: str) -> bool:
     return False
 
 
+def times_died(message: Message) -> int:
+    """In how many queues a message has died, or of how many reasons."""
+    return len(_deaths(message.headers)) if b"x-death" in message.header else 0
+
+
 def _deaths(headers: Table) -> list[Table]:
     """The header x-death, as far as it is one."""
     field = headers.fields.get("x-death", b"")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from . import arguments as checks
 from .arguments import CLASSIC, QUORUM, Settings
-from .deadletter import buried, is_cycle
+from .deadletter import buried, is_cycle, times_died
 from .errors import ProtocolError, locked, not_found, precondition_failed, refused
 from .exchange import Binding, Destination, Exchange
 from .limits import Memory
@@ -34,6 +34,8 @@ PREDECLARED = (
 )
 BURIED_AT_ONCE = 500
 """Dead letters that are sent on before others get their turn."""
+MOST_DEATHS = 64
+"""A message that died in so many queues is dropped, where RabbitMQ goes on: what it says of each is read at each."""
 UNBURIED_SECONDS = 1.0
 """Dead letters that must get where they go, and could not, are sent again this often."""
 WARNINGS = 100
@@ -378,6 +380,9 @@ class VirtualHost:
         exchange = self.exchanges.get(settings.dead_letter_exchange)
         if exchange is None:
             return False
+        if times_died(message) >= MOST_DEATHS:
+            self._warn_of_chain(queue.name)
+            return True
         letter = buried(message, queue.name, reason, exchange.name, settings.dead_letter_key, int(time.time()))
         targets, _ = self.route(exchange, letter.routing_keys, letter)
         taken = bool(targets)
@@ -388,6 +393,13 @@ class VirtualHost:
                 log.debug("%r refused a dead letter", target)
                 taken = False
         return taken
+
+    def _warn_of_chain(self, source: str) -> None:
+        """Say once for each queue that what died so often is dropped."""
+        if (source, "") not in self._cycles and len(self._cycles) < WARNINGS:
+            self._cycles.add((source, ""))
+            text = "dead letters of %s that died in %d queues are dropped; this is said once"
+            log.warning(text, self.queue_text(source), MOST_DEATHS)
 
     def _warn_of_cycle(self, source: str, target: str) -> None:
         """Say once for each pair of queues that dead letters between them are dropped."""

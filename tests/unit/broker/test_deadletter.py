@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amqproxy.broker.deadletter import buried, is_cycle
+from amqproxy.broker.deadletter import buried, is_cycle, times_died
 from amqproxy.broker.message import Message, address
 from amqproxy.broker.tables import Table, array, long_integer, long_string, nested
 from amqproxy.fields import encode_table
@@ -204,3 +204,11 @@ def test_a_refusal_since_then_breaks_the_circle() -> None:
 def test_a_living_message_was_nowhere() -> None:
     assert not is_cycle(message(), "a")
     assert not is_cycle(message({"x-first-death-queue": "a"}), "a")
+
+
+def test_deaths_are_counted_by_queue_and_reason() -> None:
+    letter = message()
+    assert times_died(letter) == 0
+    for queue, reason, count in (("q", "expired", 1), ("q", "expired", 1), ("q", "maxlen", 2), ("r", "maxlen", 3)):
+        letter = buried(letter, queue, reason, "", "k", NOW)
+        assert times_died(letter) == count

@@ -19,7 +19,15 @@ from amqproxy.broker.policies import Policies, Policy
 from amqproxy.broker.queue import Queue
 from amqproxy.broker.tables import Table
 from amqproxy.broker.timers import Timers
-from amqproxy.broker.vhost import BURIED_AT_ONCE, PREDECLARED, UNBURIED_SECONDS, Counter, VirtualHost, generated_name
+from amqproxy.broker.vhost import (
+    BURIED_AT_ONCE,
+    MOST_DEATHS,
+    PREDECLARED,
+    UNBURIED_SECONDS,
+    Counter,
+    VirtualHost,
+    generated_name,
+)
 from amqproxy.fields import encode_table
 from amqproxy.properties import HEADERS
 from tests.unit.broker.wire import Client, Clock, broker
@@ -615,6 +623,26 @@ def test_dead_letters_go_where_the_queue_says_when_they_are_buried() -> None:
     of.bury()
     assert letters(of, ("q", "dead")) == {"q": [b"3"], "dead": [b"1", b"2"]}
     assert not of.dead
+
+
+def test_what_has_died_in_too_many_queues_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """For at each the whole of what is said of the others is read and written: a chain would cost its square."""
+    of = host(1000)
+    for length, first in ((MOST_DEATHS, "a"), (MOST_DEATHS + 1, "b")):
+        for number in range(length):
+            to = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"{first}{number + 1}", "x-max-length": 0}
+            declare(of, f"{first}{number}", to)
+        declare(of, f"{first}{length}")
+        for body in (b"1", b"2"):
+            of.queues[f"{first}0"].publish(message(f"{first}0", body=body))
+        of.bury()
+    assert letters(of, (f"a{MOST_DEATHS}", f"b{MOST_DEATHS + 1}")) == {
+        f"a{MOST_DEATHS}": [b"1", b"2"],
+        f"b{MOST_DEATHS + 1}": [],
+    }
+    [warned] = caplog.messages
+    assert f"that died in {MOST_DEATHS} queues are dropped" in warned
+    assert (of.memory.used > 0, len(of.dead)) == (True, 0)
 
 
 def test_dead_letters_for_an_exchange_that_is_not_there_are_lost() -> None:
