@@ -221,6 +221,25 @@ async def test_what_comes_while_the_worker_stops_is_run_in_any_encoding(
         worker.stopping = False
 
 
+async def test_a_message_that_finds_its_queue_full_goes_to_a_worker_that_refuses_it(
+    mq: amqproxy.Client, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "amqproxy")
+    options: dict[str, Any] = {"name": service, "arguments": {"x-expires": 60_000}, "max_length": 1}
+    first, second = Bank(), Bank()
+    second.open.set()
+    sender = mq.sender(Bank, name=service)
+    async with mq.serve(first, **options, concurrency=1, grace=0) as worker:
+        for amount in range(2):
+            await sender.pay(amount)
+            await until(lambda: len(worker.running) == amount + 1)  # noqa: B023
+        await first.entered.acquire()
+        await sender.pay(2)
+    assert f"1 requests that this worker had not begun may not be in {service} again: the queue is full" in caplog.text
+    async with mq.serve(second, **options):
+        await until(lambda: second.paid == [2] and "Redelivered" in caplog.text, lambda: str(second.paid))
+
+
 async def test_what_a_stopping_worker_interrupts_may_have_run(mq: amqproxy.Client, service: str) -> None:
     bank = Bank()
     async with mq.serve(bank, name=service, arguments={"x-expires": 60_000}, grace=0):
