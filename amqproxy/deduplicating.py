@@ -78,7 +78,7 @@ class Archive:
         self._given = given
         self._memory = Memory(entries=given.entries, seconds=given.seconds, max_bytes=given.max_bytes)
         self._running: dict[str, asyncio.Future[None]] = {}
-        self._releasing: set[asyncio.Future[None]] = set()
+        self._beside: set[asyncio.Future[None]] = set()
 
     async def outcome(
         self, key: str, run: Callable[[], Awaitable[Outcome]], *, patient: Callable[[], object], anew: bool = True
@@ -99,16 +99,18 @@ class Archive:
                 outcome = await self._claimed(store, key, run, patient, anew)
             else:
                 outcome = await run() if anew else None
-            if outcome is not None:
-                self._memory.put(key, outcome.kept, loop.time())
-                self._mark(key, loop.time())
+                self._remember(key, outcome)
             return outcome
         finally:
             del self._running[key]
             done.set_result(None)
 
-    def _mark(self, key: str, now: float) -> None:
-        """Have at least the failure that says that a call ran, if its reply is too large to be kept."""
+    def _remember(self, key: str, outcome: Outcome | None) -> None:
+        """Keep at least the failure that says that a call ran, if its reply is too large to be kept."""
+        if outcome is None:
+            return
+        now = asyncio.get_running_loop().time()
+        self._memory.put(key, outcome.kept, now)
         if self._memory.get(key, now) is None:
             text = f"{_what()} ran before, and its reply was too large to be remembered"
             failure = RemoteError(text, code="aborted", type="Forgotten", executed="yes")
@@ -127,7 +129,9 @@ class Archive:
             patient()
             await asyncio.sleep(POLL_SECONDS)
         if found is not True:
-            return Outcome(bytes(found))
+            kept = Outcome(bytes(found))
+            self._remember(key, kept)
+            return kept
         renewing = asyncio.ensure_future(self._renew(store, key, owner))
         try:
             outcome = await run() if anew else None
@@ -139,7 +143,8 @@ class Archive:
         if outcome is None:
             self._release(store, key, owner)
         else:
-            await self._keep(store, key, owner, outcome.kept)
+            self._remember(key, outcome)
+            await asyncio.shield(self._do_beside(self._keep(store, key, owner, outcome.kept)))
         return outcome
 
     async def _renew(self, store: Store, key: str, owner: str) -> None:
@@ -160,16 +165,18 @@ class Archive:
             log.error("%s: its reply could not be kept; it runs again if it comes again: %s", _what(), _reason(error))
 
     def _release(self, store: Store, key: str, owner: str) -> None:
-        """Do so beside, for this may be on the way out of a task that was cancelled."""
-
         async def release() -> None:
             async with asyncio.timeout(STORE_SECONDS):
                 await store.release(key, owner)
 
-        releasing = asyncio.ensure_future(release())
-        self._releasing.add(releasing)
-        releasing.add_done_callback(self._releasing.discard)
-        releasing.add_done_callback(retrieve)  # if that fails, the claim ends with its time
+        self._do_beside(release()).add_done_callback(retrieve)  # if that fails, the claim ends with its time
+
+    def _do_beside(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+        """Tell the store what is to be told though the task of the call is cancelled, or was."""
+        doing = asyncio.ensure_future(coroutine)
+        self._beside.add(doing)
+        doing.add_done_callback(self._beside.discard)
+        return doing
 
 
 async def _ask(asked: Coroutine[Any, Any, Result]) -> Result:
@@ -289,7 +296,7 @@ class DeduplicatingHandler(Handler):
         """Run it now. What may go better the next time is raised, and no outcome.
 
         If it is cancelled, it goes on, for another try of the same call may come and want to know what it came to. That
-        is so until its time is over.
+        is so until its time is over. Interrupted then it is not run again, since nobody knows what it did.
         """
         if call.is_over:  # for it had to wait, for another like it or for the store
             raise Refused(too_late(self))
@@ -305,8 +312,8 @@ class DeduplicatingHandler(Handler):
             if not call.reached or self._may_be_run_again(call, error):
                 raise
             return Outcome(FAILURE + self._failure(error), error=error)
-        except asyncio.CancelledError as error:  # its time is over, or the worker stops
-            if not (self.method.options.at_most_once and call.reached):
+        except asyncio.CancelledError as error:  # its time is over, or the worker stops: then another one runs it
+            if not call.reached or not (call.cancelled or self.method.options.at_most_once):
                 raise
             return Outcome(FAILURE + encode_failure(interrupted(self)), error=error)
 

@@ -274,7 +274,7 @@ def redelivered(handler: Handler) -> RemoteError:
 def interrupted(handler: Handler) -> RemoteError:
     """The failure of a request that was interrupted when it came before, and that is not to be run twice."""
     text = (
-        f"{handler.method.title} runs at most once, and this call was interrupted while it ran: look what it did "
+        f"{handler.method.title} is not run again for this call, which was interrupted while it ran: look what it did "
         "before you call again"
     )
     return RemoteError(text, code="aborted", type="Interrupted", executed="maybe")

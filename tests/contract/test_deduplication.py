@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -226,17 +227,25 @@ async def test_what_is_given_back_once_is_run_again(mq: amqproxy.Client, raw: Ra
         assert served.runs == ["plain"] * 2
 
 
-async def test_when_the_first_is_cancelled_the_next_one_runs(mq: amqproxy.Client, raw: Raw, service: str) -> None:
+@pytest.mark.parametrize("method", ["wait", "pay_slowly"])
+@pytest.mark.parametrize("limit", [None, 300])
+async def test_what_was_interrupted_is_not_run_again(
+    mq: amqproxy.Client, raw: Raw, service: str, method: str, limit: int | None
+) -> None:
+    """It is when its time is over, or at once if it has no limit; whoever waits for it, or comes later, is told so."""
+    headers = {} if limit is None else {"x-timeout-ms": limit}
     async with accounts(mq, service) as served:
         served.open.clear()
-        ask(raw, service, "wait", "tea", correlation_id=b"first")
+        ask(raw, service, method, "tea", correlation_id=b"first", headers=headers)
         await served.entered.acquire()
-        ask(raw, service, "wait", "tea", correlation_id=b"second")
+        ask(raw, service, method, "tea", correlation_id=b"second")
         cancel(raw, service, b"first")
-        await served.entered.acquire()
-        served.open.set()
         answer = await raw.next_message()
-        assert (answer.properties.correlation_id, said(answer)) == (b"second", "tea 2")
+        assert answer.properties.correlation_id == b"second"
+        ask(raw, service, method, "tea", correlation_id=b"third")
+        for told in (said(answer)["error"], said(await raw.next_message())["error"]):
+            assert (told["code"], told["type"], told["executed"]) == ("aborted", "Interrupted", "maybe")
+        assert served.runs == ["tea"]
 
 
 @pytest.mark.parametrize("method", ["wait", "block", "pay_slowly"])
@@ -261,24 +270,37 @@ async def test_a_call_with_a_time_limit_runs_to_its_end_though_it_is_cancelled(
         assert served.runs == ["tea", "1+2"]
 
 
-@pytest.mark.parametrize("method", ["wait", "pay_slowly"])
-async def test_when_its_time_is_over_it_is_interrupted(
-    mq: amqproxy.Client, raw: Raw, service: str, method: str
-) -> None:
-    async with accounts(mq, service) as served:
-        served.open.clear()
-        ask(raw, service, method, "tea", correlation_id=b"first", headers={"x-timeout-ms": 300})
-        await served.entered.acquire()
-        cancel(raw, service, b"first")
-        ask(raw, service, method, "tea", correlation_id=b"second")
-        if method == "wait":
-            await served.entered.acquire()
-            served.open.set()
-            assert said(await raw.next_message()) == "tea 2"
-        else:
-            told = said(await raw.next_message())["error"]
-            assert (told["type"], told["executed"]) == ("Interrupted", "maybe")
-            assert served.runs == ["tea"]
+def test_a_worker_that_was_given_up_and_comes_back_runs_a_call_once(amqp_url: str, service: str) -> None:
+    """Its event loop is held up, so that it is missed, cancelled and asked again, all of which it finds at once."""
+
+    class Bank:
+        balance = 0
+
+        @amqproxy.method(idempotent=True)
+        async def deposit(self, amount: int) -> int:
+            self.balance += amount
+            missed.wait(10)
+            await asyncio.sleep(0.1)
+            return self.balance
+
+    async def deposit() -> int:
+        budget = amqproxy.RetryBudget(100)
+        retry = amqproxy.Retry(5, wait=0.01, max_wait=0.02, budget=budget)
+        async with amqproxy.connect(amqp_url) as mq:
+            proxy = mq.proxy(Bank, name=service, heartbeat=0.05, retry=retry, timeout=20)
+            call = asyncio.ensure_future(proxy.deposit(5))
+            full = repr(budget)
+            await until(lambda: repr(budget) != full)  # the worker was missed
+            await asyncio.sleep(0.2)  # and the call sent again
+            missed.set()
+            return await call
+
+    missed = threading.Event()
+    bank = Bank()
+    options: dict[str, Any] = {"name": service, "auto_delete": True, "deduplicate": 100}
+    with amqproxy.sync.connect(amqp_url) as worker, worker.serve(bank, **options):
+        assert asyncio.run(deposit()) == 5
+    assert bank.balance == 5
 
 
 async def test_one_whose_time_is_over_when_the_first_has_failed_is_not_run(
@@ -540,6 +562,31 @@ async def test_a_reply_that_cannot_be_kept_is_sent_all_the_same(
         assert await call == "tea 1"
     says = rf"{service}\.wait \(message-id [\w-]+\): its reply could not be kept; it runs again if it comes"
     assert re.search(says, caplog.text)
+
+
+async def test_a_call_that_is_interrupted_while_its_reply_is_kept_has_run(
+    mq: amqproxy.Client, raw: Raw, service: str
+) -> None:
+    class Slow(Shelf):
+        open = asyncio.Event()
+        entered = asyncio.Event()
+
+        async def keep(self, key: str, owner: str, reply: bytes, seconds: float) -> None:
+            self.entered.set()
+            await self.open.wait()
+            await super().keep(key, owner, reply, seconds)
+
+    shelf = Slow()
+    async with accounts(mq, service, Deduplication(store=shelf)) as served:
+        ask(raw, service, "wait", "tea", correlation_id=b"first")
+        await shelf.entered.wait()
+        cancel(raw, service, b"first")
+        ask(raw, service, "wait", "tea", correlation_id=b"second")
+        answer = await raw.next_message()
+        assert (answer.properties.correlation_id, said(answer)) == (b"second", "tea 1")
+        assert (served.runs, shelf.replies) == (["tea"], {})
+        shelf.open.set()
+        await until(lambda: shelf.replies)
 
 
 async def test_a_redis_that_is_lost_refuses_calls_until_it_is_back(
