@@ -21,7 +21,7 @@ from .options import ConnectOptions
 from .reasons import START_ONE
 from .signed import Signatures
 from .states import States
-from .tls import warn_if_unverified
+from .tls import is_untrusted, warn_if_unverified
 from .url import BrokerURL
 
 log = logging.getLogger("amqproxy.connection")
@@ -52,7 +52,10 @@ class Connection:
         self._keeper: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Connect; BrokerUnavailable or AccessRefused if that fails, or if it is to wait for a broker the latter."""
+        """Connect; BrokerUnavailable or AccessRefused if that fails.
+
+        If it is to wait for a broker: AccessRefused, or BrokerUnavailable where its certificate cannot be trusted.
+        """
         self.states.change("connecting")
         try:
             link = await (self._connect_at_last() if self.options.wait else self._connect(self.url.hosts))
@@ -158,13 +161,15 @@ class Connection:
         """A link, however long it takes a broker to be there; AccessRefused if it has refused us more often than that.
 
         Who was let in before may be let in again soon: a node that comes back, or whose directory of users does not
-        answer, refuses everybody meanwhile.
+        answer, refuses everybody meanwhile. A certificate that is refused is told at once as well of a broker that we
+        were never connected to, and waited for with one that we were: it is about to get another.
         """
+        known = refusals > 0
 
         def may_mend(error: BaseException) -> bool:
             nonlocal refusals
             if not isinstance(error, AccessRefused):
-                return isinstance(error, BrokerUnavailable)
+                return isinstance(error, BrokerUnavailable) and (known or not is_untrusted(error))
             refusals -= 1
             return refusals >= 0
 
@@ -236,7 +241,8 @@ class Connection:
         if len(failures) == 1:
             raise failures[0]
         told = "; ".join(str(failure).removesuffix(START_ONE) for failure in failures)
-        raise BrokerUnavailable(f"none of {len(hosts)} hosts takes a connection: {told}") from failures[-1]
+        worst = next(filter(is_untrusted, failures), failures[-1])
+        raise BrokerUnavailable(f"none of {len(hosts)} hosts takes a connection: {told}") from worst
 
 
 _open: weakref.WeakSet[Connection] = weakref.WeakSet()

@@ -116,6 +116,11 @@ def tls_error(error: Exception, url: BrokerURL) -> AMQProxyError | None:
     return None
 
 
+def is_untrusted(error: BaseException) -> bool:
+    """Whether it is the broker's certificate that was refused, which no waiting mends."""
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
+
+
 def _failed(error: ssl.SSLError, url: BrokerURL) -> AMQProxyError:
     reason = error.reason or str(error)
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):

@@ -25,10 +25,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 import amqproxy
+from amqproxy.connection import Connection
+from amqproxy.options import ConnectOptions
 from amqproxy.testing import RabbitMQ, RabbitMQNotInstalled, free_port, rabbitmq
 from amqproxy.url import BrokerURL
 from tests.conftest import missing
 from tests.faults.network import Relay
+from tests.patience import until
 
 AT_ONCE = 3.0
 """Seconds within which an error must be told that no waiting mends; the connect timeout is ten."""
@@ -128,6 +131,30 @@ async def test_a_server_that_cannot_be_trusted_is_refused_at_once(
         assert "hush" not in str(caught.value) + caplog.text
         await asyncio.sleep(0.3)
         assert relay.connections == 1, "it was tried again, or without TLS"
+
+
+@pytest.mark.parametrize("bad", ["expired", "of another host", "of another authority"])
+@pytest.mark.parametrize("hosts", ["localhost:{bad}", "localhost:{bad},localhost:{nobody}"])
+async def test_a_certificate_that_is_refused_is_not_waited_for(authority: trustme.CA, bad: str, hosts: str) -> None:
+    make, reason = BAD_SERVERS[bad]
+    async with server(make(authority)) as (port, _):
+        hosts = hosts.format(bad=port, nobody=free_port())
+        with pytest.raises(amqproxy.BrokerUnavailable, match=reason):
+            async with asyncio.timeout(AT_ONCE):
+                await amqproxy.connect(f"amqps://ann:hush@{hosts}/", ssl_context=client(authority), wait=True)
+
+
+async def test_a_broker_that_was_trusted_before_is_waited_for(
+    authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its certificate ran out while nobody connected: the one after it is awaited."""
+    async with server(expired(authority)) as (port, _):
+        url = BrokerURL.parse(f"amqps://ann:hush@localhost:{port}/")
+        connection = Connection(url, ConnectOptions(ssl_context=client(authority)))
+        again = asyncio.create_task(connection._connect_at_last(refusals=1))
+        await until(lambda: "attempt 2" in caplog.text, within=10)
+        assert not again.done()
+        again.cancel()
 
 
 async def test_tls_1_2_is_the_least_that_is_spoken(authority: trustme.CA, folder: Path) -> None:
