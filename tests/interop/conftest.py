@@ -23,7 +23,7 @@ def seen(
     broker = request.node.callspec.params.get("amqp_url", "rabbitmq")
 
     def note(peer: str, role: str, encoding: str) -> None:
-        record_property("interop", (Cell(peer, role, encoding), broker))
+        record_property("interop", (peer, role, encoding, broker))
 
     return note
 
@@ -40,9 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.when == "call" and report.passed:
-        for name, cell in report.user_properties:
-            if name == "interop" and isinstance(cell, tuple):
-                item.config.stash[SEEN].add(cell)
+        for name, noted in report.user_properties:
+            if name == "interop" and isinstance(noted, tuple):
+                *cell, broker = noted
+                item.config.stash[SEEN].add((Cell(*cell), broker))
     return report
 
 

@@ -24,7 +24,6 @@ from tests.contract.raw import Raw
 from tests.interop.bad_requests import minds_the_ids, refuses
 from tests.interop.peer import EXAMPLES
 from tests.interop.program import ended, outcome, serving, started
-from tests.interop.table import Cell
 
 Note = Callable[[str, object], None]
 
@@ -119,7 +118,7 @@ class Stomp:
 async def test_it_calls_our_worker(
     node: RabbitMQ, stomp_url: str, service: str, encoding: str, record_property: Note
 ) -> None:
-    record_property("interop", (Cell(PEER, "caller", encoding), "rabbitmq"))
+    record_property("interop", (PEER, "caller", encoding, "rabbitmq"))
     async with amqproxy.connect(node.url) as mq, mq.serve(Calculator(), name=service, auto_delete=True):
         said = await outcome(*CALLER, stomp_url, service, encoding)
     assert said == ["1 + 2 = 3", "1 / 0: division by zero"]
@@ -129,7 +128,7 @@ async def test_it_calls_our_worker(
 async def test_it_serves_our_proxy(
     node: RabbitMQ, stomp_url: str, service: str, encoding: str, record_property: Note
 ) -> None:
-    record_property("interop", (Cell(PEER, "worker", encoding), "rabbitmq"))
+    record_property("interop", (PEER, "worker", encoding, "rabbitmq"))
     async with amqproxy.connect(node.url) as mq, serving(*WORKER, stomp_url, service):
         calc = mq.proxy(Calculator, name=service, encoding=encoding)
         assert await add(calc, encoding, 1, 2) == 3
