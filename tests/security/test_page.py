@@ -43,3 +43,10 @@ def test_each_heading_that_is_linked_to_is_there() -> None:
     }
     assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= headings
     assert (ROOT / "SECURITY.md").exists()
+
+
+def test_weaknesses_are_reported_where_there_is_somebody_to_read_them() -> None:
+    """The package names no person and no address, so the policy must not lead to one."""
+    policy = " ".join((ROOT / "SECURITY.md").read_text(encoding="utf-8").split())
+    assert "by the private vulnerability report of the repository" in policy
+    assert not re.search(r"mail|@|pyproject", policy)
