@@ -216,6 +216,16 @@ def retold(error: Told, text: str) -> Told:
     return own
 
 
+def doubted(error: CallError, doubt: str) -> None:
+    """Have the error of a try that did not run tell no more than is known of the call: it had been sent before."""
+    if error.executed == "no":
+        error.executed = "maybe"
+        tail = f" (it had been sent before, and {doubt})"
+        error.args = (f"{error.args[0]}{tail}",)
+        if isinstance(error, RemoteError):
+            error.message += tail
+
+
 def exception_name(kind: type[BaseException]) -> str:
     """The name under which an exception type travels: bare for built-in types, with its module for others."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

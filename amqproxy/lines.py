@@ -68,7 +68,7 @@ class Waiting:
             async with asyncio.timeout_at(deadline):
                 yield
         except TimeoutError:
-            text = f"the call was not sent within {max(0.0, deadline - began):.3g} s: {self._reason()}"
+            text = f"it could not be sent within {max(0.0, deadline - began):.3g} s: {self._reason()}"
             raise CallTimeout(text, executed="no") from None
         finally:
             self._count -= 1

@@ -14,7 +14,7 @@ from typing import Any
 from .caller import Expired, Line
 from .codecs import DecodingFailed
 from .deadline import Deadline
-from .errors import AMQProxyError, BadReply, CallError, Closed, ConnectionLost, RemoteError
+from .errors import AMQProxyError, BadReply, CallError, Closed, ConnectionLost, RemoteError, doubted, retold
 from .properties import Properties
 from .remote import RETRY_SECONDS, RemoteMethod
 from .scope import Scope, scope
@@ -266,12 +266,14 @@ class Parcel:
     def heard(self, content_type: bytes | None, encoding: bytes | None, header: bytes, body: bytes) -> None:
         """Answers to some of the calls came, or to all."""
         first, count = 0, self._sent
+        meant = range(self._sent) if self._sent == 1 else None  # which calls it is for, as far as that is known
         try:
             part = part_of(Properties.decode(header).headers or {})
             if part is not None:
                 first, count = part.first, part.items
             if first + count > self._sent or not count:
                 raise ValueError(f"answers to calls {first} to {first + count - 1} of {self._sent} came")
+            meant = range(first, first + count)
             if content_type == FAILURE_CONTENT_TYPE:
                 self._failed([*self._open] if part is None else [first], body)
             elif content_type == CHUNK_CLASS and self._method.untyped and self._sent == 1:
@@ -282,7 +284,10 @@ class Parcel:
                 self._answered(first, count, encoding, body)
         except Exception as error:  # of whatever kind: what got out of here would cost the whole connection
             self._abandon()  # those that did not begin need not
-            self._fail(error if isinstance(error, BadReply) else self._method.senseless(error))
+            senseless = error if isinstance(error, BadReply) else self._method.senseless(error)
+            self._fail_some([place for place in meant or () if place in self._open], senseless)
+            why = "it came for other calls of the same message, and " if meant else ""
+            self._fail(_unheard(senseless, f"{why}{self._method.doubt}"))
         if not self._open:
             self._end()
 
@@ -301,6 +306,11 @@ class Parcel:
                 error = self._method.failure(body)
                 self._open.pop(place).set_exception(error)
                 self._outbox.failed(error)
+
+    def _fail_some(self, places: list[int], error: CallError) -> None:
+        for place in places:
+            self._open.pop(place).set_exception(copy(error))
+            self._outbox.failed(error)
 
     def _send_each_alone(self) -> None:
         """The method is known by name only, and streams: its calls are answered one by one."""
@@ -330,6 +340,8 @@ class Parcel:
     def failed(self, error: Exception) -> None:
         """The message came back, or the link is gone, or an answer is too large."""
         self._forget()
+        if isinstance(error, BadReply) and self._sent > 1:
+            error = _unheard(error, f"it came for some of the calls of one message, and {self._method.doubt}")
         if isinstance(error, ConnectionLost) and self._method.options.idempotent:
             self._again = True
             self._task = self._loop.create_task(self._send_again(error))
@@ -359,8 +371,8 @@ class Parcel:
 
     def _fail(self, error: AMQProxyError) -> None:
         """All calls fail that are open still, each with an error of its own."""
-        if self._again and isinstance(error, CallError) and error.executed == "no":
-            error.executed = "maybe"  # that is so of this try; the one before it may have run
+        if self._again and isinstance(error, CallError):
+            doubted(error, self._method.doubt)  # a "no" is so of this try; the one before it may have run
         for call in self._open.values():
             call.set_exception(copy(error))
         self._open.clear()
@@ -402,6 +414,13 @@ class Parcel:
         if self._task is not None and self._task is not asyncio.current_task(self._loop):
             self._task.cancel()
         self._outbox.ended(self)
+
+
+def _unheard(error: BadReply, text: str) -> BadReply:
+    """The error of calls of which an answer to others of their message tells nothing."""
+    own = retold(error, f"{error}; {text}")
+    own.executed = "maybe"
+    return own
 
 
 def _is_unshareable(error: Exception) -> bool:

@@ -31,6 +31,7 @@ from .errors import (
     Overloaded,
     Unroutable,
     WorkerLost,
+    doubted,
     retold,
     said,
 )
@@ -264,8 +265,8 @@ class RemoteMethod:
                     raise
                 lost, id = error, conversation.message_id
             except CallError as error:
-                if lost is not None and error.executed == "no":
-                    error.executed = "maybe"  # see `_recover`
+                if lost is not None:
+                    doubted(error, self.doubt)  # see `_recover`
                 raise
             except AMQProxyError as error:  # there will be no other link
                 raise lost or error from None
@@ -307,7 +308,7 @@ class RemoteMethod:
         try:
             return decode_failure(body, self._errors)
         except ValueError as error:
-            return BadReply(f"{self.__qualname__}: {error}")
+            return BadReply(f"{self.__qualname__}: the worker told of {error}; {self.doubt}", executed="maybe")
         except Exception:  # a type of the user's that cannot be made so
             return decode_failure(body)
 
@@ -374,8 +375,7 @@ class RemoteMethod:
         try:
             return await self._send_again(body, line.unique + id, deadline)
         except CallError as final:
-            if final.executed == "no":
-                final.executed = "maybe"  # that is so of this try; the one before it may have run
+            doubted(final, self.doubt)  # a "no" is so of this try; the one before it may have run
             raise
         except AMQProxyError:  # there will be no other link
             raise await self.explain(error) from None

@@ -20,6 +20,7 @@ from .errors import (
     RemoteError,
     Unroutable,
     WorkerLost,
+    doubted,
 )
 from .forgotten import retrieve
 from .options import CallOptions
@@ -77,12 +78,12 @@ class Repeated:
     ended: str = ""
     """Why there are no more."""
 
-    def failed(self, error: CallError) -> None:
+    def failed(self, error: CallError, doubt: str) -> None:
         """A try failed; what its error says of whether the call ran becomes what is so of all tries up to this one."""
         if error.executed != "no":
             self.doubt = error
         elif self.doubt is not None:
-            error.executed = "maybe"
+            doubted(error, doubt)
 
 
 class RepeatingMethod(RemoteMethod):
@@ -183,7 +184,7 @@ class RepeatingMethod(RemoteMethod):
             finally:
                 self.release()
         except CallError as error:
-            call.failed(error)
+            call.failed(error, self.doubt)
             raise
 
     def _spend(self, error: CallError) -> None:
@@ -238,7 +239,7 @@ class RepeatingMethod(RemoteMethod):
             try:
                 return await self._send_twice(call, seconds)
             except (ConnectionLost, WorkerLost) as error:
-                call.failed(error)
+                call.failed(error, self.doubt)
             except CallError:
                 raise
             except AMQProxyError as error:  # there will be no other link

@@ -181,7 +181,7 @@ def decode_failure(body: bytes, registered: tuple[type[Exception], ...] = ()) ->
     """The error to raise for a failure reply, of ours or of the original's form; ValueError if it is neither."""
     try:
         failure = _failure_decoder.decode(body)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ValueError(f"a failure that does not decode: {error}") from error
     detail = failure.error or _foreign_detail(failure)
     return remote_error_class(detail.type, registered)(

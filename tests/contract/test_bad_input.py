@@ -527,15 +527,16 @@ async def test_a_reply_in_another_encoding_is_a_bad_reply(mq: amqproxy.Client, r
         await call
 
 
-@pytest.mark.parametrize("body", [b"", b"no json", b"[]", b"{}", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"no json", b"[]", b"{}", b"[" * 100_000, b'{"message":"\xff"}'])
 async def test_a_failure_that_does_not_decode_is_a_bad_reply(mq: amqproxy.Client, raw: Raw, body: bytes) -> None:
     queue = raw.reply_to.decode()
     call = asyncio.create_task(mq.proxy("x", routing_key=queue).add(1, 2))
     properties = (await raw.next_message()).properties
     assert properties.reply_to and properties.correlation_id
     raw.publish(properties.reply_to.decode(), body, correlation_id=properties.correlation_id, content_type=FAILURE)
-    with pytest.raises(amqproxy.BadReply, match="a failure that does not decode"):
+    with pytest.raises(amqproxy.BadReply, match=r"a failure that does not decode: .*; it may have run$") as caught:
         await call
+    assert caught.value.executed == "maybe", "it may tell that the call was refused"
 
 
 async def test_a_failure_of_the_originals_form_becomes_a_remote_error(mq: amqproxy.Client, raw: Raw) -> None:

@@ -186,6 +186,18 @@ async def test_an_answer_that_makes_no_sense_fails_all_that_are_open(
     assert first is not third
 
 
+async def test_an_answer_that_makes_no_sense_tells_nothing_of_the_other_calls(by_hand: Any, raw: Raw) -> None:
+    gathering = asyncio.create_task(
+        amqproxy.gather((by_hand.number(place) for place in range(3)), return_exceptions=True)
+    )
+    request = await raw.next_message()
+    answer(raw, request, 7, headers={"x-seq": 1}, content_encoding=b"xml")
+    errors = [error for error in await gathering if isinstance(error, amqproxy.BadReply)]
+    assert [error.executed for error in errors] == ["maybe", "yes", "maybe"]
+    told = "; it came for other calls of the same message, and it may have run"
+    assert [str(error).endswith(told) for error in errors] == [True, False, True]
+
+
 async def test_a_value_that_does_not_fit_fails_its_call_alone(by_hand: Any, raw: Raw) -> None:
     gathering = asyncio.create_task(
         amqproxy.gather((by_hand.number(place) for place in range(5)), return_exceptions=True)
@@ -229,6 +241,7 @@ async def test_an_answer_that_is_too_large_fails_all_that_are_open(amqp_url: str
         for error in errors:
             assert isinstance(error, amqproxy.BadReply)
             assert "max_body_bytes is 1000" in str(error)
+            assert error.executed == "maybe", "which of them it answered is in what was not read"
 
 
 async def test_a_lone_call_is_sent_and_answered_as_ever(mq: amqproxy.Client, by_hand: Any, raw: Raw) -> None:
@@ -325,7 +338,7 @@ async def test_idempotent_calls_that_find_no_queue_again_may_have_run(amqp_url: 
                 await raw.opened._link.close()  # and the queue with it
                 cut(mq)
         for call in calls:
-            with pytest.raises(amqproxy.Unroutable) as caught:
+            with pytest.raises(amqproxy.Unroutable, match="it had been sent before, and it may have run") as caught:
                 await call
             assert caught.value.executed == "maybe"
 

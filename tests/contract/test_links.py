@@ -37,6 +37,9 @@ def cut(client: amqproxy.Client) -> None:
     link._protocol.abort()
 
 
+SENT_BEFORE = r"\(it had been sent before, and it may have run\)"
+
+
 @asynccontextmanager
 async def two(url: str) -> AsyncIterator[tuple[amqproxy.Client, amqproxy.Client]]:
     async with amqproxy.connect(url) as caller, amqproxy.connect(url) as server:
@@ -93,7 +96,10 @@ async def test_an_idempotent_call_is_sent_again_under_its_own_id(amqp_url: str, 
         assert names.ids[0] == names.ids[1] is not None
 
 
-async def test_what_ran_before_its_link_broke_is_never_said_not_to_have_run(amqp_url: str, service: str) -> None:
+@pytest.mark.parametrize("options", [{}, {"heartbeat": 1.0}, {"retry": 3}, {"hedge": 60.0}], ids=str)
+async def test_what_ran_before_its_link_broke_is_never_said_not_to_have_run(
+    amqp_url: str, service: str, options: dict[str, Any]
+) -> None:
     class Once:
         @amqproxy.method(idempotent=True)
         async def run(self) -> None:
@@ -105,12 +111,12 @@ async def test_what_ran_before_its_link_broke_is_never_said_not_to_have_run(amqp
         async with two(amqp_url) as (mq, server):
             worker = server.serve(Once(), name=service, auto_delete=True, grace=0)
             await worker.start()
-            call = asyncio.create_task(mq.proxy(Once, name=service).run())
+            call = asyncio.create_task(mq.proxy(Once, name=service, **options).run())
             await entered.wait()
             if what_follows == "no queue":
                 await worker.stop()
                 cut(mq)
-                with pytest.raises(amqproxy.Unroutable) as unroutable:
+                with pytest.raises(amqproxy.Unroutable, match=SENT_BEFORE) as unroutable:
                     await call
                 assert unroutable.value.executed == "maybe"
             else:
