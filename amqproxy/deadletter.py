@@ -27,12 +27,14 @@ from .wire import (
 REASONS = {
     "failed": "the handler raised",
     "refused": "no handler could run it",
+    "in_doubt": "a worker had it that was lost or stopped, and nobody knows whether the handler ran",
     "rejected": "the worker could not read it",
     "delivery_limit": "it came back too often: its workers died, or gave it back",
     "expired": "its time was over before a worker took it",
     "maxlen": "the queue was full",
 }
-"""What a dead letter died of. The first two are told by workers, the others by the broker."""
+"""What a dead letter died of. The first three are told by workers, the others by the broker."""
+_KINDS = {"yes": "failed", "no": "refused", "maybe": "in_doubt"}
 MAX_REASON = 1000
 """Letters of a reason in words; more are cut off."""
 
@@ -51,7 +53,7 @@ def buried(header: bytes, failure: RemoteError, *, queue: str, worker: str, seco
     told = f"{failure.type}: {failure.message}" if failure.message else failure.type
     headers: dict[str, Any] = {
         **_without(properties.headers or {}, *_COPIES),
-        DEAD_KIND_HEADER: "refused" if failure.executed == "no" else "failed",
+        DEAD_KIND_HEADER: _KINDS[failure.executed],
         DEAD_REASON_HEADER: told.encode(errors="backslashreplace").decode()[:MAX_REASON],
         DEAD_QUEUE_HEADER: queue,
         DEAD_WORKER_HEADER: worker,

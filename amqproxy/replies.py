@@ -138,9 +138,10 @@ class Replies:
         if self._worker.options.requeue_once and not redelivered and tag:
             self.give_back(tag)
             return
+        failure = _doubted(failure, redelivered)
         if self.kept(tag, failure, reply_to, header, body):
             return
-        self.refuse(tag, _doubted(failure, redelivered), correlation_id, reply_to, header)
+        self.refuse(tag, failure, correlation_id, reply_to, header)
 
     def kept(self, tag: int, failure: RemoteError, reply_to: bytes | None, header: bytes, body: bytes) -> bool:
         """Whether a request goes to the dead letters, since nobody waits for an answer; it is settled then."""

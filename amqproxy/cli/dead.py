@@ -35,8 +35,9 @@ is looked at stays, and what goes back to the service leaves only when the broke
 EPILOG = "[dim]Exit codes: 0 done, 1 it failed or there is no such letter or queue, 2 usage, 3 no broker.[/dim]"
 REASONS = """
 A letter is told by its place in the list, as in [bold]3[/bold], or by its message id. The reasons are
-[bold]failed[/bold] (the handler raised), [bold]refused[/bold] (no handler could run it), [bold]rejected[/bold] (the
-worker could not read it), [bold]delivery_limit[/bold] (it came back too often), [bold]expired[/bold] and
+[bold]failed[/bold] (the handler raised), [bold]refused[/bold] (no handler could run it), [bold]in_doubt[/bold] (a
+worker was lost or stopped that had it: look whether it ran before you give it back), [bold]rejected[/bold] (the worker
+could not read it, or it was not signed), [bold]delivery_limit[/bold] (it came back too often), [bold]expired[/bold] and
 [bold]maxlen[/bold] (the queue was full).
 """
 LIST_HELP = prose(f"""
@@ -85,7 +86,7 @@ Whoever sits at a terminal is asked; elsewhere it takes --yes.
   amqproxy dead purge mailer 3
 """)
 
-KNOWN_REASONS = ("failed", "refused", "rejected", "delivery_limit", "expired", "maxlen")
+KNOWN_REASONS = ("failed", "refused", "in_doubt", "rejected", "delivery_limit", "expired", "maxlen")
 LISTED = 100
 
 

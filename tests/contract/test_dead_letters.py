@@ -288,7 +288,26 @@ async def test_what_is_to_run_once_is_kept_when_it_failed_or_came_again(mq: amqp
     await channel.basic_nack(tag, requeue=True)
     async with mq.serve(Once(), name=service, quorum=True):
         [letter] = await letters(mq, service, 1)
-        assert letter.reason in ("refused", "failed") and "ValueError" not in letter.text
+        assert letter.reason == "in_doubt" and "ValueError" not in letter.text
+    await drop(mq, service, f"{service}.dead")
+
+
+async def test_what_came_again_and_cannot_be_run_may_have_run_before(mq: amqproxy.Client, service: str) -> None:
+    class Mail:
+        async def send(self, to: str) -> None:
+            raise ValueError(to)
+
+    async with mq.serve(Mail(), name=service, quorum=True):
+        pass
+    await mq.sender(service).write("bob")  # a method that this worker does not have
+    channel = await (await mq._live_connection().link())._channel()
+    got = await channel.basic_get(service)
+    tag = getattr(got.delivery, "delivery_tag", None)
+    assert tag is not None
+    await channel.basic_nack(tag, requeue=True)
+    async with mq.serve(Mail(), name=service, quorum=True):
+        [letter] = await letters(mq, service, 1)
+        assert (letter.reason, letter.text.partition(":")[0]) == ("in_doubt", "ContractError")
     await drop(mq, service, f"{service}.dead")
 
 

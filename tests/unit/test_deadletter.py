@@ -56,6 +56,7 @@ def test_a_worker_says_what_it_was_and_what_would_end_it_is_left_out() -> None:
             "refused",
             "ContractError: no such method",
         ),
+        (RemoteError("look", type="Redelivered", executed="maybe"), "in_doubt", "Redelivered: look"),
         (RemoteError("", type="KeyError"), "failed", "KeyError"),
         (RemoteError("\udcff", type="OSError"), "failed", "OSError: \\udcff"),
         (RemoteError("x" * 2000, type="E"), "failed", ("E: " + "x" * 2000)[:MAX_REASON]),
