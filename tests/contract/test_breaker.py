@@ -67,10 +67,10 @@ async def test_after_some_failures_calls_fail_at_once_and_then_one_decides(
 async def test_while_one_call_decides_others_fail(mq: amqproxy.Client, service: str) -> None:
     frail = Frail()
     async with mq.serve(frail, name=service, auto_delete=True):
-        proxy = mq.proxy(Frail, name=service, middleware=[amqproxy.breaker(failures=1, seconds=0.05)])
+        proxy = mq.proxy(Frail, name=service, middleware=[amqproxy.breaker(failures=1, seconds=1)])
         frail.fails = RemoteError("busy", code="resource_exhausted")
         await broken(proxy, 1)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(1)
         probe = asyncio.ensure_future(proxy.wait())
         await until(lambda: frail.calls == 2)
         with pytest.raises(amqproxy.Overloaded, match="being tried again by another call"):
