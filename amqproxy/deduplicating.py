@@ -31,6 +31,9 @@ RENEWALS = 3
 
 REPLY, FAILURE = b"+", b"-"
 
+BEGUN = "begun:"
+"""Ahead of the key of a call in a store: what is claimed by who begins one that is to run at most once."""
+
 Result = TypeVar("Result")
 
 
@@ -147,6 +150,20 @@ class Archive:
             await asyncio.shield(self._do_beside(self._keep(store, key, owner, outcome.kept)))
         return outcome
 
+    async def begin(self, key: str, owner: str) -> bool:
+        """Whether nobody began this call before, which is to run at most once: from now on it is begun.
+
+        A claim ends when its worker does not renew it any more, which says nothing of how far the call was. This holds
+        as long as a reply is kept.
+        """
+        store = self._given.store
+        return store is None or await _ask(store.claim(BEGUN + key, owner, self._given.seconds)) is True
+
+    def unbegin(self, key: str, owner: str) -> None:
+        """It did not run, or may be run again."""
+        if self._given.store is not None:
+            self._release(self._given.store, BEGUN + key, owner)
+
     async def _renew(self, store: Store, key: str, owner: str) -> None:
         while True:
             await asyncio.sleep(self._given.lease / RENEWALS)
@@ -260,10 +277,11 @@ class DeduplicatingHandler(Handler):
             if call.is_over:
                 raise Refused(too_late(self))
 
+        def run() -> Awaitable[Outcome]:
+            return self._run_at_most_once(key, call, request) if once else self._run(call, request)
+
         try:
-            outcome = await self._archive.outcome(
-                key, lambda: self._run(call, request), patient=patient, anew=not (once and call.redelivered)
-            )
+            outcome = await self._archive.outcome(key, run, patient=patient, anew=not (once and call.redelivered))
         except NotKept as result:
             return result.value
         if call.cancelled:  # meanwhile, but it ran to its end
@@ -291,6 +309,17 @@ class DeduplicatingHandler(Handler):
             outcome.result()  # raises the failure that it came to
             raise
         return outcome.result() if call.reached else value
+
+    async def _run_at_most_once(self, key: str, call: Call, request: Any) -> Outcome:
+        """Run it now, unless a worker that shares the store began it, and was lost or cannot ask the store any more."""
+        owner = os.urandom(12).hex()
+        try:
+            if not await self._archive.begin(key, owner):
+                raise Refused(redelivered(self))
+            return await self._run(call, request)
+        except (Exception, asyncio.CancelledError):
+            self._archive.unbegin(key, owner)  # which does nothing to who began it before
+            raise
 
     async def _run(self, call: Call, request: Any) -> Outcome:
         """Run it now. What may go better the next time is raised, and no outcome.

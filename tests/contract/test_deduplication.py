@@ -528,6 +528,49 @@ async def test_what_a_lost_worker_had_is_refused_at_most_once_or_answered_if_the
         await store.aclose()
 
 
+async def test_what_runs_at_most_once_is_not_run_when_the_claim_of_its_worker_ends(
+    mq: amqproxy.Client, raw: Raw, service: str, store: Any
+) -> None:
+    """The broker does not say of a second request that a worker had the first; the store does."""
+
+    class Cut:
+        """The store, as it is for a worker that loses the way to it: it cannot renew what it has claimed."""
+
+        lost = False
+
+        async def claim(self, key: str, owner: str, seconds: float) -> bytes | bool:
+            if self.lost:
+                raise OSError("no route")
+            return await store.claim(key, owner, seconds)  # type: ignore[no-any-return]
+
+        keep, release = store.keep, store.release
+
+    cut = Cut()
+    first, second = Accounts(), Accounts()
+    options: dict[str, Any] = {"name": service, "arguments": {"x-expires": 60_000}}
+    async with mq.serve(first, deduplicate=Deduplication(store=cut, lease=0.3), **options) as lost:
+        first.open.clear()
+        ask(raw, service, "pay_slowly", "tea", correlation_id=b"first")
+        await first.entered.acquire()
+        cut.lost = True
+        await lost._session.stop_consuming()  # type: ignore[union-attr]  # the second request is for another worker
+        async with mq.serve(second, deduplicate=Deduplication(store=store), **options):
+            ask(raw, service, "pay_slowly", "tea", correlation_id=b"second")
+            answer = await raw.next_message()
+            told = said(answer)["error"]
+            assert answer.properties.correlation_id == b"second"
+            assert (told["code"], told["type"], told["executed"]) == ("aborted", "Redelivered", "maybe")
+            first.open.set()
+            assert said(await raw.next_message()) == "tea 1"
+            ask(raw, service, "pay_slowly", "tea")
+            assert said(await raw.next_message()) == "tea 1"
+            ask(raw, service, "pay", 5, id="two")
+            assert said(await raw.next_message()) == 5
+    assert (first.runs, second.runs) == (["tea"], ["pay 5"])
+    if isinstance(store, RedisStore):
+        await store.aclose()
+
+
 async def test_without_its_store_nothing_runs(
     mq: amqproxy.Client, service: str, caplog: pytest.LogCaptureFixture
 ) -> None:
