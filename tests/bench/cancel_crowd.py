@@ -162,6 +162,10 @@ class Crowd:
             return "timed out"
         except TimeoutError:
             return "left"
+        except amqproxy.RemoteError as error:
+            if error.code != "deadline_exceeded":  # which a worker may have said first
+                raise
+            return "timed out"
         return "done"
 
     async def _by_cancelling(self, kind: "Kind", moment: float) -> None:
