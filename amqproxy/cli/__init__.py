@@ -26,7 +26,7 @@ Call an object that lives in another process, over RabbitMQ, as if it were local
 
 The broker is --url, else the environment's AMQPROXY_URL, else amqp://guest:guest@localhost/.
 """)
-EPILOG = "[dim]Exit codes: 0 done, 1 the call failed, 2 usage, 3 no broker.[/dim]"
+EPILOG = "[dim]Exit codes: 0 done, 1 the call failed, 2 usage, 3 no broker, or no access.[/dim]"
 
 app = typer.Typer(
     name="amqproxy",

@@ -35,7 +35,7 @@ seconds. It ends when all workers that were there have answered. A stream is ans
 """)
 EPILOG = prose("""
 [dim]Exit codes: 0 all workers answered with values, 1 one of them failed or did not answer, they were fewer than
-expected, or none was there, 2 usage, 3 no broker, 130 Ctrl-C.[/dim]
+expected, or none was there, 2 usage, 3 no broker, or no access, 130 Ctrl-C.[/dim]
 """)
 
 Show = Callable[["WorkerAnswer[Any]", float], Awaitable[None]]

@@ -40,7 +40,7 @@ installed. With --rabbitmq it is a private RabbitMQ node, if there is a RabbitMQ
   amqproxy demo --json
 """)
 EPILOG = prose("""
-[dim]Exit codes: 0 every sum was right and no call was lost, 1 not so, 2 usage, 3 no broker.[/dim]
+[dim]Exit codes: 0 every sum was right and no call was lost, 1 not so, 2 usage, 3 no broker, or no access.[/dim]
 """)
 
 SIDE = 6

@@ -34,7 +34,7 @@ once. Start the same command as often as you like, on as many hosts as you like:
 """)
 EPILOG = prose("""
 [dim]MODULE is imported from the current directory or Python's path; OBJECT may have dots. Exit codes: 0 all
-drained, 1 it could not go on, 2 usage, 3 no broker, 130 and 143 a second Ctrl-C or SIGTERM.[/dim]
+drained, 1 it could not go on, 2 usage, 3 no broker, or no access, 130 and 143 a second Ctrl-C or SIGTERM.[/dim]
 """)
 
 
