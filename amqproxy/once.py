@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from .errors import RemoteError
 from .handback import HandBack
 from .handler import Call, Handler, redelivered, refusal
-from .replies import Pool, Replies
+from .replies import Pool, Replies, in_doubt
 
 
 class Host(Protocol):
@@ -104,7 +104,7 @@ class Once:
 
     def _refuse(self, failure: RemoteError, call: Call, tag: int, body: bytes) -> None:
         del self._pool.running[call]
-        replies = self._host.replies
+        replies, failure = self._host.replies, in_doubt(failure, call.redelivered)
         if replies.kept(tag, failure, call.reply_to, call._header, body):
             return
         replies.refuse(tag, failure, call.correlation_id, call.reply_to, call._header)

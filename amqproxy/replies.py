@@ -138,7 +138,7 @@ class Replies:
         if self._worker.options.requeue_once and not redelivered and tag:
             self.give_back(tag)
             return
-        failure = _doubted(failure, redelivered)
+        failure = in_doubt(failure, redelivered)
         if self.kept(tag, failure, reply_to, header, body):
             return
         self.refuse(tag, failure, correlation_id, reply_to, header)
@@ -185,12 +185,12 @@ class Replies:
             self.settle(tag)
             return None
         if isinstance(error, Refused):
-            return _doubted(error.failure, call.redelivered)
+            return in_doubt(error.failure, call.redelivered)
         if isinstance(error, HoldsTooMuch):
             text = f"{handler.method.title}: {error}"
-            return _doubted(refusal("resource_exhausted", text, type="MessageTooLarge"), call.redelivered)
+            return in_doubt(refusal("resource_exhausted", text, type="MessageTooLarge"), call.redelivered)
         if isinstance(error, DecodingFailed):
-            return _doubted(refusal("invalid_argument", f"{handler.method.title}: {error}"), call.redelivered)
+            return in_doubt(refusal("invalid_argument", f"{handler.method.title}: {error}"), call.redelivered)
         if isinstance(error, CallTimeout) and call.is_over:
             # Of a call that had what was left of this one's time: its caller is about to find out by its own clock.
             log.info("%r ended with its caller's time: %s", call, error)
@@ -213,7 +213,7 @@ class Replies:
         else:
             log.warning("%r raised", call, exc_info=error)
         failure = failure_of(error, debug=self._worker.options.debug, ran=call.reached)
-        return failure if call.reached else _doubted(failure, call.redelivered)
+        return failure if call.reached else in_doubt(failure, call.redelivered)
 
     def failure(self, error: RemoteError) -> bytes:
         """The body that tells of it."""
@@ -295,7 +295,7 @@ def _stopped(handler: Handler, call: Call) -> RemoteError:
     return RemoteError(text, code="unavailable", type="WorkerStopped", retryable=True, executed="maybe")
 
 
-def _doubted(failure: RemoteError, redelivered: bool) -> RemoteError:
+def in_doubt(failure: RemoteError, redelivered: bool) -> RemoteError:
     """A failure that claims no more than is known: whoever had the request before may have run it, and died."""
     if redelivered and failure.executed == "no":
         failure.executed = "maybe"
