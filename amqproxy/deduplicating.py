@@ -128,7 +128,9 @@ class Archive:
         anew: bool,
     ) -> Outcome | None:
         owner = os.urandom(12).hex()
-        while not (found := await _ask(store.claim(key, owner, self._given.lease))):
+        elsewhere = False
+        while not (found := await _ask(store.claim(key, owner, self._given.lease), elsewhere)):
+            elsewhere = True
             patient()
             await asyncio.sleep(POLL_SECONDS)
         if found is not True:
@@ -179,7 +181,8 @@ class Archive:
             async with asyncio.timeout(STORE_SECONDS):
                 await store.keep(key, owner, reply, self._given.seconds)
         except Exception as error:  # of whatever store: the call has run, and its caller shall hear of it
-            log.error("%s: its reply could not be kept; it runs again if it comes again: %s", _what(), _reason(error))
+            text = "%s: its reply could not be kept in the store, and another worker that gets it runs it again: %s"
+            log.error(text, _what(), _reason(error))
 
     def _release(self, store: Store, key: str, owner: str) -> None:
         async def release() -> None:
@@ -196,11 +199,20 @@ class Archive:
         return doing
 
 
-async def _ask(asked: Coroutine[Any, Any, Result]) -> Result:
+async def _ask(asked: Coroutine[Any, Any, Result], elsewhere: bool) -> Result:
+    """What the store says; `elsewhere` tells that it said before that another worker runs the call."""
     try:
         async with asyncio.timeout(STORE_SECONDS):
             return await asked
     except Exception as error:  # of whatever store
+        if elsewhere:
+            text = f"{_what()} runs in another worker, and the store of replies, which would tell its reply,"
+            log.error("%s cannot be asked any more: %s", text, _reason(error))
+            failure = refusal(
+                "unavailable", f"{text} does not answer any more", type="StoreUnavailable", retryable=True
+            )
+            failure.executed = "maybe"
+            raise Refused(failure) from error
         log.error("%s was not run: the store of replies cannot be asked: %s", _what(), _reason(error))
         text = f"{_what()} was not run, for the store that tells whether it ran before does not answer"
         raise Refused(refusal("unavailable", text, type="StoreUnavailable", retryable=True)) from error

@@ -592,6 +592,26 @@ async def test_without_its_store_nothing_runs(
         assert await call == 3
 
 
+async def test_what_another_worker_runs_when_the_store_is_lost_may_have_run(
+    mq: amqproxy.Client, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Lent(Shelf):
+        asked = 0
+
+        async def claim(self, key: str, owner: str, seconds: float) -> bytes | bool:
+            self.asked += 1
+            if self.asked > 1:
+                raise OSError("no route")
+            return False
+
+    async with accounts(mq, service, Deduplication(store=Lent())) as served:
+        with pytest.raises(RemoteError, match="runs in another worker, and the store of replies") as caught:
+            await mq.proxy(Accounts, name=service).add(1, 2)
+        assert (caught.value.code, caught.value.executed, caught.value.retryable) == ("unavailable", "maybe", True)
+        assert "was not run" not in caplog.text
+        assert served.runs == []
+
+
 async def test_a_reply_that_cannot_be_kept_is_sent_all_the_same(
     mq: amqproxy.Client, service: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -603,7 +623,7 @@ async def test_a_reply_that_cannot_be_kept_is_sent_all_the_same(
         shelf.error = OSError("no route")
         served.open.set()
         assert await call == "tea 1"
-    says = rf"{service}\.wait \(message-id [\w-]+\): its reply could not be kept; it runs again if it comes"
+    says = rf"{service}\.wait \(message-id [\w-]+\): its reply could not be kept in the store, and another worker"
     assert re.search(says, caplog.text)
 
 
