@@ -8,10 +8,10 @@ from collections.abc import Callable
 from .access import Permissions, User, hash_password
 from .direct import DirectReply
 from .errors import ProtocolError
-from .limits import Limits, Memory
+from .limits import Counter, Limits, Memory
 from .session import Session, Socket
 from .timers import Timers
-from .vhost import Counter, VirtualHost
+from .vhost import VirtualHost
 
 EVERYTHING = ".*"
 
@@ -43,7 +43,7 @@ class Broker:
         self._blocked_by_user: str | None = None
         self.served = False
         """Whether a `Server` has it."""
-        self._counter = Counter(self.limits.max_queues)
+        self._counter = Counter(self.limits)
         self.add_vhost("/")
         self.add_user("guest", "guest", tags=("administrator",))
         self.set_permissions("guest", "/")

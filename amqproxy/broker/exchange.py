@@ -19,15 +19,21 @@ if TYPE_CHECKING:
 Destination: TypeAlias = "Queue | Exchange"
 
 
+def _weight(arguments: Table) -> int:
+    return 1 + sum(len(name) + len(value) for name, value in arguments.fields.items()) // 256
+
+
 class Binding:
     """One way from an exchange to a queue or another exchange."""
 
-    __slots__ = ("arguments", "destination", "key")
+    __slots__ = ("arguments", "destination", "key", "weight")
 
     def __init__(self, destination: Destination, key: str, arguments: Table) -> None:
         self.destination = destination
         self.key = key
         self.arguments = arguments
+        self.weight = key.count(".") + _weight(arguments)
+        """For how many simple bindings it counts, by the memory that it takes."""
 
     def identity(self) -> Hashable:
         """What no two bindings of one exchange have in common."""
@@ -234,6 +240,7 @@ class Exchange:
         "matcher",
         "name",
         "type",
+        "weight",
     )
 
     def __init__(
@@ -254,6 +261,8 @@ class Exchange:
         self.arguments = arguments or Table()
         self.alternate = self.arguments.text("alternate-exchange")
         """The exchange that gets what no binding matches."""
+        self.weight = _weight(self.arguments)
+        """For how many exchanges without arguments it counts."""
         self.matcher: Matcher = TYPES[type_name]()
         self.bindings: dict[Destination, dict[Hashable, Binding]] = {}
         self.bound: dict[Exchange, None] = {}
@@ -282,11 +291,13 @@ class Exchange:
             self._let_go(binding.destination)
         return True
 
-    def unbind_all(self, destination: Destination) -> None:
-        """Remove all bindings to a destination."""
-        for binding in self.bindings[destination].values():
+    def unbind_all(self, destination: Destination) -> int:
+        """Remove all bindings to a destination; return what they weighed."""
+        bindings = self.bindings[destination].values()
+        for binding in bindings:
             self.matcher.remove(binding)
         self._let_go(destination)
+        return sum(binding.weight for binding in bindings)
 
     def _let_go(self, destination: Destination) -> None:
         del self.bindings[destination]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-from .errors import ProtocolError
+from .errors import ProtocolError, precondition_failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class Limits:
     """Connections at once, those that have not said anything yet included; more are closed unanswered."""
     max_queues: int = 100_000
     """Queues of all virtual hosts; one more is refused with 406."""
+    max_exchanges: int = 100_000
+    """Exchanges of all virtual hosts, each with 256 bytes of arguments; one more is refused with 406."""
+    max_bindings: int = 500_000
+    """Bindings of all virtual hosts, each with a word as its key and 256 bytes of arguments; more words and bytes count
+    for more bindings. One more is refused with 406."""
     memory_bytes: int = 1024 * 1024 * 1024
     """Messages held at once; above it, connections that publish are blocked until some have gone."""
     handshake_seconds: float = 10.0
@@ -36,6 +42,40 @@ INITIAL_FRAME_MAX = 8192
 """Bytes of a frame before a connection is tuned."""
 FRAME_MIN = 4096
 """What frame-max is at least, by the specification; RabbitMQ 4.1 wants twice as much."""
+
+
+Counted = Literal["queues", "exchanges", "bindings"]
+
+
+class Counter:
+    """What all virtual hosts share: how much there is of what has a limit, and in which state the ways of messages."""
+
+    __slots__ = ("_limits", "counts", "topology")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = {
+            "queues": limits.max_queues,
+            "exchanges": limits.max_exchanges,
+            "bindings": limits.max_bindings,
+        }
+        self.counts = dict.fromkeys(self._limits, 0)
+        """How much there is of each."""
+        self.topology = 0
+        """Grows with each change of where messages go, so that what was looked up can be kept until then."""
+
+    def check(self, what: Counted, weight: int, purpose: str) -> None:
+        """A 406 that names the purpose, if there is no room for so much more."""
+        limit = self._limits[what]
+        if self.counts[what] + weight > limit:
+            raise precondition_failed(f"cannot {purpose}: the broker has reached its limit of {limit} {what}")
+
+    def add(self, what: Counted, weight: int) -> None:
+        """There is so much more."""
+        self.counts[what] += weight
+
+    def remove(self, what: Counted, weight: int) -> None:
+        """There is so much less."""
+        self.counts[what] -= weight
 
 
 class Memory:

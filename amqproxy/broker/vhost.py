@@ -14,7 +14,7 @@ from .arguments import CLASSIC, QUORUM, Settings
 from .deadletter import buried, is_cycle, times_died
 from .errors import ProtocolError, locked, not_found, precondition_failed, refused
 from .exchange import Binding, Destination, Exchange
-from .limits import Memory
+from .limits import Counter, Memory
 from .message import Message
 from .policies import Policies
 from .queue import Connection, Queue
@@ -45,18 +45,6 @@ WARNINGS = 100
 def generated_name(prefix: str) -> str:
     """A name that nobody can guess, in RabbitMQ's form."""
     return f"{prefix}-{urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip('=')}"
-
-
-class Counter:
-    """What all virtual hosts share: how many queues there are, and in which state the ways to them."""
-
-    __slots__ = ("count", "limit", "topology")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.count = 0
-        self.topology = 0
-        """Grows with each change of where messages go, so that what was looked up can be kept until then."""
 
 
 class VirtualHost:
@@ -112,9 +100,12 @@ class VirtualHost:
             if name.startswith("amq."):
                 raise refused(f"exchange name '{name}' contains reserved prefix 'amq.*'")
             self._check_text(arguments, "alternate-exchange", self.exchange_text(name))
-            exchange = self.exchanges[name] = Exchange(
+            exchange = Exchange(
                 name, kind, durable=durable, auto_delete=auto_delete, internal=internal, arguments=arguments
             )
+            self.counter.check("exchanges", exchange.weight, f"declare {self.exchange_text(name)}")
+            self.counter.add("exchanges", exchange.weight)
+            self.exchanges[name] = exchange
             exchange.alternate = self.policies.govern("exchange", name, arguments).text("alternate-exchange")
             self.counter.topology += 1
             return
@@ -210,11 +201,7 @@ class VirtualHost:
                     raise precondition_failed(f"invalid property '{named}' for {what}")
             if exclusive_to is not None:
                 raise precondition_failed(f"invalid property 'exclusive-owner' for {what}")
-        if self.counter.count >= self.counter.limit:
-            raise precondition_failed(
-                f"cannot declare {what}: vhost '{self.name}' or the broker has reached its limit of "
-                f"{self.counter.limit} queues"
-            )
+        self.counter.check("queues", 1, f"declare {what}")
         queue = Queue(
             name,
             self,
@@ -227,7 +214,7 @@ class VirtualHost:
         self.queues[name] = queue
         if exclusive_to is not None:
             exclusive_to.exclusive[queue] = None
-        self.counter.count += 1
+        self.counter.add("queues", 1)
         self.counter.topology += 1
         return queue
 
@@ -238,7 +225,7 @@ class VirtualHost:
         count = len(queue.ready)
         queue.close()
         del self.queues[queue.name]
-        self.counter.count -= 1
+        self.counter.remove("queues", 1)
         self.counter.topology += 1
         if queue.exclusive_to is not None:
             queue.exclusive_to.exclusive.pop(queue, None)
@@ -262,8 +249,12 @@ class VirtualHost:
         """Lead messages from an exchange to a queue or another exchange."""
         exchange = self.exchange(source)
         binding = Binding(self.destination(kind, name, connection), key, arguments)
-        if exchange.bind(binding):
-            self.counter.topology += 1
+        if exchange.has(binding):
+            return
+        self.counter.check("bindings", binding.weight, f"bind {kind} '{name}' to {self.exchange_text(source)}")
+        exchange.bind(binding)
+        self.counter.add("bindings", binding.weight)
+        self.counter.topology += 1
 
     def unbind(self, source: str, kind: str, name: str, key: str, arguments: Table, connection: object | None) -> None:
         """Undo a binding; what is not there any more needs no undoing."""
@@ -277,6 +268,7 @@ class VirtualHost:
         if isinstance(destination, Queue):
             self._check_owner(destination, connection)
         exchange.unbind(binding)
+        self.counter.remove("bindings", binding.weight)
         self.counter.topology += 1
         self._remove_exchanges(_unused([exchange]))
 
@@ -284,16 +276,17 @@ class VirtualHost:
         """Remove all bindings to what is deleted; return the exchanges that are to go with their last binding."""
         sources = list(destination.bound)
         for exchange in sources:
-            exchange.unbind_all(destination)
+            self.counter.remove("bindings", exchange.unbind_all(destination))
         return _unused(sources)
 
     def _remove_exchanges(self, exchanges: list[Exchange]) -> None:
         """Remove exchanges, and those that go with their last binding in turn."""
         while exchanges:
             exchange = exchanges.pop()
-            self.exchanges.pop(exchange.name, None)
+            del self.exchanges[exchange.name]  # once: without bindings, it is found no second time
+            self.counter.remove("exchanges", exchange.weight)
             for destination in list(exchange.bindings):
-                exchange.unbind_all(destination)
+                self.counter.remove("bindings", exchange.unbind_all(destination))
             exchanges += self._unbind_all(exchange)
             self.counter.topology += 1
 

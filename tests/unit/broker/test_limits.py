@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqproxy.broker.errors import ProtocolError
-from amqproxy.broker.limits import FRAME_MIN, INITIAL_FRAME_MAX, Limits, Memory
+from amqproxy.broker.limits import FRAME_MIN, INITIAL_FRAME_MAX, Counter, Limits, Memory
 
 examples = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 
@@ -73,3 +73,17 @@ def test_a_memory_of_nothing_raises_the_alarm_at_the_first_byte() -> None:
     memory.take(1)
     memory.free(1)
     assert said == [True]
+
+
+def test_what_has_a_limit_is_counted_and_refused_beyond_it() -> None:
+    counter = Counter(Limits(max_queues=1, max_bindings=3))
+    counter.add("queues", 1)
+    with pytest.raises(ProtocolError, match="cannot do it: the broker has reached its limit of 1 queues"):
+        counter.check("queues", 1, "do it")
+    counter.remove("queues", 1)
+    counter.check("queues", 1, "do it")
+    counter.check("bindings", 3, "do it")
+    counter.add("bindings", 2)
+    with pytest.raises(ProtocolError, match="limit of 3 bindings"):
+        counter.check("bindings", 2, "do it")
+    assert counter.counts == {"queues": 0, "exchanges": 0, "bindings": 2}

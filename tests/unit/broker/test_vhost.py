@@ -13,7 +13,7 @@ from pamqp import commands
 
 from amqproxy.broker.errors import ProtocolError
 from amqproxy.broker.exchange import Exchange
-from amqproxy.broker.limits import Memory
+from amqproxy.broker.limits import Counter, Limits, Memory
 from amqproxy.broker.message import OVERHEAD, Message, address
 from amqproxy.broker.policies import Policies, Policy
 from amqproxy.broker.queue import Queue
@@ -24,7 +24,6 @@ from amqproxy.broker.vhost import (
     MOST_DEATHS,
     PREDECLARED,
     UNBURIED_SECONDS,
-    Counter,
     VirtualHost,
     generated_name,
 )
@@ -47,9 +46,9 @@ class Connection:
         self.exclusive: dict[Queue, None] = {}
 
 
-def host(limit: int = 100) -> VirtualHost:
+def host(**limits: int) -> VirtualHost:
     memory, timers = Memory(2**40, lambda raised: None), Timers()
-    return VirtualHost("/", memory=memory, timers=timers, clock=Clock(), counter=Counter(limit))
+    return VirtualHost("/", memory=memory, timers=timers, clock=Clock(), counter=Counter(Limits(**limits)))
 
 
 def table(fields: dict[str, Any]) -> Table:
@@ -198,7 +197,7 @@ def test_a_queue_can_be_declared_again_only_as_it_is() -> None:
     of = host()
     made = declare(of, durable=True, arguments={"x-max-length": 1})
     assert declare(of, durable=True, arguments={"x-max-length": 1}) is made
-    assert of.counter.count == 1
+    assert of.counter.counts["queues"] == 1
     others: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ({}, {"x-max-length": 1}, "'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'"),
         (
@@ -221,7 +220,7 @@ def test_a_queue_without_a_name_is_given_one_that_nobody_can_guess() -> None:
     names = {declare(of, "").name for _ in range(20)}
     assert len(names) == 20
     assert all(name.startswith("amq.gen-") and len(name) == len("amq.gen-") + 22 for name in names)
-    assert of.counter.count == 20
+    assert of.counter.counts["queues"] == 20
     assert generated_name("x") != generated_name("x")
 
 
@@ -254,7 +253,7 @@ def test_a_queue_of_all_cannot_become_exclusive() -> None:
 
 
 def test_there_are_so_many_queues_and_not_more() -> None:
-    of = host(limit=2)
+    of = host(max_queues=2)
     first = declare(of, "1")
     declare(of, "2")
     declare(of, "2")
@@ -279,7 +278,7 @@ def test_there_are_so_many_queues_and_not_more() -> None:
 def test_quorum_queues_are_durable_and_for_all(flags: dict[str, Any], why: str) -> None:
     of = host()
     assert refusal(lambda: declare(of, arguments={"x-queue-type": "quorum"}, **flags)) == (406, why)
-    assert of.counter.count == 0
+    assert of.counter.counts["queues"] == 0
 
 
 def test_quorum_queues_have_names() -> None:
@@ -307,7 +306,7 @@ def test_a_queue_with_arguments_that_none_can_have_is_not_made(arguments: dict[s
     code, why = refusal(lambda: declare(of, arguments=arguments))
     assert code == 406
     assert next(iter(arguments)) in why
-    assert (of.queues, of.counter.count) == ({}, 0)
+    assert (of.queues, of.counter.counts["queues"]) == ({}, 0)
 
 
 def test_policies_govern_what_is_declared() -> None:
@@ -328,7 +327,7 @@ def test_a_deleted_queue_is_gone_with_its_bindings_and_messages() -> None:
     queue.publish(message())
     assert of.delete_queue(queue) == 2
     assert of.delete_queue(queue) == 0
-    assert (of.queues, of.counter.count, of.memory.used) == ({}, 0, 0)
+    assert (of.queues, of.counter.counts["queues"], of.memory.used) == ({}, 0, 0)
     assert not any(one.bindings for one in of.exchanges.values())
     assert route(of, "amq.direct", "k") == route(of, "", "q") == set()
 
@@ -627,7 +626,7 @@ def test_dead_letters_go_where_the_queue_says_when_they_are_buried() -> None:
 
 def test_what_has_died_in_too_many_queues_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     """For at each the whole of what is said of the others is read and written: a chain would cost its square."""
-    of = host(1000)
+    of = host(max_queues=1000)
     for length, first in ((MOST_DEATHS, "a"), (MOST_DEATHS + 1, "b")):
         for number in range(length):
             to = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"{first}{number + 1}", "x-max-length": 0}
@@ -752,6 +751,65 @@ def test_many_letters_leave_others_their_turn_in_between_and_count_as_memory() -
     assert (len(of.dead), len(of.queues["dead"].ready)) == (0, count)
     of.queues["dead"].purge()
     assert of.memory.used == 0
+
+
+def test_there_are_so_many_exchanges_and_not_more() -> None:
+    of = host(max_exchanges=3)
+    exchange(of, "1")
+    exchange(of, "2")
+    exchange(of, "2")
+    code, why = refusal(lambda: exchange(of, "large", arguments={"x": "y" * 256}))
+    assert (code, "limit of 3 exchanges" in why, "large" in of.exchanges) == (406, True, False)
+    exchange(of, "3")
+    assert refusal(lambda: exchange(of, "4"))[0] == 406
+    of.delete_exchange("1")
+    of.delete_exchange("1")
+    exchange(of, "4")
+    assert refusal(lambda: exchange(of, "5"))[0] == 406
+
+
+LARGE: list[tuple[str, str, dict[str, Any]]] = [
+    ("amq.topic", "a.b.c", {}),
+    ("amq.direct", "a.b.c", {}),
+    ("amq.headers", "", {"x": "y" * 600}),
+]
+
+
+@pytest.mark.parametrize(("source", "key", "arguments"), LARGE)
+def test_there_are_so_many_bindings_and_not_more(source: str, key: str, arguments: dict[str, Any]) -> None:
+    """Long keys and large arguments take more memory, and count for more."""
+    of = host(max_bindings=4)
+    queue = declare(of)
+    bind(of, source, key=key, **arguments)
+    bind(of, source, key=key, **arguments)
+    code, why = refusal(lambda: bind(of, source, key=f"{key}.e", **arguments))
+    assert (code, "cannot bind queue 'q' to exchange" in why, "limit of 4 bindings" in why) == (406, True, True)
+    assert len(of.exchanges[source].bindings[queue]) == 1
+    bind(of, "amq.fanout")
+    assert refusal(lambda: bind(of, "amq.fanout", key="other"))[0] == 406
+    of.unbind(source, "queue", "q", key, table(arguments), None)
+    bind(of, source, key=key, **arguments)
+
+
+def test_what_is_deleted_makes_room_for_other_bindings() -> None:
+    of = host(max_bindings=2)
+    for _ in range(3):
+        queue, source = declare(of), exchange(of, "e")
+        chain(of, "amq.fanout", "e")
+        bind(of, "e")
+        assert refusal(lambda: bind(of, "e", key="other"))[0] == 406
+        of.delete_exchange(source.name)
+        bind(of, "amq.fanout")
+        bind(of, "amq.direct")
+        assert refusal(lambda: bind(of, "amq.topic"))[0] == 406
+        of.delete_queue(queue)
+
+
+def test_a_binding_that_makes_no_sense_takes_no_room() -> None:
+    of = host(max_bindings=1)
+    declare(of)
+    assert refusal(lambda: bind(of, "amq.headers", **{"x-match": "none"}))[0] == 406
+    bind(of, "amq.headers")
 
 
 def test_a_letter_that_somebody_refuses_may_come_back() -> None:
