@@ -33,7 +33,7 @@ PREDECLARED = (
     ("amq.rabbitmq.trace", "topic"),
 )
 BURIED_AT_ONCE = 500
-"""Dead letters that are sent on before others get their turn."""
+"""Dead letters that are sent on before others get their turn; each 256 bytes of a header count for one more."""
 MOST_DEATHS = 64
 """A message that died in so many queues is dropped, where RabbitMQ goes on: what it says of each is read at each."""
 UNBURIED_SECONDS = 1.0
@@ -340,10 +340,11 @@ class VirtualHost:
 
         Letters may cause letters, in some topologies without a visible end: others get their turn in between.
         """
-        for _ in range(BURIED_AT_ONCE):
-            if not self.dead:
-                return
-            self._send_on(*self.dead.popleft())
+        left = BURIED_AT_ONCE
+        while self.dead and left > 0:
+            letter = self.dead.popleft()
+            left -= 1 + len(letter[1].header) // 256
+            self._send_on(*letter)
         if self.dead and not self._burying:
             self._burying = True
             self.timers.at(self.clock(), self._go_on_burying)

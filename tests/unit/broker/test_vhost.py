@@ -634,7 +634,8 @@ def test_what_has_died_in_too_many_queues_is_dropped(caplog: pytest.LogCaptureFi
         declare(of, f"{first}{length}")
         for body in (b"1", b"2"):
             of.queues[f"{first}0"].publish(message(f"{first}0", body=body))
-        of.bury()
+        while of.dead:
+            of.bury()
     assert letters(of, (f"a{MOST_DEATHS}", f"b{MOST_DEATHS + 1}")) == {
         f"a{MOST_DEATHS}": [b"1", b"2"],
         f"b{MOST_DEATHS + 1}": [],
@@ -642,6 +643,20 @@ def test_what_has_died_in_too_many_queues_is_dropped(caplog: pytest.LogCaptureFi
     [warned] = caplog.messages
     assert f"that died in {MOST_DEATHS} queues are dropped" in warned
     assert (of.memory.used > 0, len(of.dead)) == (True, 0)
+
+
+def test_letters_that_died_often_leave_others_their_turn_sooner() -> None:
+    of = host()
+    for number in range(MOST_DEATHS):
+        to = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"q{number + 1}", "x-max-length": 0}
+        declare(of, f"q{number}", to)
+    for _ in range(50):
+        of.queues["q0"].publish(message("q0"))
+    turns = 0
+    while of.dead:
+        of.bury()
+        turns += 1
+    assert turns > 3 * 50 * MOST_DEATHS / BURIED_AT_ONCE
 
 
 def test_dead_letters_for_an_exchange_that_is_not_there_are_lost() -> None:
