@@ -199,7 +199,7 @@ class Archive:
         return doing
 
 
-async def _ask(asked: Coroutine[Any, Any, Result], elsewhere: bool) -> Result:
+async def _ask(asked: Coroutine[Any, Any, Result], elsewhere: bool = False) -> Result:
     """What the store says; `elsewhere` tells that it said before that another worker runs the call."""
     try:
         async with asyncio.timeout(STORE_SECONDS):

@@ -33,9 +33,9 @@ that reports its progress has a bar. Ctrl-C stops the call in the worker, too.
   amqproxy call calculator --message 'com.example.Calc$AddRequest' x=1 y=2
 """)
 EPILOG = prose("""
-[dim]Exit codes: 0 the result is on stdout, 1 the call failed, 2 usage, 3 no broker, or no access, 130 Ctrl-C, 141 nobody reads
-stdout any more. With --json the failure is one JSON object on stderr: type, code, message, executed ("no", "maybe",
-"yes"), retryable, details.[/dim]
+[dim]Exit codes: 0 the result is on stdout, 1 the call failed, 2 usage, 3 no broker, or no access, 130 Ctrl-C, 141
+nobody reads stdout any more. With --json the failure is one JSON object on stderr: type, code, message, executed
+("no", "maybe", "yes"), retryable, details.[/dim]
 """)
 
 HEARTBEAT_SECONDS = 10.0

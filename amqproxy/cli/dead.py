@@ -32,7 +32,7 @@ is looked at stays, and what goes back to the service leaves only when the broke
   amqproxy dead requeue mailer --reason failed   [dim]the same for all whose handlers raised[/dim]
   amqproxy dead purge mailer --reason expired    [dim]drop those whose callers wait no more[/dim]
 """)
-EPILOG = "[dim]Exit codes: 0 done, 1 it failed or there is no such letter or queue, 2 usage, 3 no broker, or no access.[/dim]"
+EPILOG = "[dim]Exit codes: 0 done, 1 failed, or no such letter or queue, 2 usage, 3 no broker, or no access.[/dim]"
 REASONS = """
 A letter is told by its place in the list, as in [bold]3[/bold], or by its message id. The reasons are
 [bold]failed[/bold] (the handler raised), [bold]refused[/bold] (no handler could run it), [bold]in_doubt[/bold] (a

@@ -26,8 +26,8 @@ there. With --everyone each worker that runs now gets it, and it is well if none
   amqproxy send cache forget users --everyone
 """)
 EPILOG = prose("""
-[dim]Exit codes: 0 the broker has the message, 1 it refused the message or no queue takes it, 2 usage, 3 no broker, or no access,
-130 Ctrl-C. With --json the failure is one JSON object on stderr, as of call.[/dim]
+[dim]Exit codes: 0 the broker has the message, 1 it refused the message or no queue takes it, 2 usage, 3 no broker,
+or no access, 130 Ctrl-C. With --json the failure is one JSON object on stderr, as of call.[/dim]
 """)
 
 
