@@ -148,27 +148,6 @@ async def test_one_that_waits_when_its_worker_stops_was_not_run(mq: amqproxy.Cli
         await first
 
 
-async def test_one_that_came_again_and_waits_when_its_worker_stops_may_have_run(amqp_url: str, service: str) -> None:
-    bank = Bank()
-    async with amqproxy.connect(amqp_url) as mq, amqproxy.connect(amqp_url) as server:
-        proxy = mq.proxy(Bank, name=service)
-        async with Raw.connected(amqp_url) as first:
-            channel = first.opened._channel
-            await channel.queue_declare(service, durable=True, auto_delete=False, arguments={"x-expires": 60_000})
-            await first.opened.consume(service, lambda: None, no_ack=False)
-            calls = [asyncio.ensure_future(proxy.pay(n)) for n in range(2)]
-            for _ in calls:
-                await first.next_message()
-        declared = {"arguments": {"x-expires": 60_000}, "deduplicate": amqproxy.Deduplication()}
-        served = server.serve(bank, name=service, concurrency=1, grace=0, **declared)
-        async with served as worker:
-            running = asyncio.ensure_future(proxy.book(3))
-            await bank.entered.acquire()
-            await until(lambda: all(call.done() for call in calls) or len(worker.running) == 3)
-        errors = await asyncio.gather(*calls, running, return_exceptions=True)
-        assert [getattr(error, "executed", None) for error in errors[:2]] == ["maybe", "maybe"]
-
-
 async def test_a_worker_that_stops_loses_none_and_refuses_none(amqp_url: str, service: str) -> None:
     """What is on its way when a worker stops is run by it: given back it would count as run."""
     options = {"name": service, "arguments": {"x-expires": 60_000}}
