@@ -153,6 +153,7 @@ class Conversation:
         self.message_id = message_id
         self._heartbeat = plan.heartbeat
         self.begun = False
+        self._began = 0.0
         self._counted = counted
         self._claimed = False
         self.ended = False
@@ -179,6 +180,7 @@ class Conversation:
     async def start(self) -> None:
         """Send the request; what is raised here is raised by whoever waits for the result, too."""
         self.begun = True
+        self._began = self.loop.time()
         method, now = self._method, self.loop.time()
         begin_by = now + method.timeout if self._limit is None else min(now + method.timeout, self._limit)
         if self._watcher is None and (within := scope.get()) is not None:
@@ -434,7 +436,7 @@ class Conversation:
         now, vigil = self.loop.time(), self._vigil
         match vigil.look(now):
             case "expired":
-                self.cancel(Expired())
+                self.cancel(self._too_long() if vigil.was_heard else Expired())
             case "lost":
                 asked = "" if self._heartbeat is None else f", where one was due every {self._heartbeat:g} s"
                 text = f"no sign of life from the worker for {vigil.silent(now):.2g} s{asked}"
@@ -443,6 +445,15 @@ class Conversation:
                 if (self.inlet is not None or self._outlet is not None) and vigil.silent(now) >= PROBE_SECONDS:
                     self._grant(0)
                 self._timer = self.loop.call_at(vigil.look_at, self._tick)
+
+    def _too_long(self) -> CallTimeout:
+        """The error of a call that a worker had when its time was over."""
+        came = 0 if self.inlet is None else self.inlet.flow.next
+        seconds = (self._limit or self.loop.time()) - self._began
+        text = f"{self.name}: not over within {seconds:.3g} s, and given up; a worker had it"
+        if self._has_begun():
+            return CallTimeout(f"{text} and was in the middle (items received: {came})", executed="yes")
+        return CallTimeout(f"{text} and gave signs of life: it may have run", executed="maybe")
 
     def cancel(self, error: BaseException | None = None) -> None:
         """Stop the worker, wherever the call is, and end; does nothing to a call that has ended."""

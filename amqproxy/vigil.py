@@ -44,6 +44,11 @@ class Vigil:
         self._heard = True
         self._heard_at = now
 
+    @property
+    def was_heard(self) -> bool:
+        """Whether any sign of life came."""
+        return self._heard
+
     def silent(self, now: float) -> float:
         """Seconds since something was heard last, or since the beginning."""
         return now - self._heard_at
