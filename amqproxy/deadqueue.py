@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .deadletter import DeadLetter, revived
 from .errors import AMQProxyError, CallError, CallTimeout, ConnectionLost, Overloaded, Unroutable
-from .shown import shown
+from .shown import shown, shown_message
 from .signing import SIGNATURE_HEADER, unsigned, verify
 from .topology import dead_queue, delay_digest
 
@@ -113,10 +113,16 @@ class DeadQueue:
         if signing is None:
             return SIGNATURE_HEADER not in (letter.properties.headers or {})
         try:
-            return self._was_for_us(verify(signing, header, body).to)
+            to = verify(signing, header, body).to
         except ValueError as error:
-            log.warning("a dead letter is not given back: %s", shown(str(error)))
-            return False
+            reason = str(error)
+        else:
+            if self._was_for_us(to):
+                return True
+            reason = f"it was signed for {to!r}, and not for {self.queue!r}"
+        text = "%s: letter %d (%s) is not given back: %s"
+        log.warning(text, self.name, letter.place, shown_message(header), shown(reason))
+        return False
 
     def _was_for_us(self, to: str) -> bool:
         """Whether a signature names the queue, its dead letters, or an exchange with the queue as routing key.
@@ -210,7 +216,7 @@ class Visit:
     def _done(self) -> str:
         """How far it got, for the text of an error."""
         if self._number:
-            return f"; {self.moved} had gone back to {self._to!r}"
+            return f"; {self.moved} had gone back to {self._to!r}" if self.moved else ""
         return f"; {self.gone} had been dropped" if self.gone else ""
 
     async def _all_settled(self) -> None:

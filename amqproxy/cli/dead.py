@@ -127,7 +127,7 @@ def _visit(
 
         return await work(DeadQueue(mq.caller.connection, service))
 
-    with session.command(json=json):
+    with session.command(json=json, calls=False):
         if check is not None:
             check()
         return session.run(visit, url, None, None if signing is None else _signing(signing))
@@ -158,16 +158,46 @@ def _wanted(letters: list[str] | None, reason: str | None, *, skip_calls: bool =
 
     if not letters and reason is None and not skip_calls:
         return everything
-    named = frozenset(letters or ())
+    if letters:
+        return Named(letters, reason)
 
     def wanted(letter: DeadLetter) -> bool:
         if reason is not None and letter.reason != reason:
             return False
-        if named:
-            return str(letter.place) in named or letter.id in named
         return not (skip_calls and reason is None and letter.reason == "expired" and letter.is_call)
 
     return wanted
+
+
+class Named:
+    """Wants the letters that were named, if they died of a reason, and tells which of them there are not."""
+
+    def __init__(self, letters: list[str], reason: str | None) -> None:
+        self._reason = reason
+        self._missing = dict.fromkeys(letters)
+        self._others: dict[str, str] = {}
+        self._letters = frozenset(letters)
+
+    def __call__(self, letter: DeadLetter) -> bool:
+        """Whether it is one of them."""
+        named = self._letters & {str(letter.place), letter.id}
+        for each in named:
+            self._missing.pop(each, None)
+            if self._reason not in (None, letter.reason):
+                self._others[each] = letter.reason
+        return bool(named) and self._reason in (None, letter.reason)
+
+    def missing(self, name: str) -> str:
+        """What is to be said of those that were not found in the queue `name`; empty if all were."""
+        parts = [
+            f"letter {each} in {name} died of {reason}, and not of {self._reason}"
+            for each, reason in self._others.items()
+        ]
+        if self._missing:
+            parts.append(
+                f"there is no letter {' or '.join(self._missing)} in {name}, or another command reads them now"
+            )
+        return "; ".join(parts)
 
 
 @app.command("list", help=LIST_HELP, epilog=EPILOG, no_args_is_help=True)
@@ -244,13 +274,12 @@ def requeue(
 ) -> None:
     """Give dead letters back to their service."""
 
-    async def give_back(dead: DeadQueue) -> tuple[int, int]:
+    async def give_back(dead: DeadQueue) -> tuple[int, int, str]:
         wanted = _wanted(letters, reason, skip_calls=True)
         moved, left = await dead.requeue(to or service, limit, wanted, new_ids=new_id)
-        _found(moved + left, letters, dead.name)
-        return moved, left
+        return moved, left, "" if moved == limit else _missing(wanted, moved + left, dead.name)
 
-    moved, left = _visit(service, url, json, give_back, _checked(reason), signing)
+    moved, left, missing = _visit(service, url, json, give_back, _checked(reason), signing)
     if json or not sys.stdout.isatty():
         _line({"requeued": moved, "left": left})
     else:
@@ -258,6 +287,9 @@ def requeue(
     if left:
         other = "signed (--signing)" if signing is None else "not signed for this service with one of these keys"
         typer.echo(f"{_counted(left)} stayed: too large for the max_body_bytes of this command, or {other}", err=True)
+    if missing:
+        typer.echo(missing, err=True)
+    if left or missing:
         raise typer.Exit(FAILED)
 
 
@@ -277,10 +309,10 @@ def purge(
         if not yes and not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UsageError("dead letters are dropped for good; where nobody can be asked, say --yes")
 
-    async def drop(dead: DeadQueue) -> int:
-        dropped = await dead.purge(_wanted(letters, reason))
-        _found(dropped, letters, dead.name)
-        return dropped
+    async def drop(dead: DeadQueue) -> tuple[int, str]:
+        wanted = _wanted(letters, reason)
+        dropped = await dead.purge(wanted)
+        return dropped, _missing(wanted, dropped, dead.name)
 
     def confirmed() -> None:
         check()
@@ -288,20 +320,24 @@ def purge(
             what = f"these dead letters of {service}" if letters or reason else f"all dead letters of {service}"
             typer.confirm(f"Drop {what} for good?", abort=True)
 
-    dropped = _visit(service, url, json, drop, confirmed)
+    dropped, missing = _visit(service, url, json, drop, confirmed)
     if json or not sys.stdout.isatty():
         _line({"purged": dropped})
     else:
         typer.echo(f"{_counted(dropped)} dropped")
+    if missing:
+        typer.echo(missing, err=True)
+        raise typer.Exit(FAILED)
 
 
-def _found(count: int, letters: list[str] | None, name: str) -> None:
-    """Unroutable if letters were named and none of them is there."""
+def _missing(wanted: Wanted, count: int, name: str) -> str:
+    """What is to be said of letters that were named and not found; Unroutable if that is all of them."""
     from ..errors import Unroutable
 
-    if letters and not count:
-        text = f"there is no letter {' or '.join(letters)} in {name}, or another command reads them now"
+    text = wanted.missing(name) if isinstance(wanted, Named) else ""
+    if text and not count:
         raise Unroutable(text)
+    return text
 
 
 def _counted(count: int) -> str:

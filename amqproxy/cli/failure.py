@@ -84,16 +84,19 @@ def failures() -> Iterator[None]:
 
 
 @contextmanager
-def call_failures(*, json: bool) -> Iterator[None]:
-    """The same where calls are made: told with what became of the call, and with `json` to programs."""
+def call_failures(*, json: bool, calls: bool = True) -> Iterator[None]:
+    """The same, with `json` to programs, and where calls are made with what became of the call."""
     try:
         yield
     except (AMQProxyError, UsageError) as error:
         if not json:
-            fail(f"{error}{_whether_it_ran(error)}", exit_code(error))
+            fail(f"{error}{_whether_it_ran(error) if calls else ''}", exit_code(error))
         import msgspec
 
-        typer.echo(msgspec.json.encode(described(error)).decode(), err=True)
+        told = described(error)
+        if not calls:
+            del told["executed"]
+        typer.echo(msgspec.json.encode(told).decode(), err=True)
         raise typer.Exit(exit_code(error)) from None
 
 

@@ -26,13 +26,16 @@ CLOSED_PIPE = 128 + 13
 
 
 @contextmanager
-def command(*, json: bool) -> Iterator[None]:
-    """All that a command does. What goes wrong is told, with `json` to programs, and ends it with an exit code."""
+def command(*, json: bool, calls: bool = True) -> Iterator[None]:
+    """All that a command does. What goes wrong is told, with `json` to programs, and ends it with an exit code.
+
+    Whether a handler ran is told of those that make calls.
+    """
     from . import logs
 
     logs.configure(verbose=False)
     logs.hide_progress()
-    with call_failures(json=json), interruptible():
+    with call_failures(json=json, calls=calls), interruptible():
         yield
 
 

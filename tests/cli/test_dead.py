@@ -143,11 +143,26 @@ async def test_what_is_not_there_is_said(service: Service) -> None:
         ended = await service.dead(verb, "17", *more)
         assert (ended.code, ended.out) == (1, "")
         assert "there is no letter" in ended.err and "17" in ended.err
+    for verb, more in (("requeue", ()), ("purge", ("--yes",))):
+        ended = await service.dead(verb, "1", "--reason", "expired", *more)
+        assert (ended.code, ended.out) == (1, "")
+        assert f"error: letter 1 in {service.name}.dead died of failed, and not of expired\n" in ended.err
     ended = await command("dead", "list", "tests.nobody", AMQPROXY_URL=service.url)
     assert ended.code == 1
     assert "there is no queue 'tests.nobody.dead'" in ended.err
     ended = await command("dead", "list", "tests.nobody", "--json", AMQPROXY_URL=service.url)
     assert (ended.code, json.loads(ended.err)["type"]) == (1, "Unroutable")
+    assert "executed" not in json.loads(ended.err)  # for nothing is called
+
+
+async def test_what_is_not_there_is_said_beside_what_is(service: Service) -> None:
+    ended = await service.dead("requeue", "1", "99")
+    assert (ended.code, json.loads(ended.out)) == (1, {"requeued": 1, "left": 0})
+    assert ended.err == f"there is no letter 99 in {service.name}.dead, or another command reads them now\n"
+    await service.worker.says("a request goes to", times=4)
+    ended = await service.dead("purge", "1", "98", "99", "--yes")
+    assert (ended.code, json.loads(ended.out)) == (1, {"purged": 1})
+    assert ended.err == f"there is no letter 98 or 99 in {service.name}.dead, or another command reads them now\n"
 
 
 @pytest.mark.parametrize(

@@ -46,3 +46,13 @@ def test_an_error_says_once_whether_the_handler_ran(
     with pytest.raises(typer.Exit), call_failures(json=True):
         raise error
     assert jsons.loads(capsys.readouterr().err)["executed"] == executed
+
+
+def test_of_what_calls_nothing_it_is_not_said(capsys: pytest.CaptureFixture[str]) -> None:
+    error = amqproxy.Overloaded("the queue is full", executed="maybe")
+    with pytest.raises(typer.Exit), call_failures(json=False, calls=False):
+        raise error
+    assert capsys.readouterr().err == "error: the queue is full\n"
+    with pytest.raises(typer.Exit), call_failures(json=True, calls=False):
+        raise error
+    assert "executed" not in jsons.loads(capsys.readouterr().err)

@@ -332,7 +332,7 @@ async def test_what_finds_no_queue_or_a_full_one_stays_dead(
         for n in range(3):
             await mq.sender(service).send(f"ann{n}")
         await letters(mq, service, 3)
-        with pytest.raises(amqproxy.Unroutable, match="they are dead letters still; 0 had gone back to") as nobody:
+        with pytest.raises(amqproxy.Unroutable, match=r"they are dead letters still$") as nobody:
             await dead(mq, service).requeue(f"{service}.nowhere")
         assert nobody.value.executed == "no"
         await eventually(dead(mq, service).count, 3)
