@@ -233,9 +233,8 @@ class Desk:
 
     def too_large(self, tag: int, header: bytes, size: int) -> None:
         """A message is larger than we take."""
-        limit = self._link.limits.body_bytes
-        text = "%s: dropped %s: it has %d bytes, max_body_bytes is %d"
-        log.warning(text, self._whose, shown_message(header), size, limit)
+        limit = self._link.limits.told()
+        log.warning("%s: dropped %s: it has %d bytes, %s", self._whose, shown_message(header), size, limit)
         with suppress(Malformed):
             _, _, correlation_id, reply_to = routing(header)
             self._session.too_much(correlation_id, reply_to, size)

@@ -399,10 +399,10 @@ class Conversation:
             self._feeding = self.loop.create_task(feeding, context=self._context)
 
     def _post_item(self, properties: bytes, body: bytes) -> None:
-        limit = self._method.limits.body_bytes
-        if len(body) > limit:
+        limits = self._method.limits
+        if len(body) > limits.body_bytes:
             raise MessageTooLarge(
-                f"{self.name}: an item has {len(body)} bytes, max_body_bytes is {limit}; the worker had begun to read "
+                f"{self.name}: an item has {len(body)} bytes, {limits.told()}; the worker had begun to read "
                 "the stream, and was stopped",
                 executed="maybe",
             )

@@ -39,11 +39,19 @@ class Limits:
 
     def __init__(self, body_bytes: int) -> None:
         self.body_bytes = body_bytes
+        self._learned = False
+
+    def told(self, whose: str = "") -> str:
+        """The limit and where it is from, for the text of an error; `whose` goes before what an option sets."""
+        if self._learned:
+            return f"the broker takes {self.body_bytes} at most (its max_message_size)"
+        return f"{whose}max_body_bytes is {self.body_bytes}"
 
     def learn(self, refusal: str) -> None:
         """Look for a limit in the broker's reason for closing a channel: it would close the next one too."""
-        if found := re.search(r"larger than (?:configured )?max size (\d+)", refusal):
-            self.body_bytes = min(self.body_bytes, int(found[1]))
+        found = re.search(r"larger than (?:configured )?max size (\d+)", refusal)
+        if found and int(found[1]) < self.body_bytes:
+            self.body_bytes, self._learned = int(found[1]), True
 
 
 class Link:

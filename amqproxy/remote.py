@@ -300,8 +300,7 @@ class RemoteMethod:
 
     def too_large(self, body: bytes) -> MessageTooLarge:
         """The error of a request that has more bytes than the broker takes."""
-        limit = self.limits.body_bytes
-        return MessageTooLarge(f"{self.__qualname__}: the request has {len(body)} bytes, max_body_bytes is {limit}")
+        return MessageTooLarge(f"{self.__qualname__}: the request has {len(body)} bytes, {self.limits.told()}")
 
     def failure(self, body: bytes) -> Exception:
         """What a failure in a reply is raised as."""

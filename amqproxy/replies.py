@@ -229,8 +229,8 @@ class Replies:
 
     def too_large(self, what: Literal["request", "reply"], size: int) -> RemoteError:
         """What the caller is told of a request or a reply of so many bytes."""
-        limit = self.limits.body_bytes
-        text = f"{self._worker.contract.name}: the {what} has {size} bytes, the worker's max_body_bytes is {limit}"
+        limit = self.limits.told("the worker's ")
+        text = f"{self._worker.contract.name}: the {what} has {size} bytes, {limit}"
         executed: Executed = "no"
         if what == "reply":
             text, executed = f"{text}; the handler has run", "yes"

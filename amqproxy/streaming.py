@@ -204,9 +204,10 @@ class Streaming:
             self._post(self._control(CREDIT_CLASS), b"%d" % items)
 
     def _send(self, first: int, items: int, body: bytes) -> None:
-        limit = self._replies.limits.body_bytes
-        if len(body) > limit:
-            text = f"an item has {len(body)} bytes, the worker's max_body_bytes is {limit}"
+        limits = self._replies.limits
+        if len(body) > limits.body_bytes:
+            limit = limits.told("the worker's ")
+            text = f"{self._handler.method.title}: an item has {len(body)} bytes, {limit}"
             raise RemoteError(text, code="resource_exhausted", type="MessageTooLarge")
         self.begun = True
         self._post(self._form.properties(first, items), body)

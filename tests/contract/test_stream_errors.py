@@ -303,7 +303,8 @@ async def test_an_item_that_is_too_large_for_the_worker_is_told(amqp_url: str, s
         assert [len(item) for item in items] == [10]
         assert isinstance(error, amqproxy.RemoteError)
         assert (error.code, error.type) == ("resource_exhausted", "MessageTooLarge")
-        assert "an item has 20002 bytes, the worker's max_body_bytes is 10000" in str(error)
+        assert str(error).startswith("MessageTooLarge: Faulty.large(")
+        assert ": an item has 20002 bytes, the worker's max_body_bytes is 10000" in str(error)
         assert served.closed == ["large", "large"]
         with pytest.raises(amqproxy.RemoteError, match="ask for a stream") as caught:
             await mq.proxy(service).large([100], 500)
