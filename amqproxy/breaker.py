@@ -88,8 +88,7 @@ class Breaker:
         if not isinstance(error, (RemoteError, *FAILURES)):
             circuit.given_up()
             return
-        circuit.failed(now)
-        if circuit.state(now) == "open":
+        if circuit.failed(now):
             seconds, last = f"{self._seconds:g} s", shown(f"{type(error).__name__}: {error}")
             text = "calls of %s are held back for %s: %d in a row failed, the last with %s"
             log.warning(text, service, seconds, circuit.failures, last)

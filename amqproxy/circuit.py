@@ -57,14 +57,16 @@ class Circuit:
         """A call was answered."""
         self._failures, self._opened_at, self._probing = 0, None, False
 
-    def failed(self, now: float) -> None:
-        """A call was not."""
+    def failed(self, now: float) -> bool:
+        """A call was not: whether a break begins with it."""
         self._failures += 1
         if self._opened_at is not None and not self._probing:
-            return  # one that was out already when the others failed
+            return False  # one that was out already when the others failed
         self._probing = False
-        if self._failures >= self._limit:
-            self._opened_at = now
+        if self._failures < self._limit:
+            return False
+        self._opened_at = now
+        return True
 
     def given_up(self) -> None:
         """The caller of a call went away, or it was not sent: nothing is known of the service by it."""

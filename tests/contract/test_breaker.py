@@ -64,6 +64,20 @@ async def test_after_some_failures_calls_fail_at_once_and_then_one_decides(
         assert await proxy.work() == 7
 
 
+async def test_calls_that_were_out_already_are_no_news(
+    mq: amqproxy.Client, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    frail = Frail()
+    frail.fails = RemoteError("no database", code="unavailable")
+    async with mq.serve(frail, name=service, auto_delete=True):
+        proxy = mq.proxy(Frail, name=service, middleware=[amqproxy.breaker(failures=2, seconds=30)])
+        with caplog.at_level(logging.WARNING, "amqproxy.caller"):
+            outcomes = await asyncio.gather(*(proxy.work() for _ in range(6)), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [RemoteError] * 6
+        told = [text for text in caplog.messages if "are held back" in text]
+        assert len(told) == 1 and "2 in a row failed" in told[0]
+
+
 async def test_while_one_call_decides_others_fail(mq: amqproxy.Client, service: str) -> None:
     frail = Frail()
     async with mq.serve(frail, name=service, auto_delete=True):

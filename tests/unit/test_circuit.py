@@ -22,8 +22,9 @@ def test_it_opens_after_so_many_failures_in_a_row() -> None:
         assert circuit.admits(0.0)
         circuit.failed(0.0) if outcome == "f" else circuit.succeeded()
     assert (circuit.state(0.0), circuit.failures, circuit.left(0.0)) == ("closed", 2, 0.0)
-    circuit.failed(0.0)
-    assert (circuit.state(0.0), circuit.failures, circuit.left(4.0)) == ("open", 3, 6.0)
+    assert circuit.failed(0.0)
+    assert not circuit.failed(1.0)  # which was out already
+    assert (circuit.state(0.0), circuit.failures, circuit.left(4.0)) == ("open", 4, 6.0)
     assert not circuit.admits(9.9)
 
 
