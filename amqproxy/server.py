@@ -207,14 +207,22 @@ class Worker:
     def _cancel_running(self, grace: float) -> None:
         if self.running:
             text = (
-                "cancelling %d call%s of %s that did not end in time (grace=%g): other workers run them again, except "
-                "those that may not run twice, whose callers are told"
+                "cancelling %d call%s of %s %s: other workers run them again, except those that may not run twice, "
+                "whose callers are told if they wait for an answer%s"
             )
             calls = len(self.running)
-            log.warning(text, calls, "s" * (calls > 1), self.contract.name, grace)
+            hurried = grace <= 0 or self._hurry.is_set()
+            why = "at once, for the stop is hurried" if hurried else f"that did not end within the grace of {grace:g} s"
+            log.warning(text, calls, "s" * (calls > 1), self.contract.name, why, self._in_threads())
         self._cancelled = True
         for task in self.running.values():
             task.cancel()
+
+    def _in_threads(self) -> str:
+        """What becomes of handlers that cannot be cancelled, for the end of a text; empty if there are none."""
+        calls = sum(call.in_thread for call in self.running)
+        which = f"{calls} of them run{'s' * (calls == 1)} in {'a thread' if calls == 1 else 'threads'}"
+        return f"; {which}, which nobody can interrupt, and may go on beside a second run" if calls else ""
 
     def remember(self, key: Key, seconds: float) -> None:
         """A call was cancelled that did not come yet; it is not to be run if it comes within so many seconds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -235,8 +236,30 @@ async def test_a_handler_that_does_not_listen_is_reported_when_the_worker_stops(
         await worker.says("told to stop")
         assert await served.pid() == worker.pid
         worker.send(signal.SIGTERM)
-        await worker.says(f"cancelling 1 call of {service} that did not end in time (grace=0.3)")
+        await worker.says(f"cancelling 1 call of {service} that did not end within the grace of 0.3 s: ")
         assert await worker.ends() == 0
+
+
+async def test_of_handlers_in_threads_it_is_said_that_they_go_on(
+    mq: amqproxy.Client, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Plain:
+        def work(self) -> None:
+            begun.set()
+            go_on.wait(10)
+
+    worker = mq.serve(Plain(), name=service, auto_delete=True, grace=30)
+    async with worker:
+        call = asyncio.ensure_future(mq.proxy(service).work())
+        await until(begun.is_set)
+        await worker.stop(grace=0)
+        go_on.set()
+        call.cancel()
+    says = f"cancelling 1 call of {service} at once, for the stop is hurried: "
+    ends = "; 1 of them runs in a thread, which nobody can interrupt, and may go on beside a second run"
+    assert [text for text in caplog.messages if text.startswith(says) and text.endswith(ends)]
 
 
 # What is sent, and what is not
