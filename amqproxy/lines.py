@@ -241,7 +241,12 @@ class Lines(Generic[OpenedLine]):
             patience = self._patience[exchange] = Patience()
         if line.retired or not patience.ends(self._connection.loop.time()):
             return
-        log.warning("the broker refuses what is sent to exchange %r: the next is sent on another channel", exchange)
+        text = (
+            "%s has refused for a while what is sent to %s, as it does when a queue is full or has no leader (the "
+            "errors of the callers name the queue); the next is sent on another channel, in case this one is to blame"
+        )
+        where = f"exchange {exchange!r}" if exchange else "the default exchange"
+        log.warning(text, self._connection.states.current.host or self._connection.url.address, where)
         line.retired = True
         line.lane.retire()
         self._lines.pop(exchange, None)
