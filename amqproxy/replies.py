@@ -70,7 +70,8 @@ class Replies:
         """Reply first, then acknowledge: who dies in between is asked again, and nobody waits for nothing."""
         lane = self.lane
         if not lane.open:
-            self._unsent(tag, form, correlation_id)
+            what = f"{form.content_type.decode()}, whose call has run,"
+            self._unsent(tag, what, correlation_id, reply_to)
             return
         if reply_to:
             if len(body) > self.limits.body_bytes:
@@ -88,20 +89,27 @@ class Replies:
             self.settle(tag)
         self._worker.answered += 1
 
-    def _unsent(self, tag: int, form: ReplyForm, correlation_id: bytes | None) -> None:
-        """Log what becomes of a request whose answer cannot be sent any more."""
-        what = "the failure of a call" if form is FAILURE_FORM else f"{form.content_type.decode()}, whose call has run,"
+    def _unsent(self, tag: int, what: str, correlation_id: bytes | None, reply_to: bytes | None) -> None:
+        """Log what becomes of a request whose answer cannot be sent any more, if anything is lost by that."""
+        if not reply_to and not tag:
+            return
         becomes = "the broker gives the request to a worker again"
         if not tag:
             becomes = "nobody runs it again, and nobody is told"
-        text = "%s: %s could not be sent (correlation-id %s), for the channel is closed: %s"
-        log.warning(text, self._worker.contract.name, what, shown(correlation_id or b"none"), becomes)
+        could = "sent" if reply_to else "acknowledged"
+        text = "%s: %s could not be %s (correlation-id %s), for the channel is closed: %s"
+        log.warning(text, self._worker.contract.name, what, could, shown(correlation_id or b"none"), becomes)
 
     def refuse(
         self, tag: int, failure: RemoteError, correlation_id: bytes | None, reply_to: bytes | None, header: bytes
     ) -> None:
         """Answer with a failure, which goes to the log if nobody waits for it; `header` is the request's."""
-        if not reply_to and self.lane.open:
+        if not self.lane.open:
+            what = f"the failure of {shown_message(header)}, {shown_failure(failure)},"
+            self._unsent(tag, what, correlation_id, reply_to)
+            if tag or reply_to:
+                return
+        if not reply_to:
             self.unheard(failure, header, "; it is not run again")
         self.answer(tag, FAILURE_FORM, self.failure(failure), correlation_id, reply_to)
 

@@ -45,6 +45,11 @@ class Bank:
     def in_a_thread(self, amount: int) -> int:
         return amount
 
+    async def decline(self, amount: int) -> int:
+        self.entered.release()
+        await self.open.wait()
+        raise ValueError("no funds")
+
     async def book(self, amount: int) -> int:
         self.paid.append(amount)
         self.entered.release()
@@ -254,11 +259,25 @@ async def test_what_a_stopping_worker_interrupts_may_have_run(mq: amqproxy.Clien
 
 
 @pytest.mark.parametrize(
-    ("method", "becomes"),
-    [("pay", "nobody runs it again, and nobody is told"), ("book", "the broker gives the request to a worker again")],
+    ("method", "answers", "says"),
+    [
+        (
+            "pay",
+            True,
+            r"\.pay\.Reply, whose call has run, could not be sent .*: nobody runs it again, and nobody is told",
+        ),
+        ("book", True, r"\.book\.Reply, .* could not be sent .*: the broker gives the request to a worker again"),
+        ("book", False, r"\.book\.Reply, .*, could not be acknowledged .*: the broker gives the request to a worker"),
+        (
+            "decline",
+            True,
+            r"the failure of .*\.decline \(.*\), ValueError: no funds .*, could not be sent .*: the broker",
+        ),
+        ("decline", False, r"the failure of .*\.decline \(.*, ValueError: no funds .*, could not be acknowledged .*"),
+    ],
 )
 async def test_an_answer_that_cannot_be_sent_is_logged_with_what_becomes_of_the_call(
-    amqp_url: str, service: str, caplog: pytest.LogCaptureFixture, method: str, becomes: str
+    amqp_url: str, service: str, caplog: pytest.LogCaptureFixture, method: str, answers: bool, says: str
 ) -> None:
     caplog.set_level(logging.WARNING, "amqproxy")
     bank = Bank()
@@ -267,18 +286,37 @@ async def test_an_answer_that_cannot_be_sent_is_logged_with_what_becomes_of_the_
         amqproxy.connect(amqp_url) as server,
         server.serve(bank, name=service, arguments={"x-expires": 60_000}) as worker,
     ):
-        call = asyncio.ensure_future(getattr(mq.proxy(service), method)(1))
+        view: Any = mq.proxy(service) if answers else mq.sender(service)
+        call = asyncio.ensure_future(getattr(view, method)(1))
         await bank.entered.acquire()
         session = worker.session
         assert session is not None
         cut(server)
         await until(lambda: not session.alive)
         bank.open.set()
-        says = (
-            rf"{service}: {service}\.{method}\.Reply, whose call has run, could not be sent \(correlation-id .+\), .*: "
-        )
-        await until(lambda: re.search(says + becomes, caplog.text), lambda: caplog.text)
+        await until(lambda: re.search(rf"{service}: .*{says}", caplog.text), lambda: caplog.text)
         call.cancel()
+
+
+async def test_of_a_one_way_call_that_ran_once_no_loss_is_told(
+    amqp_url: str, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "amqproxy")
+    bank = Bank()
+    async with (
+        amqproxy.connect(amqp_url) as mq,
+        amqproxy.connect(amqp_url) as server,
+        server.serve(bank, name=service, arguments={"x-expires": 60_000}) as worker,
+    ):
+        await mq.sender(service).pay(1)
+        await bank.entered.acquire()
+        session = worker.session
+        assert session is not None
+        cut(server)
+        await until(lambda: not session.alive)
+        bank.open.set()
+        await until(lambda: not worker.running)
+    assert "could not be" not in caplog.text
 
 
 async def test_calls_of_a_batch_travel_alone(mq: amqproxy.Client, service: str) -> None:
