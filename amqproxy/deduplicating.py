@@ -14,7 +14,7 @@ from .codecs import Shape
 from .deduplication import Deduplication, Store
 from .errors import CallTimeout, RemoteError, exception_name, said
 from .forgotten import retrieve
-from .handler import Call, Handler, Refused, current, failure_of, interrupted, redelivered, refusal, too_late
+from .handler import Call, Handler, Refused, current, failure_of, interrupted, redelivered, refusal
 from .memory import Memory
 from .options import ServeOptions
 from .shown import shown
@@ -287,7 +287,8 @@ class DeduplicatingHandler(Handler):
 
         def patient() -> None:
             if call.is_over:
-                raise Refused(too_late(self))
+                text = f"{_what()} ran in another worker, whose reply was not there when the time of this one was over"
+                raise Refused(RemoteError(text, code="deadline_exceeded", type="CallTimeout", executed="maybe"))
 
         def run() -> Awaitable[Outcome]:
             return self._run_at_most_once(key, call, request) if once else self._run(call, request)
@@ -340,7 +341,8 @@ class DeduplicatingHandler(Handler):
         is so until its time is over. Interrupted then it is not run again, since nobody knows what it did.
         """
         if call.is_over:  # for it had to wait, for another like it or for the store
-            raise Refused(too_late(self))
+            text = f"{_what()} was not run: its time was over when it had waited for another like it, or for the store"
+            raise Refused(refusal("deadline_exceeded", text, type="CallTimeout"))
         call.completes = True
         try:
             value = await self._handler.start(request)

@@ -315,9 +315,10 @@ async def test_one_whose_time_is_over_when_the_first_has_failed_is_not_run(
         assert said(await raw.next_message()) == 3
         await asyncio.sleep(0.1)
         served.open.set()
-        failures = [said(await raw.next_message())["error"] for _ in range(2)]
-        assert [one["code"] for one in failures] == ["unavailable", "deadline_exceeded"]
-        assert failures[1]["executed"] == "no"
+        failures = [said(await raw.next_message()) for _ in range(2)]
+        assert [one["error"]["code"] for one in failures] == ["unavailable", "deadline_exceeded"]
+        assert failures[1]["error"]["executed"] == "no"
+        assert "was not run: its time was over when it had waited for another like it" in failures[1]["message"]
         assert served.runs == ["fail", "1+2"]
 
 
@@ -590,6 +591,21 @@ async def test_without_its_store_nothing_runs(
         await asyncio.sleep(0.05)
         shelf.error = None
         assert await call == 3
+
+
+async def test_what_another_worker_still_runs_when_the_time_is_over_may_have_run(
+    mq: amqproxy.Client, raw: Raw, service: str
+) -> None:
+    class Lent(Shelf):
+        async def claim(self, key: str, owner: str, seconds: float) -> bytes | bool:
+            return False
+
+    async with accounts(mq, service, Deduplication(store=Lent())) as served:
+        ask(raw, service, "add", 1, 2, headers={"x-timeout-ms": 100})
+        failure = said(await raw.next_message())
+        assert (failure["error"]["code"], failure["error"]["executed"]) == ("deadline_exceeded", "maybe")
+        assert "ran in another worker, whose reply was not there" in failure["message"]
+        assert served.runs == []
 
 
 async def test_what_another_worker_runs_when_the_store_is_lost_may_have_run(
