@@ -76,4 +76,11 @@ def _options(
 
 def main() -> None:
     """Run the command line; ends the process."""
-    app(prog_name="amqproxy")
+    try:
+        app(prog_name="amqproxy")
+    except SystemExit as end:  # as typer and rich end who prints help that nobody reads: with 1
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        from .session import CLOSED_PIPE
+
+        raise SystemExit(CLOSED_PIPE) from None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from tests.cli.conftest import Invoke
@@ -23,6 +27,18 @@ def test_help_names_the_commands_and_teaches_by_example(invoke: Invoke) -> None:
         "Exit codes",
     ):
         assert text in ended.out
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("dead", "--help"), ("--version",)], ids=" ".join)
+def test_help_that_nobody_reads_ends_as_other_commands_do(arguments: tuple[str, ...]) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        command = (sys.executable, "-m", "amqproxy", *arguments)
+        ended = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, timeout=60, check=False)
+    finally:
+        os.close(writes)
+    assert (ended.returncode, ended.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("command", ["serve", "call", "send", "broadcast", "broker", "demo", "generate"])
