@@ -110,7 +110,7 @@ def _broker(users: Sequence[str], vhosts: Sequence[str], definitions: str | None
     try:
         return new_broker(users=_credentials(users), vhosts=vhosts, definitions=loaded, **limits)
     except ValueError as error:
-        raise UsageError(f"{definitions}: {error}") from error
+        raise UsageError(f"{definitions}: {error}" if definitions else str(error)) from error
 
 
 def _credentials(users: Sequence[str]) -> dict[str, str]:

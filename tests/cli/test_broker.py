@@ -232,6 +232,7 @@ def test_port_that_is_taken_is_named_with_the_cure(invoke: Invoke) -> None:
         (("--host", "::", "--user", "guest:guest"), "guest is not for those"),
         (("--host", "::", "--user", "guest:other"), "guest is not for those"),
         (("--host", ""), "--host is empty"),
+        (("--vhost", ""), "error: the name of a user or a virtual host is empty"),
         (("--host", "192.0.2.1", "--user", "ann:a"), "--host 192.0.2.1 is no address of this machine"),
         (("--host", "nowhere.invalid", "--user", "ann:a"), "--host nowhere.invalid is not known"),
     ],
