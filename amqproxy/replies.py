@@ -161,7 +161,8 @@ class Replies:
             if not tag:
                 return False
             log.warning(
-                "a request goes to the dead letters as it is, for its properties do not decode: %s",
+                "%s: a request goes to the dead letters as it is, for its properties do not decode: %s",
+                self._worker.contract.name,
                 shown_failure(failure),
             )
             self.bury(tag)

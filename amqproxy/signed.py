@@ -146,7 +146,8 @@ class Checked:
 
     def _refuse(self, tag: int, header: bytes, reason: str) -> None:
         if self._addressee is not None:
-            log.warning("did not take a message: %s: %s", shown_message(header), shown(reason))
+            receiver = shown(self._addressee.receiver) or "a caller"
+            log.warning("%s did not take a message: %s: %s", receiver, shown_message(header), shown(reason))
             self._addressee.not_signed(tag, header, reason)
 
     def returned(self, code: int, text: bytes, routing_key: bytes, header: bytes, body: bytes) -> None:

@@ -149,9 +149,7 @@ async def test_what_cannot_be_read_is_moved_by_the_broker(
         [letter] = await letters(mq, service, 1)
         assert letter.reason == "rejected"
         assert letter.text.startswith("its properties do not decode")
-    says = (
-        "a request goes to the dead letters as it is, for its properties do not decode: ContractError: Mailer does not "
-    )
+    says = f"{service}: a request goes to the dead letters as it is, for its properties do not decode: ContractError: "
     assert says in caplog.text
 
 

@@ -130,7 +130,9 @@ async def test_who_does_not_sign_is_told_so_and_nothing_is_run(
         await mq.sender(Book, name=service, everyone=True).note("z")
         assert await proxy.add(1, 2) == 3
         assert one.noted == []
-    assert re.search(rf"did not take a message: {service}\.note \(message-id .*\): it is not signed", caplog.text)
+    assert re.search(
+        rf"{service} did not take a message: {service}\.note \(message-id .*\): it is not signed", caplog.text
+    )
     assert re.search(
         rf"{service}: rejected {service}\.note \(message-id .*\): it is not signed; .*; it is lost", caplog.text
     )
