@@ -31,9 +31,14 @@ def _write_model(value: Any) -> Any:
     """msgspec's hook for types that it does not know: pydantic models know how to write themselves."""
     if hasattr(value, "model_dump") and not isinstance(value, type):
         return value.model_dump(mode="json", by_alias=True)
+    name = type(value).__name__
+    name = f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
     if form_of(type(value)) != "plain":
-        raise TypeError(f"a {type(value).__name__} travels by itself: annotate the result with it")
-    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
+        raise TypeError(f"{name} travels by itself: annotate the result with it")
+    if hasattr(value, "__aiter__") or hasattr(value, "__next__"):
+        cure = "annotate the method with it, and make the proxy of the class, or make a list of it"
+        raise TypeError(f"{name} cannot be written as JSON; if it is a stream, {cure}")
+    raise TypeError(f"{name} cannot be written as JSON")
 
 
 def _read_model(kind: Any, value: Any) -> Any:

@@ -236,7 +236,8 @@ async def test_positions_and_names_cannot_be_mixed_without_a_contract(mq: amqpro
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (object(), r"object has no JSON form .* at `\$\[0\]\.a\[1\]`"),
+        (object(), r"object has no JSON form \(an object cannot be .* at `\$\[0\]\.a\[1\]`"),
+        (iter([1]), r"\(a list_iterator cannot be written as JSON; if it is a stream, annotate the method with it"),
         (math.nan, r"nan has no JSON form - at `\$\[0\]\.a\[1\]`"),
         (-math.inf, r"-inf has no JSON form - at `\$\[0\]\.a\[1\]`"),
         ("\ud800", r"str has no JSON form .* at `\$\[0\]\.a\[1\]`"),

@@ -525,6 +525,15 @@ def test_what_is_not_a_number_is_refused_and_does_not_become_none(kind: Any, val
         shape(kind).encode(value)
 
 
+def test_of_a_stream_where_none_is_taken_it_is_said_what_to_do() -> None:
+    async def words() -> AsyncIterator[str]:
+        yield "a"
+
+    says = r"\(an async_generator cannot be written as JSON; if it is a stream, .* make the proxy of the class, or"
+    with pytest.raises(EncodingFailed, match=says):
+        shape(Any).encode([words()])
+
+
 def test_arguments_that_are_not_a_number_are_refused_by_name() -> None:
     made = method(("x", int), ("y", Optional[float]))
     with pytest.raises(EncodingFailed, match=r"nan has no JSON form - at `\$\.y`"):
