@@ -89,7 +89,9 @@ async def serve_until_stopped(
         serving.cancel()  # it may still be connecting
         running = sum(len(worker.running) for worker in workers)
         if running:
-            log.info("finishing %d running calls; a second signal gives them back at once", running)
+            hurry = "another signal cancels" if signals.first.done() else "two signals cancel"
+            text = "finishing %d running calls; %s them at once, and those that may run again go back"
+            log.info(text, running, hurry)
         await asyncio.wait((serving,))
         closing = asyncio.create_task(client.close())
         await asyncio.wait((closing, signals.second), return_when=asyncio.FIRST_COMPLETED)

@@ -64,7 +64,9 @@ async def test_signal_lets_a_running_call_finish(
     async with worker(embedded_url, name) as (process, served):
         async with calling(process, served.hold(str(fifo)), "holding") as call:
             process.send(number)
-            await process.says("finishing 1 running calls")
+            await process.says(
+                "finishing 1 running calls; another signal cancels them at once, and those that may run again go back"
+            )
             await asyncio.to_thread(fifo.write_text, "done")
             assert await call == "done"
         assert await process.ends() == 0
