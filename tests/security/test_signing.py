@@ -573,7 +573,7 @@ class Mended(Book):
 
 
 async def test_dead_letters_are_signed_anew_when_they_go_back_and_no_strangers_are(
-    amqp_url: str, mq: amqproxy.Client, raw: Raw, service: str
+    amqp_url: str, mq: amqproxy.Client, raw: Raw, service: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One died of its handler, one was too old when a worker came; a stranger's would be taken if it were signed."""
     one = Mended()
@@ -603,6 +603,8 @@ async def test_dead_letters_are_signed_anew_when_they_go_back_and_no_strangers_a
                 assert ended.code == 1 and "stayed" in ended.err and "signed (--signing)" in ended.err
                 await eventually(lambda: waiting(mq, f"{service}.dead"), 2)
                 assert await dead.requeue(service) == (1, 1)
+                says = rf"{service}\.dead: letter \d \({service}\.note.*\) is not given back: it is not signed"
+                assert re.search(says, caplog.text)
                 await until(lambda: sorted(one.noted) == ["failed", "late"])
                 assert [letter.body for letter in await dead.look(10)] == [b'{"text":"a stranger\'s"}']
         finally:
