@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from ..errors import said
+from ..wire import MAX_BATCH
 from . import Codec, DecodingFailed, Mismatch, Shape
 from .compression import CompressedShape
 from .json import JSONShape
@@ -149,6 +150,8 @@ class _Array:
     def unpack_each(self, body: bytes, items: int) -> Sequence[Any]:
         if items == 1:
             return (_value(self._decode, body),)
+        if items > MAX_BATCH:
+            raise DecodingFailed(f"calls that share a message are {MAX_BATCH} at most, not {items}")
         parts = _split_into(body, items)  # first: a few bytes may hold a million, and each would have its failure
         try:
             return self._each_at_once(body)  # in one pass of C

@@ -210,6 +210,11 @@ def test_no_item_is_made_of_a_body_that_holds_more_than_it_says() -> None:
         tracemalloc.stop()
 
 
+def test_more_than_any_message_shares_are_not_prepared_for() -> None:
+    with pytest.raises(DecodingFailed, match="are 1024 at most, not 2147483647"):
+        results_of("add", "json").unpack_each(b"[1,2]", 2**31 - 1)
+
+
 def test_no_more_is_decompressed_than_allowed() -> None:
     items = results_of("anything", "zstd-json")
     bomb = KNOWN["zstd-json"].anything().compress(b" " * LIMIT)  # type: ignore[attr-defined]  # a CompressedShape
