@@ -127,7 +127,9 @@ async def test_password_is_not_among_a_workers_arguments(embedded_url: str) -> N
 
 
 def arguments_of(pid: int) -> str:
-    return subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=True
+    ).stdout
 
 
 async def test_child_is_ready_or_has_ended(embedded_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

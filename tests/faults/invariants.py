@@ -26,7 +26,7 @@ FOUND_OUT = 10.0
 """Seconds after a fault within which the broker has found out what is lost, and gives it out again."""
 OWN_STALL = 2.0
 """Seconds for which a loop may stand still though the machine had a processor for it."""
-MANY = 100
+MANY = 1000
 """So many calls of a kind are enough to tell how they fare."""
 
 

@@ -45,7 +45,7 @@ async def test_calls_and_messages_wait_out_an_alarm_up_to_their_deadline(
             hurried = amqproxy.options(proxy, timeout=TIMEOUT)
             with row.sees(amqproxy.CallTimeout, executed="maybe", within=TIMEOUT + 1):
                 await hurried.note(2)  # the broker tells that it is blocked when somebody publishes
-            with row.sees(amqproxy.CallTimeout, executed="no", match="not sent", within=TIMEOUT + 1):
+            with row.sees(amqproxy.CallTimeout, executed="no", match="not be sent", within=TIMEOUT + 1):
                 await mq.sender(service, timeout=TIMEOUT).note(3)
             waiting = [asyncio.create_task(proxy.note(number)) for number in range(10, 60)]
             handler.open.set()  # the answer cannot go out yet

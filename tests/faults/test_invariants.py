@@ -116,7 +116,7 @@ def test_a_second_run_is_no_violation_if_the_broker_had_a_reason_and_has_forgott
 def test_a_kind_of_call_that_never_goes_well_is_told() -> None:
     def outcomes(goes_well: int) -> list[Violation]:
         checker = Checker()
-        for number in range(120):
+        for number in range(1200):
             token = str(number)
             checker.take("caller1", {"at": 0.0, "what": "call", "token": token, "kind": "stream", "limit": 1.0})
             checker.take("worker2", {"at": 0.0, "what": "run", "token": token, "sent": "1", "redelivered": False})
@@ -124,8 +124,8 @@ def test_a_kind_of_call_that_never_goes_well_is_told() -> None:
             checker.take("caller1", {"at": 0.0, "token": token, **ended})
         return checker.violations()
 
-    assert outcomes(40) == []
-    [violation] = outcomes(39)
+    assert outcomes(400) == []
+    [violation] = outcomes(399)
     assert violation.rule == "each kind of call goes well"
 
 
