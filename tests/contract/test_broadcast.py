@@ -371,6 +371,8 @@ async def test_a_lost_link_ends_it_behind_what_has_come(amqp_url: str, service: 
 async def test_without_a_link_it_waits_for_one_and_no_longer_than_its_time(
     amqp_url: str, service: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    gc.collect()  # what other tests have left
+    caplog.clear()
     caplog.set_level(logging.ERROR, "asyncio")
     async with (
         Relay.to(amqp_url) as relay,
