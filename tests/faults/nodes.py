@@ -37,8 +37,10 @@ async def disk_alarm(node: RabbitMQ) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def policy(node: RabbitMQ, queue: str, definition: str) -> AsyncIterator[None]:
-    """The queue has this policy, such as `{"max-length": 1}`."""
+    """The queue has this policy, such as `{"max-length": 1}`; waited for, if the queue is there already."""
     await ctl(node, "set_policy", queue, f"^{queue}$", definition, "--apply-to", "queues")
+    while f"{queue}\t\n" in await ctl(node, "list_queues", "name", "policy"):  # noqa: ASYNC110  # of a broker
+        await asyncio.sleep(0.05)
     try:
         yield
     finally:

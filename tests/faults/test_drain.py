@@ -210,8 +210,9 @@ async def test_a_second_signal_gives_back_at_once_what_runs_under_load(
 ) -> None:
     async with two(amqp_url, service, tmp_path) as leaves, long_load(amqp_url, service, tmp_path) as calls:
         await calls.go_on(CALLERS)
+        await asyncio.sleep(LONG / 3)  # those that are through came together: let others have begun
         leaves.send(number)
-        await leaves.says("a second signal gives them back at once")
+        await leaves.says("another signal cancels them at once")
         began = time.monotonic()
         leaves.send(number)
         assert await leaves.ends() == 128 + number
@@ -227,8 +228,9 @@ async def test_a_worker_that_is_killed_amid_its_grace_is_not_missed(
 ) -> None:
     async with two(amqp_url, service, tmp_path) as leaves, long_load(amqp_url, service, tmp_path) as calls:
         await calls.go_on(CALLERS)
+        await asyncio.sleep(LONG / 3)  # those that are through came together: let others have begun
         leaves.send(signal.SIGTERM)
-        await leaves.says("a second signal gives them back at once")
+        await leaves.says("another signal cancels them at once")
         leaves.send(signal.SIGKILL)
         assert await leaves.ends() == -signal.SIGKILL
         await calls.go_on(2 * CALLERS)
