@@ -28,6 +28,10 @@ def test_a_fault_is_tested_or_it_is_said_why_not_but_not_both() -> None:
     assert not tested & ELSEWHERE.keys()
 
 
+def test_the_page_shows_every_fault() -> None:
+    assert faults_of(PAGE.read_text()) == ROWS.keys()
+
+
 def test_a_reason_that_names_a_file_names_one_that_is_there() -> None:
     for reason in ELSEWHERE.values():
         for path in re.findall(r"tests/[\w/]+\.py", reason):
