@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import time
@@ -35,6 +36,19 @@ CONTAINER_IMAGE = "rabbitmq:4"
 EMBEDDED, RABBITMQ = "embedded", "rabbitmq"
 BROKERS = pytest.StashKey[list[str]]()
 """The brokers that were used, as the last line is to name them."""
+
+
+@pytest.fixture(autouse=True)
+def quiet_aiormq() -> Iterator[None]:
+    """aiormq logs each lost connection as an error, in words that our own errors repeat.
+
+    Not with `caplog.set_level`, which would raise the level of all that caplog takes.
+    """
+    log = logging.getLogger("aiormq")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    yield
+    log.setLevel(level)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,10 @@ import pytest
 import amqproxy
 from amqproxy import RemoteError
 from tests.contract.raw import Raw
-from tests.contract.test_links import cut, quiet
+from tests.contract.test_links import cut
 from tests.ledger import Ledger, runs
 from tests.patience import until
 from tests.processes import PATIENCE, running
-
-__all__ = ["quiet"]  # a fixture: lost connections are logged by aiormq
 
 
 class Bank:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -39,12 +38,6 @@ class Contract:
     @amqproxy.method(timeout=5)
     async def number(self, place: int) -> int:
         raise NotImplementedError
-
-
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """aiormq logs each lost connection as an error, in words that our own errors repeat."""
-    caplog.set_level(logging.CRITICAL, "aiormq")
 
 
 async def take(raw: Raw, service: str) -> None:

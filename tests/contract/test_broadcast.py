@@ -18,12 +18,6 @@ from tests.contract.voters import Question, Voter, all_of, nothing_is_left, pool
 from tests.faults.network import Relay
 
 
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """aiormq logs each lost connection as an error, in words that our own errors repeat."""
-    caplog.set_level(logging.CRITICAL, "aiormq")
-
-
 @pytest.fixture
 def broadcast(mq: amqproxy.Client, service: str) -> Any:
     return mq.broadcast(Voter, name=service)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import signal
 from typing import Any
 
@@ -17,12 +16,6 @@ from tests.contract.voters import Voter, a_pool_of_others, all_of, answer, pool,
 from tests.faults.network import Relay
 from tests.polled import Polled
 from tests.processes import running
-
-
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """aiormq logs each lost connection as an error, in words that our own errors repeat."""
-    caplog.set_level(logging.CRITICAL, "aiormq")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 import pytest
@@ -12,12 +11,6 @@ import amqproxy
 from amqproxy.testing import RabbitMQ
 from tests.contract.test_sender import Diary, declare, diary, nothing_is_left, publisher, waiting_in
 from tests.faults.network import Relay
-
-
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """aiormq logs each lost connection as an error, in words that our own errors repeat."""
-    caplog.set_level(logging.CRITICAL, "aiormq")
 
 
 async def test_too_many_that_are_not_confirmed_are_refused_here(amqp_url: str, service: str) -> None:

@@ -12,10 +12,8 @@ import pytest
 import amqproxy
 from amqproxy import RemoteError, Retry, RetryBudget
 from amqproxy.handler import Refused, refusal
-from tests.contract.test_links import cut, quiet
+from tests.contract.test_links import cut
 from tests.patience import until
-
-__all__ = ["quiet"]  # a fixture: lost connections are logged by aiormq
 
 
 class Tortoise:

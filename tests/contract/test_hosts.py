@@ -25,12 +25,6 @@ BACK_OFF = 40
 """Seconds for which a test waits for a client that tries again now and then, up to 15 s later."""
 
 
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """aiormq logs each failed connection as an error, in words that our own errors repeat."""
-    caplog.set_level(logging.CRITICAL, "aiormq")
-
-
 @pytest.fixture(scope="module")
 def second_node(request: pytest.FixtureRequest) -> Iterator[RabbitMQ]:
     with rabbitmq() as node:

@@ -24,12 +24,6 @@ from tests.contract.test_deadlines import Gate, gate
 from tests.patience import until
 
 
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """aiormq logs each lost connection as an error, in words that our own errors repeat."""
-    caplog.set_level(logging.CRITICAL, "aiormq")
-
-
 def cut(client: amqproxy.Client) -> None:
     """End the client's connection as a fallen network does: without a word."""
     link = client._live_connection().current_link
@@ -301,6 +295,7 @@ async def test_a_server_that_is_no_broker_is_given_up(greeting: bytes) -> None:
 
 async def test_wrong_credentials_are_refused_and_never_shown(amqp_url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "aiormq")
     url = amqp_url.replace("guest:guest", "guest:s3cret%2F")
     with pytest.raises(amqproxy.AccessRefused, match="refused the user 'guest'") as caught:
         await amqproxy.connect(url)

@@ -18,10 +18,8 @@ from amqproxy.handler import Refused, refusal
 from amqproxy.properties import Properties
 from amqproxy.wire import encode_failure
 from tests.contract.raw import Raw
-from tests.contract.test_links import cut, quiet
+from tests.contract.test_links import cut
 from tests.patience import until
-
-__all__ = ["quiet"]  # a fixture: lost connections are logged by aiormq
 
 SOON = Retry(5, wait=0.01, max_wait=0.02)
 

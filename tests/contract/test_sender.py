@@ -22,12 +22,6 @@ from tests.idl import kinds_pb2
 from tests.processes import running
 
 
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """aiormq logs each lost connection as an error, in words that our own errors repeat."""
-    caplog.set_level(logging.CRITICAL, "aiormq")
-
-
 @amqproxy.message("com.example.Note")
 @dataclass
 class Note:

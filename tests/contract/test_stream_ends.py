@@ -31,12 +31,6 @@ LOST = 2.0
 """Seconds within which a caller knows that its worker is gone."""
 
 
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """aiormq logs each lost connection as an error, in words that our own errors repeat."""
-    caplog.set_level(logging.CRITICAL, "aiormq")
-
-
 class Endless:
     """Streams without an end, and notes when they are closed, and that nothing cut that short."""
 
