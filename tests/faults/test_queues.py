@@ -11,10 +11,12 @@ import pytest
 
 import amqproxy
 from amqproxy.testing import RabbitMQ
+from tests.contract.test_dead_letters import eventually, waiting
 from tests.contract.test_links import delete_queue
 from tests.faults.diary import Diary, diary, diary_process, noted
 from tests.faults.nodes import ctl
 from tests.faults.table import Row
+from tests.patience import SLACK
 from tests.processes import running
 
 AT_ONCE = 1.0
@@ -128,21 +130,19 @@ async def test_a_queue_that_is_deleted_under_its_workers_comes_back(
         proxy = mq.proxy(service, timeout=3)
         begun = [asyncio.create_task(proxy.wait(number)) for number in range(5)]
         await handler.all_entered(5)
-        waiting = [asyncio.create_task(proxy.wait(number)) for number in range(5, 10)]
-        async with asyncio.timeout(BACK):
-            while await counts(rabbitmq_node, service) != (5, 5):
-                pass
+        behind = [asyncio.create_task(proxy.wait(number)) for number in range(5, 10)]
+        await eventually(lambda: waiting(mq, service), 5)
         row.begin()
-        await ctl(rabbitmq_node, "delete_queue", service)
+        await delete_queue(mq, service)
         handler.open.set()
         with row.sees("begun before: the answer", within=BACK, since_begin=True):
             assert await asyncio.gather(*begun) == [0, 2, 4, 6, 8]
-        for call in waiting:
+        for call in behind:
             with row.sees(amqproxy.CallTimeout, executed="maybe", within=3 + AT_ONCE, since_begin=True):
                 await call
         assert not any(handler.ran[number] for number in range(5, 10))
         workers = [await stack.enter_async_context(diary_process(url, service, journal)) for _ in range(2)]
-        await ctl(rabbitmq_node, "delete_queue", service)
+        await delete_queue(mq, service)
         with row.sees("the answer of the next call", within=BACK):
             assert await answered(proxy) == 200
         for worker in workers:
@@ -158,7 +158,7 @@ async def test_a_queue_that_is_deleted_under_its_workers_comes_back(
 async def consumed(mq: amqproxy.Client, queue: str, consumers: int) -> None:
     """Return when the queue has so many consumers."""
     link = await mq._live_connection().link()
-    async with asyncio.timeout(BACK):
+    async with asyncio.timeout(BACK * SLACK):
         while (found := await link.queue_counts(queue)) is None or found[1] != consumers:
             pass
 
