@@ -140,13 +140,14 @@ class Relay:
         """Whether further connections are reset at once."""
         self._open: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
     async def to(cls, url: str) -> AsyncIterator[Relay]:
         """A relay to the broker; it also passes on further connections, when the first one was cut."""
         relay = cls(BrokerURL.parse(url))
-        server = await asyncio.start_server(relay._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(relay._accept, "127.0.0.1", 0)
         user = f"{relay.target.user}:{relay.target.password}"
         relay.url = f"amqp://{user}@127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         async with server:
@@ -155,7 +156,12 @@ class Relay:
             finally:
                 relay.refuses = True
                 relay.cut()
-                await asyncio.gather(*relay._pumps, return_exceptions=True)
+                await asyncio.gather(*relay._serving)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
