@@ -15,6 +15,7 @@ from amqproxy.testing import BrokerThread, RabbitMQ
 from tests.contract.test_links import delete_queue
 from tests.faults.diary import diary, diary_process, noted
 from tests.faults.table import Row
+from tests.patience import SLACK
 
 AT_ONCE = 1.0
 """Seconds within which a caller hears of a link that broke by itself."""
@@ -25,7 +26,7 @@ CALLS = 50
 
 async def eventually(proxy: Any, number: int = 0) -> Any:
     """The answer of a worker that is on its way back."""
-    async with asyncio.timeout(BACK):
+    async with asyncio.timeout(BACK * SLACK):
         while True:
             with contextlib.suppress(amqproxy.Unroutable, amqproxy.ConnectionLost):
                 return await proxy.note(number)
@@ -118,7 +119,7 @@ async def test_what_was_confirmed_outlives_a_broker_that_is_killed(
             await mq.sender(service, idempotent=True, timeout=BACK).note(last)
         confirmed.add(last)
         await worker.says("again")
-        async with asyncio.timeout(BACK):
+        async with asyncio.timeout(BACK * SLACK):
             while confirmed - noted(journal).keys():  # noqa: ASYNC110  # it is another process that writes there
                 await asyncio.sleep(0.05)
         ran = noted(journal)

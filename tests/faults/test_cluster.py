@@ -19,6 +19,7 @@ from tests.faults.diary import Diary, diary
 from tests.faults.network import Relay
 from tests.faults.nodes import cluster, ctl, cut_off
 from tests.faults.table import Row
+from tests.patience import SLACK
 
 pytestmark = pytest.mark.long
 
@@ -84,7 +85,7 @@ class Load:
         self._wanted = number + max(len(self.answered), len(self.confirmed))
         self._enough.clear()
         try:
-            await asyncio.wait_for(self._enough.wait(), BACK)
+            await asyncio.wait_for(self._enough.wait(), BACK * SLACK)
         except TimeoutError:
             raise AssertionError(f"no {number} further answers; {self!r}") from None
 
@@ -98,7 +99,7 @@ async def elected(node: RabbitMQ, queue: str, lost: RabbitMQ) -> None:
 
     RabbitMQ 3.10 drops for good what is published on a channel that first spoke to the queue while it had none.
     """
-    async with asyncio.timeout(BACK):
+    async with asyncio.timeout(BACK * SLACK):
         while f"{queue}\t{lost.name}" in await ctl(node, "list_queues", "name", "leader"):
             pass
 
@@ -148,7 +149,7 @@ async def survived(
                 row.saw(what, seconds, BACK)
         row.saw("the longest of all calls and messages", load.longest, BACK)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(BACK):
+            async with asyncio.timeout(BACK * SLACK):
                 while load.confirmed - (first.ran + second.ran).keys():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         ran = first.ran + second.ran

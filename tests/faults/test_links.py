@@ -19,7 +19,7 @@ from amqproxy.testing import BrokerThread, RabbitMQ
 from tests.contract.test_deadlines import Gate, gate
 from tests.faults.nodes import ctl, user
 from tests.faults.table import Row
-from tests.patience import until
+from tests.patience import SLACK, until
 
 BACK_OFF = 40.0
 """Seconds within which whoever tries again now and then has tried: every 15 s at most, after a long time."""
@@ -51,7 +51,7 @@ async def two(url: str) -> AsyncIterator[tuple[amqproxy.Client, amqproxy.Client]
 
 async def serves(proxy: Any) -> None:
     """Wait until a worker answers, who is on his way back."""
-    async with asyncio.timeout(BACK_OFF):
+    async with asyncio.timeout(BACK_OFF * SLACK):
         while True:
             with contextlib.suppress(amqproxy.Unroutable, amqproxy.ConnectionLost, amqproxy.CallTimeout):
                 assert await amqproxy.options(proxy, timeout=BACK_OFF).ping() == "pong"
@@ -245,7 +245,7 @@ async def test_a_queue_that_is_replaced_under_its_worker(
     async with mq.serve(Gate(), name=service, durable=False, auto_delete=True):
         proxy = mq.proxy(Gate, name=service, timeout=0.5)
         assert await proxy.ping() == "pong"
-        async with asyncio.timeout(BACK_OFF):
+        async with asyncio.timeout(BACK_OFF * SLACK):
             while f"consuming {service} failed" not in caplog.text:  # quick, until it has lost its queue a few times
                 await delete(mq, service)
                 with contextlib.suppress(ChannelPreconditionFailed):
@@ -306,7 +306,7 @@ async def test_a_user_who_is_deleted(rabbitmq_node: RabbitMQ, service: str, row:
             with row.sees(amqproxy.AccessRefused, within=10.0, match=f"refused the user '{service}'"):
                 await proxy.ping()
             with row.sees(amqproxy.AccessRefused, within=10.0):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(10 * SLACK):
                     await worker.wait()
             assert mq.state.name == "closed"
             assert f"refused the user '{service}'" in str(mq.state)
@@ -368,7 +368,7 @@ async def test_a_worker_that_loses_its_rights(rabbitmq_node: RabbitMQ, service: 
         # A channel of RabbitMQ remembers for a while what its user was allowed.
         await ctl(rabbitmq_node, "close_all_user_connections", service, "other rights")
         with row.sees(amqproxy.AccessRefused, within=5.0, match=f"access to queue '{service}'"):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(10 * SLACK):
                 await worker.wait()
         assert mq.state.name == "open"
 

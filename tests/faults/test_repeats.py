@@ -17,7 +17,7 @@ from tests.contract.raw import Raw
 from tests.contract.test_deadlines import Gate, gate
 from tests.faults.table import Row
 from tests.ledger import Ledger, runs
-from tests.patience import until
+from tests.patience import SLACK, until
 from tests.processes import PATIENCE, Running, running
 from tests.redis_server import RedisServer, redis
 
@@ -293,7 +293,7 @@ async def test_a_cancelled_call_stops_its_handler_and_leaves_nothing(
         with row.sees(asyncio.CancelledError, within=AT_ONCE):
             await call
         row.count(lost=0, duplicated=0)
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(SOON * SLACK):
             await served.stopped.wait()
         assert await proxy.ping() == "pong"
         assert pending(mq) == 0

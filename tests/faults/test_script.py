@@ -15,7 +15,7 @@ from amqproxy.connection import REFUSALS_BORNE
 from tests.faults.diary import Diary
 from tests.faults.script import Message, Scripted
 from tests.faults.table import Row
-from tests.patience import until
+from tests.patience import SLACK, until
 
 
 @pytest.mark.fault("F01", "reset as soon as the message is there, before it is confirmed")
@@ -210,5 +210,5 @@ async def test_a_broker_that_does_not_answer_is_asked_again(
         await until(lambda: "did not answer within 0.3 s; trying again" in caplog.text)
         assert not starting.done()
         peer.leaves_open = ()
-        await asyncio.wait_for(starting, 10)
+        await asyncio.wait_for(starting, 10 * SLACK)
         assert "diary" in peer.consumers
