@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .answer import Answer
-from .caller import Line, Listener, Refused
 from .frames import ContentSink
+from .line import Line, Listener, Refused
 from .wire import RequestForm
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .addresses import WORKERS
 from .alive import NOTHING, Progress, decode_progress
 from .answer import Reply
-from .caller import Caller, Expired, Line, Returned
+from .caller import Caller
 from .codecs import DecodingFailed, Mismatch
 from .codecs.items import Chunks, Items
 from .errors import (
@@ -33,6 +33,7 @@ from .errors import (
 )
 from .flow import Outflow
 from .forgotten import retrieve
+from .line import Expired, Line, Returned
 from .options import CallOptions
 from .properties import Properties, return_address
 from .scope import scope

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
-from .caller import Expired, Line
 from .codecs import DecodingFailed
 from .deadline import Deadline
 from .errors import AMQProxyError, BadReply, CallError, Closed, ConnectionLost, RemoteError, doubted, retold
+from .line import Expired, Line
 from .properties import Properties
 from .remote import RETRY_SECONDS, RemoteMethod
 from .scope import Scope, scope

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from .answer import Reply
-from .caller import CENSUS_SECONDS, Line, Returned
+from .caller import CENSUS_SECONDS
 from .conversation import Called
 from .errors import AMQProxyError, CallError, CallTimeout, Unroutable, retold
 from .fields import Malformed
+from .line import Line, Returned
 from .properties import Properties
 from .scope import Scope, scope
 from .tally import ROUND_SECONDS, Tally

@@ -12,9 +12,9 @@ from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING
 
 from .answer import Answer, Reply
-from .caller import Line, Refused, Returned, no_exchange
 from .confirms import Confirms
 from .errors import TopologyConflict, Unroutable
+from .line import Line, Refused, Returned, no_exchange
 from .lines import Lines, Shared, Waiting
 from .properties import Properties
 from .topology import DELAY_LEASE_SECONDS, Exchange, Queue

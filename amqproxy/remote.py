@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 from .answer import Reply
-from .caller import Caller, Expired, Line, Refused, Returned
+from .caller import Caller
 from .codecs import Codec, DecodingFailed, listing
 from .codecs.compression import COMPRESSIONS
 from .codecs.guarded import Guarded
@@ -35,6 +35,7 @@ from .errors import (
     retold,
     said,
 )
+from .line import Expired, Line, Refused, Returned
 from .middleware import Middleware, SurroundedMethod
 from .options import CallOptions, changed
 from .payload import Payload, Squeezed, Written

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from .answer import Reply
-from .caller import Caller, Expired, Line, Refused, Returned
+from .caller import Caller
 from .errors import CallTimeout, Overloaded, Unroutable
+from .line import Expired, Line, Refused, Returned
 from .options import CallOptions, SendOptions
 from .payload import Payload
 from .proxy import TARGET, Proxy, named

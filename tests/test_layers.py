@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
         {
             *("answer", "bars", "batch", "batching", "breaker", "broadcast", "caller", "confirming"),
             *("control", "conversation", "conversing", "deadqueue", "deduplicating", "handback", "handler"),
-            *("heartbeat", "lines", "middleware", "once", "outbox", "overload", "parking", "payload", "poll"),
+            *("heartbeat", "line", "lines", "middleware", "once", "outbox", "overload", "parking", "payload", "poll"),
             *("progress", "providers", "proxy", "publisher", "received", "redis", "remote", "replies"),
             *("retrying", "sender", "server", "session", "stream", "streaming", "surrounding", "threads"),
             *("timebox", "tracing", "turns"),
@@ -59,7 +59,7 @@ KNOWN = LAYER_OF.keys() | {ISLAND}
 # Two halves that meet in the wire format only.
 CALLING = frozenset(
     {
-        *("answer", "batch", "broadcast", "caller", "confirming", "conversation", "conversing", "lines"),
+        *("answer", "batch", "broadcast", "caller", "confirming", "conversation", "conversing", "line", "lines"),
         *("outbox", "payload", "poll", "progress", "proxy", "publisher", "received", "remote", "retrying"),
         *("sender",),
     }

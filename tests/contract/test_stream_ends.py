@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import amqproxy
-from amqproxy.caller import Returned
+from amqproxy.line import Returned
 from amqproxy.testing import BrokerThread, RabbitMQ
 from tests.contract.test_links import cut, until_it_serves
 from tests.contract.test_streams import nothing_is_left, rounds

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 import amqproxy
-from amqproxy.caller import Line
+from amqproxy.line import Line
 from amqproxy.testing import RabbitMQ
 from tests.contract.test_deadlines import Gate, gate
 from tests.contract.test_links import until_it_serves
