@@ -80,7 +80,7 @@ class DeadQueue:
     async def requeue(
         self, to: str, limit: int | None = None, wanted: Wanted = everything, *, new_ids: bool = False
     ) -> tuple[int, int]:
-        """Give those that are wanted back to a queue: how many, and how many were left.
+        """Give those that are wanted back to a queue: how many, and how many stayed.
 
         Those are too large; or, on a connection that signs, not signed for this service, for what goes back is signed
         anew; or signed, on one that does not, for their signatures would be lost.
@@ -88,14 +88,14 @@ class DeadQueue:
 
         Overloaded if the queue is full, Unroutable if it is not there; what was not given back by then stays dead.
         """
-        chosen = left = 0
+        chosen = stayed = 0
 
         def take(visit: Visit, letter: DeadLetter, tag: int, header: bytes) -> None:
-            nonlocal chosen, left
+            nonlocal chosen, stayed
             if not wanted(letter) or chosen == limit:
                 return
             if letter.body is None or not self._may_go(letter, header, letter.body):
-                left += 1
+                stayed += 1
                 return
             chosen += 1
             visit.publish(to, tag, revived(header, os.urandom(12).hex().encode() if new_ids else None), letter.body)
@@ -105,7 +105,7 @@ class DeadQueue:
         most = AT_ONCE if wanted is everything and limit is None else MAX_PREFETCH
         async with self._visit(take, most) as visit:
             await visit.all_read()
-        return visit.moved, left
+        return visit.moved, stayed
 
     def _may_go(self, letter: DeadLetter, header: bytes, body: bytes) -> bool:
         """Whether it may be signed anew, if somebody with a key wrote it for this service, or need not be signed."""

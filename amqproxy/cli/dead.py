@@ -62,9 +62,12 @@ Show one dead letter whole: why it died, its properties and headers, and its bod
 REQUEUE_HELP = prose(f"""
 Give dead letters back to their service, which tries them again.
 
-Calls whose time is over are left out, for nobody waits for their answers, unless you name them or say --reason expired.
-What is refused on the way, because the queue is full, say, stays a dead letter. They keep their message ids; workers
-that serve with deduplicate= remember what became of an id, and run it again only under another one: --new-id.
+Two kinds are left out unless you name them or say --reason: calls whose time is over (expired), since nobody waits for
+their answers, and what may have run already (in_doubt), since it would run twice. What is refused on the way, because
+the queue is full, say, stays a dead letter; what cannot go back is counted as stayed.
+
+They keep their message ids; workers that serve with deduplicate= remember what became of an id, and run it again only
+under another one: --new-id.
 
 Workers that connect with signing= take back only what is signed anew: --signing names the keys. What was sent to the
 service by nobody with one of these keys stays a dead letter; so do all that are signed, where no keys are named.
@@ -152,19 +155,19 @@ def _checked(reason: str | None) -> Callable[[], None]:
     return check
 
 
-def _wanted(letters: list[str] | None, reason: str | None, *, skip_calls: bool = False) -> Wanted:
-    """Which letters are meant."""
+def _wanted(letters: list[str] | None, reason: str | None, *, careful: bool = False) -> Wanted:
+    """Which letters are meant; of all, a careful reader leaves out what nobody waits for, and what may have run."""
     from ..deadqueue import everything
 
-    if not letters and reason is None and not skip_calls:
+    if not letters and reason is None and not careful:
         return everything
     if letters:
         return Named(letters, reason)
 
     def wanted(letter: DeadLetter) -> bool:
-        if reason is not None and letter.reason != reason:
-            return False
-        return not (skip_calls and reason is None and letter.reason == "expired" and letter.is_call)
+        if reason is not None:
+            return letter.reason == reason
+        return not (letter.reason == "in_doubt" or (letter.reason == "expired" and letter.is_call))
 
     return wanted
 
@@ -263,7 +266,7 @@ def requeue(
         str | None, typer.Option(metavar="QUEUE", help="Another queue than the service's.", show_default=False)
     ] = None,
     new_id: Annotated[
-        bool, typer.Option("--new-id", help="With new message ids, for workers that deduplicate: see below.")
+        bool, typer.Option("--new-id", help="With new message ids, for workers that deduplicate.")
     ] = False,
     signing: Annotated[
         str | None,
@@ -275,21 +278,21 @@ def requeue(
     """Give dead letters back to their service."""
 
     async def give_back(dead: DeadQueue) -> tuple[int, int, str]:
-        wanted = _wanted(letters, reason, skip_calls=True)
-        moved, left = await dead.requeue(to or service, limit, wanted, new_ids=new_id)
-        return moved, left, "" if moved == limit else _missing(wanted, moved + left, dead.name)
+        wanted = _wanted(letters, reason, careful=True)
+        moved, stayed = await dead.requeue(to or service, limit, wanted, new_ids=new_id)
+        return moved, stayed, "" if moved == limit else _missing(wanted, moved + stayed, dead.name)
 
-    moved, left, missing = _visit(service, url, json, give_back, _checked(reason), signing)
+    moved, stayed, missing = _visit(service, url, json, give_back, _checked(reason), signing)
     if json or not sys.stdout.isatty():
-        _line({"requeued": moved, "left": left})
+        _line({"requeued": moved, "stayed": stayed})
     else:
         typer.echo(f"{_counted(moved)} went back to {to or service}")
-    if left:
+    if stayed:
         other = "signed (--signing)" if signing is None else "not signed for this service with one of these keys"
-        typer.echo(f"{_counted(left)} stayed: too large for the max_body_bytes of this command, or {other}", err=True)
+        typer.echo(f"{_counted(stayed)} stayed: too large for the max_body_bytes of this command, or {other}", err=True)
     if missing:
         typer.echo(missing, err=True)
-    if left or missing:
+    if stayed or missing:
         raise typer.Exit(FAILED)
 
 

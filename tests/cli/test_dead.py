@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from pamqp.commands import Basic
 
 import amqproxy
 from tests.cli.conftest import Invoke
@@ -95,12 +96,26 @@ async def test_one_is_shown_whole_by_its_place_or_its_id(service: Service) -> No
 
 async def test_what_is_given_back_is_tried_again(service: Service) -> None:
     ended = await service.dead("requeue", "2")
-    assert (ended.code, json.loads(ended.out), ended.err) == (0, {"requeued": 1, "left": 0}, "")
+    assert (ended.code, json.loads(ended.out), ended.err) == (0, {"requeued": 1, "stayed": 0}, "")
     await service.worker.says("a request goes to", times=4)
     ended = await service.dead("requeue", "--reason", "failed", "--to", f"{service.name}.nowhere")
     assert ended.code == 1
     assert "there is no queue" in ended.err and "dead letters still" in ended.err
     assert len(await service.letters()) == 3
+
+
+async def test_what_may_have_run_goes_back_only_if_that_is_meant(service: Service) -> None:
+    async with amqproxy.connect(service.url) as mq:
+        channel = await (await mq._live_connection().link())._channel()
+        properties = Basic.Properties(content_type=f"{service.name}.divide", headers={"x-dead-kind": "in_doubt"})
+        await channel.basic_publish(b"[4,2]", routing_key=f"{service.name}.dead", properties=properties)
+    ended = await service.dead("requeue")
+    assert (ended.code, json.loads(ended.out)) == (0, {"requeued": 3, "stayed": 0})
+    await service.worker.says("a request goes to", times=6)
+    assert [letter["reason"] for letter in await service.letters("--reason", "in_doubt")] == ["in_doubt"]
+    ended = await service.dead("requeue", "--reason", "in_doubt")
+    assert (ended.code, json.loads(ended.out)) == (0, {"requeued": 1, "stayed": 0})
+    assert await service.letters("--reason", "in_doubt") == []
 
 
 async def test_letters_are_dropped_if_that_is_meant(service: Service) -> None:
@@ -157,7 +172,7 @@ async def test_what_is_not_there_is_said(service: Service) -> None:
 
 async def test_what_is_not_there_is_said_beside_what_is(service: Service) -> None:
     ended = await service.dead("requeue", "1", "99")
-    assert (ended.code, json.loads(ended.out)) == (1, {"requeued": 1, "left": 0})
+    assert (ended.code, json.loads(ended.out)) == (1, {"requeued": 1, "stayed": 0})
     assert ended.err == f"there is no letter 99 in {service.name}.dead, or another command reads them now\n"
     await service.worker.says("a request goes to", times=4)
     ended = await service.dead("purge", "1", "98", "99", "--yes")
