@@ -30,7 +30,7 @@ MAX_PREFETCH = 65535
 """All letters are read, also by those who want few: what comes back to a quorum queue of RabbitMQ 3 goes behind what
 was not read, and the places would be others for whoever looks next."""
 AT_ONCE = 500
-"""Letters that are on their way at once when all are wanted: they are in memory."""
+"""Letters that may be on their way at once when there is no limit to those that are wanted: they are in memory."""
 QUIET_SECONDS = 2.0
 """When no more came for so long, others have taken those that are missing."""
 BACK_SECONDS = 2.0
@@ -102,8 +102,7 @@ class DeadQueue:
             if chosen == limit:
                 visit.enough()
 
-        most = AT_ONCE if wanted is everything and limit is None else MAX_PREFETCH
-        async with self._visit(take, most) as visit:
+        async with self._visit(take, AT_ONCE if limit is None else MAX_PREFETCH) as visit:
             await visit.all_read()
         return visit.moved, stayed
 
@@ -155,15 +154,15 @@ class DeadQueue:
         """A channel on which the letters come that are there now; what was not acknowledged goes back at the end."""
         link = await self._connection.link()
         count = await self.count()
-        visit = Visit(self, take, count)
-        visit.opened = await link.open_lane(
-            visit, visit.lost, prefetch=min(most, count or 1, MAX_PREFETCH), confirms=True, unchecked=True
-        )
+        most = min(most, count or 1, MAX_PREFETCH)
+        visit = Visit(self, take, count, most)
+        visit.opened = await link.open_lane(visit, visit.lost, prefetch=most, confirms=True, unchecked=True)
         try:
-            if count:
-                await visit.opened.consume(self.name, visit.deleted, no_ack=False)
             yield visit
         finally:
+            if visit.gone:
+                await visit.opened.cancel()
+                await visit.opened.linger()
             await visit.opened.close()
             await self._settled(link, count - visit.gone)
 
@@ -178,7 +177,7 @@ class DeadQueue:
 class Visit:
     """One look through the dead letters; a `ContentSink`."""
 
-    def __init__(self, of: DeadQueue, take: Take, count: int) -> None:
+    def __init__(self, of: DeadQueue, take: Take, count: int, most: int) -> None:
         self.moved = 0
         """Letters that were given back."""
         self.gone = 0
@@ -187,6 +186,8 @@ class Visit:
         self._of = of
         self._take = take
         self._count = count
+        self._most = most
+        self._room = 0
         self._read = 0
         self._to = ""
         self._number = 0
@@ -203,6 +204,7 @@ class Visit:
         """Return when all were read that were there at the beginning, or others have taken the rest."""
         while self._read < self._count and self._trouble is None:
             self._news.clear()
+            await self._make_room()
             try:
                 await asyncio.wait_for(self._news.wait(), QUIET_SECONDS)
             except TimeoutError:
@@ -212,6 +214,16 @@ class Visit:
         if self._trouble is not None:
             kind, text = self._trouble
             raise kind(f"{text}{self._done()}", executed="maybe" if self.gone else None)
+
+    async def _make_room(self) -> None:
+        """Let letters come, so many at once at most; those that stay shall keep none behind them away.
+
+        Each consumer of a channel may have as many unacknowledged as its prefetch.
+        """
+        staying = self._read - self.gone - len(self._moving)
+        if self._room < self._count and 2 * (self._room - staying) < self._most:
+            self._room += self._most
+            await self.opened.consume(self._of.name, self.deleted, no_ack=False)
 
     def _done(self) -> str:
         """How far it got, for the text of an error."""

@@ -162,6 +162,8 @@ class Session:
         """Give everything that is not answered back to the queue."""
         await self.replies.close()
         await self.handback.close()
+        if self._worker.options.quorum:
+            await self._opened.linger()
         await self._opened.close()
         await self.desk.close()
 

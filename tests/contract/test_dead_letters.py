@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import amqproxy
-from amqproxy import parking
+from amqproxy import deadqueue, parking
 from amqproxy.deadletter import DeadLetter
-from amqproxy.deadqueue import DeadQueue
+from amqproxy.deadqueue import DeadQueue, Visit
 from amqproxy.server import Worker
 from tests.contract.raw import Raw
 from tests.contract.test_links import cut
@@ -321,6 +321,41 @@ async def test_many_are_given_back_and_none_is_lost(mq: amqproxy.Client, service
         assert some == (1, 0)
         assert await dead(mq, service).requeue(service) == (1099, 0)
         assert (await waiting(mq, service), await dead(mq, service).count()) == (1200, 0)
+
+
+async def test_what_was_given_back_or_dropped_is_dead_no_more(
+    mq: amqproxy.Client, service: str, preset: dict[str, Any]
+) -> None:
+    async with mailer(mq, service, **preset) as (_, worker):
+        await asyncio.gather(*(mq.sender(service).send(f"ann{n}") for n in range(600)))
+        await eventually(dead(mq, service).count, 600)
+        await worker.stop()
+        assert await dead(mq, service).requeue(service, None, lambda letter: letter.place % 2 == 1) == (300, 0)
+        assert await dead(mq, service).purge(lambda letter: letter.place % 2 == 1) == 150
+        assert (await waiting(mq, service), await dead(mq, service).count()) == (300, 150)
+
+
+async def test_few_are_in_memory_at_once_and_those_that_stay_keep_none_away(
+    mq: amqproxy.Client, service: str, preset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, most = Visit.publish, 0
+
+    def counted(visit: Visit, *arguments: Any) -> None:
+        nonlocal most
+        publish(visit, *arguments)
+        most = max(most, len(visit._moving))
+
+    monkeypatch.setattr(Visit, "publish", counted)
+    monkeypatch.setattr(deadqueue, "AT_ONCE", 20)
+    async with mailer(mq, service, **preset) as (_, worker):
+        await asyncio.gather(*(mq.sender(service).send(f"ann{n}") for n in range(300)))
+        await eventually(dead(mq, service).count, 300)
+        await worker.stop()
+        for place, count in ((200, 100), (50, 150)):
+            wanted = await dead(mq, service).requeue(service, None, lambda letter: letter.place > place)  # noqa: B023
+            assert wanted == (count, 0)
+        assert 10 <= most <= 30
+        assert (await waiting(mq, service), await dead(mq, service).count()) == (250, 50)
 
 
 async def test_what_finds_no_queue_or_a_full_one_stays_dead(

@@ -11,6 +11,7 @@ import pytest
 import amqproxy
 from amqproxy import server
 from amqproxy.testing import BrokerThread, RabbitMQ
+from tests.contract.test_dead_letters import drop, waiting
 from tests.contract.test_deadlines import Gate, gate
 from tests.faults.nodes import ctl, user
 from tests.patience import until
@@ -329,3 +330,34 @@ async def test_a_worker_that_may_not_have_its_own_queue_again_says_so_and_serves
         await until(lambda: says in caplog.text, lambda: caplog.text, within=9)
         assert "grant what is refused, and restart it" in caplog.text
         assert await proxy.ping() == "pong"
+
+
+async def test_a_worker_that_stops_leaves_nothing_to_run_again_in_a_quorum_queue(
+    mq: amqproxy.Client, service: str
+) -> None:
+    """RabbitMQ forgets acknowledgements on their way to a quorum queue if their channel is closed too soon."""
+
+    class Slow:
+        def __init__(self) -> None:
+            self.ends: list[asyncio.Future[None]] = []
+
+        async def wait(self, n: int) -> None:
+            self.ends.append(asyncio.get_running_loop().create_future())
+            await self.ends[-1]
+
+    size = 400
+    for _ in range(3):
+        slow = Slow()
+        worker = mq.serve(slow, name=service, quorum=True, concurrency=size)
+        await worker.start()
+        sender = mq.sender(service)
+        await asyncio.gather(*(sender.wait(n) for n in range(size)))
+        await until(lambda slow=slow: len(slow.ends) == size)
+        stopping = asyncio.create_task(worker.stop())
+        for end in reversed(slow.ends):  # so that each is acknowledged alone
+            end.set_result(None)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        await stopping
+        assert await waiting(mq, service) == 0
+    await drop(mq, service, f"{service}.dead")
