@@ -352,7 +352,7 @@ async def test_a_worker_that_stops_leaves_nothing_to_run_again_in_a_quorum_queue
         await worker.start()
         sender = mq.sender(service)
         await asyncio.gather(*(sender.wait(n) for n in range(size)))
-        await until(lambda slow=slow: len(slow.ends) == size)
+        await until(lambda slow=slow: len(slow.ends) == size)  # type: ignore[misc]
         stopping = asyncio.create_task(worker.stop())
         for end in reversed(slow.ends):  # so that each is acknowledged alone
             end.set_result(None)
