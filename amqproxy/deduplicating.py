@@ -271,6 +271,8 @@ class DeduplicatingHandler(Handler):
         call = current()
         id = call.message_id
         if id is None or call.fingerprint is None:
+            if call.redelivered and self.method.options.at_most_once:
+                raise Refused(redelivered(self))
             return self._handler.start(request)
         return self._start_once(call, self._key(call, id, call.fingerprint), request)
 

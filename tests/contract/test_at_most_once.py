@@ -14,6 +14,7 @@ import pytest
 import amqproxy
 from amqproxy import RemoteError
 from tests.contract.raw import Raw
+from tests.contract.test_dead_letters import eventually, waiting
 from tests.contract.test_links import cut
 from tests.ledger import Ledger, runs
 from tests.patience import until
@@ -222,6 +223,30 @@ async def test_what_comes_while_the_worker_stops_is_run_in_any_encoding(
         assert await proxy.pay(7) == 7
         assert bank.redelivered == [False]
         worker.stopping = False
+
+
+@pytest.mark.parametrize("deduplicate", [None, 100])
+async def test_a_request_that_came_before_is_refused_whether_it_has_a_message_id_or_not(
+    mq: amqproxy.Client, service: str, raw: Raw, deduplicate: int | None
+) -> None:
+    bank = Bank()
+    bank.open.set()
+    async with mq.serve(bank, name=service):
+        pass
+    pay = f"{service}.pay".encode()
+    raw.publish(service, b"[1]", content_type=pay, correlation_id=b"1", reply_to=raw.reply_to)
+    raw.publish(service, b"[2]", content_type=pay, correlation_id=b"2", reply_to=raw.reply_to, message_id=b"m")
+    channel = await (await mq._live_connection().link())._channel()
+    await eventually(lambda: waiting(mq, service), 2)
+    for _ in range(2):
+        tag = (await channel.basic_get(service)).delivery.delivery_tag  # type: ignore[union-attr]
+    await channel.basic_nack(tag or 0, multiple=True, requeue=True)
+    async with mq.serve(bank, name=service, deduplicate=deduplicate):
+        for _ in range(2):
+            message = await raw.messages.get()
+            assert b'"type":"Redelivered"' in message.body
+    assert bank.paid == []
+    await channel.queue_delete(service)
 
 
 async def test_a_message_that_finds_its_queue_full_goes_to_a_worker_that_refuses_it(
