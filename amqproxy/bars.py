@@ -15,6 +15,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColu
 from rich.progress import Progress as Display
 
 from .alive import Progress
+from .shown import shown
 
 Show = Callable[[Progress], None]
 
@@ -22,7 +23,7 @@ Show = Callable[[Progress], None]
 def bar(description: str | None) -> AbstractContextManager[Show]:
     """A bar as long as the block lasts, and what moves it; where none can be shown that does nothing."""
     console = Console(stderr=True)
-    text = _printable(description)
+    text = shown(description or "")
     if console.is_jupyter:
         return _notebook_bar(text)
     return _terminal_bar(text, console) if console.is_interactive else _nothing()
@@ -83,7 +84,7 @@ def _terminal_bar(description: str, console: Console) -> Iterator[Show]:
 
         def show(update: Progress) -> None:
             # None leaves a number as it was, which is what it means here, too: the handler said nothing of it.
-            display.update(task, completed=update.done, total=update.total, note=_printable(update.note))
+            display.update(task, completed=update.done, total=update.total, note=shown(update.note or ""))
 
         try:
             yield show
@@ -114,13 +115,9 @@ def _notebook_bar(description: str) -> Iterator[Show]:
 
 
 def _html(description: str, now: Progress) -> str:
+    note = escape(shown(now.note or ""))
     if now.total is None or now.total <= 0:
-        return f"<div>{escape(description)} <progress></progress> {escape(_printable(now.note))}</div>"
+        return f"<div>{escape(description)} <progress></progress> {note}</div>"
     share = min(max(0.0, (now.done or 0) / now.total), 1.0)
-    shown = f'<progress value="{share:.4f}"></progress> {share:.0%}'
-    return f"<div>{escape(description)} {shown} {escape(_printable(now.note))}</div>"
-
-
-def _printable(text: str | None) -> str:
-    """The text of somebody else, without what would move the cursor."""
-    return "".join(letter if letter.isprintable() else " " for letter in text or "")
+    moved = f'<progress value="{share:.4f}"></progress> {share:.0%}'
+    return f"<div>{escape(description)} {moved} {note}</div>"

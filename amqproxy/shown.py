@@ -1,6 +1,8 @@
-"""What others have sent, as logs and errors show it."""
+"""What others have sent, as logs, errors and terminals show it."""
 
 from __future__ import annotations
+
+import json
 
 from .errors import RemoteError
 from .fields import Malformed
@@ -19,6 +21,18 @@ def shown(text: str | bytes) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def shown_lines(text: str) -> str:
+    """The text with its line breaks, each line `shown`; all but the first are indented: none forges one of ours."""
+    return "\n  ".join(map(shown, text.expandtabs().split("\n")))
+
+
+def shown_json(text: str) -> str:
+    """A text of JSON that means the same, with escapes for what is not printable; its line breaks stay."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
 
 
 def shown_message(header: bytes) -> str:

@@ -26,10 +26,11 @@ class Terminal:
         self.process: Process
         self.shown = ""
         """What it has shown so far, without colours and the like."""
+        self.raw = b""
+        """The same as it came, byte by byte."""
         self._end = end
         self._more = asyncio.Event()
         self._left = asyncio.Event()
-        self._raw = b""
 
     def read(self) -> None:
         try:
@@ -39,8 +40,8 @@ class Terminal:
         if not data:
             asyncio.get_running_loop().remove_reader(self._end)
             self._left.set()
-        self._raw += data
-        self.shown = ESCAPES.sub("", self._raw.decode(errors="replace"))
+        self.raw += data
+        self.shown = ESCAPES.sub("", self.raw.decode(errors="replace"))
         self._more.set()
 
     async def shows(self, text: str) -> None:

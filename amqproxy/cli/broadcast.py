@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import CallTimeout, Unroutable
+from ..shown import shown, shown_json, shown_lines
 from .failure import FAILED, described, usage_of
 from .help import prose
+from .lines import encoded
 from .request import ARGUMENTS, Priority, Request, Typed, typed
 
 if TYPE_CHECKING:
@@ -125,23 +127,12 @@ def _table() -> Iterator[Show]:
 
         async def show(answer: WorkerAnswer[Any], seconds: float) -> None:
             if answer.error is None:
-                shown = Text(_json(answer.value))
+                told = Text(shown_json(encoded(answer.value).decode()))
             else:
-                shown = Text(_printable(str(answer.error)), style="red")
+                told = Text(shown_lines(str(answer.error)), style="red")
             if not table.row_count:
                 stack.enter_context(live)
-            table.add_row(Text(_printable(answer.worker)), shown, f"{1000 * seconds:.0f} ms")
+            table.add_row(Text(shown(answer.worker)), told, f"{1000 * seconds:.0f} ms")
             live.refresh()
 
         yield show
-
-
-def _json(value: Any) -> str:
-    import msgspec
-
-    return msgspec.json.encode(value).decode()
-
-
-def _printable(text: str) -> str:
-    """The text of somebody else, without what would move the cursor."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -15,6 +15,7 @@ import typer
 
 from .failure import FAILED, UsageError, fail, failures, usage_of
 from .help import prose
+from .lines import line
 
 if TYPE_CHECKING:
     import ssl
@@ -241,10 +242,8 @@ def _tell(server: Server, *, as_json: bool) -> None:
 
     users = list(server.broker.users)
     if as_json:
-        import msgspec
-
         told = {"url": url_of(server), "host": server.host, "port": server.port, "users": users, "pid": os.getpid()}
-        typer.echo(msgspec.json.encode(told).decode())
+        line(told)
         return
     named = "" if users == ["guest"] else f", for {', '.join(users)}"
     typer.echo(f"listening at {typer.style(url_of(server), fg='green', bold=True)}{named} until Ctrl-C")

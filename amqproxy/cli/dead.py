@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from ..shown import shown, shown_lines
 from .failure import FAILED, UsageError
 from .help import prose
+from .lines import line
 from .request import JSON, URL
 
 if TYPE_CHECKING:
@@ -220,7 +222,7 @@ def list_letters(
     found, count, name = _visit(service, url, json, look, _checked(reason))
     if json or not sys.stdout.isatty():
         for letter in found:
-            _line(_summary(letter))
+            line(_summary(letter))
         return
     _show_table(found, count, name, reason)
 
@@ -244,16 +246,20 @@ def show(
         raise Unroutable(f"{text}; `amqproxy dead list {service}` lists them")
 
     found = _visit(service, url, json, look)
-    if body:
+    if body and sys.stdout.isatty():
+        typer.echo(shown_lines((found.body or b"").decode(errors="backslashreplace")))
+    elif body:
         sys.stdout.flush()
         sys.stdout.buffer.write(found.body or b"")
         sys.stdout.buffer.flush()
     elif json or not sys.stdout.isatty():
-        _line(_whole(found))
+        line(_whole(found))
     else:
         from rich.console import Console
 
-        Console().print_json(data=_plain(_whole(found)))
+        from .lines import pretty
+
+        Console().print(pretty(_whole(found)), soft_wrap=True)
 
 
 @app.command("requeue", help=REQUEUE_HELP, epilog=EPILOG, no_args_is_help=True)
@@ -284,14 +290,14 @@ def requeue(
 
     moved, stayed, missing = _visit(service, url, json, give_back, _checked(reason), signing)
     if json or not sys.stdout.isatty():
-        _line({"requeued": moved, "stayed": stayed})
+        line({"requeued": moved, "stayed": stayed})
     else:
         typer.echo(f"{_counted(moved)} went back to {to or service}")
     if stayed:
         other = "signed (--signing)" if signing is None else "not signed for this service with one of these keys"
         typer.echo(f"{_counted(stayed)} stayed: too large for the max_body_bytes of this command, or {other}", err=True)
     if missing:
-        typer.echo(missing, err=True)
+        typer.echo(shown(missing), err=True)
     if stayed or missing:
         raise typer.Exit(FAILED)
 
@@ -325,11 +331,11 @@ def purge(
 
     dropped, missing = _visit(service, url, json, drop, confirmed)
     if json or not sys.stdout.isatty():
-        _line({"purged": dropped})
+        line({"purged": dropped})
     else:
         typer.echo(f"{_counted(dropped)} dropped")
     if missing:
-        typer.echo(missing, err=True)
+        typer.echo(shown(missing), err=True)
         raise typer.Exit(FAILED)
 
 
@@ -345,18 +351,6 @@ def _missing(wanted: Wanted, count: int, name: str) -> str:
 
 def _counted(count: int) -> str:
     return "1 dead letter" if count == 1 else f"{count} dead letters"
-
-
-def _line(value: Any) -> None:
-    import msgspec
-
-    typer.echo(msgspec.json.encode(value, enc_hook=str).decode())
-
-
-def _plain(value: Any) -> Any:
-    import msgspec
-
-    return msgspec.to_builtins(value, enc_hook=str)
 
 
 def _summary(letter: DeadLetter) -> dict[str, Any]:
@@ -429,8 +423,8 @@ def _show_table(found: list[DeadLetter], count: int, name: str, reason: str | No
     now = datetime.now(UTC)
     for letter in found:
         died = "" if letter.died is None else _ago((now - letter.died).total_seconds())
-        shown = (str(letter.place), letter.content_type or "-", died, letter.reason, letter.text)
-        table.add_row(*(Text(_printable(each)) for each in shown))
+        row = (str(letter.place), letter.content_type or "-", died, letter.reason, letter.text)
+        table.add_row(*(Text(shown(each)) for each in row))
     console.print(table)
     if len(found) < count:
         console.print(f"[dim]{len(found)} of {count} in {name}[/dim]")
@@ -441,8 +435,3 @@ def _ago(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit} ago"
     return f"{max(0.0, seconds):.0f} s ago"
-
-
-def _printable(text: str) -> str:
-    """The text of somebody else, without what would move the cursor."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)

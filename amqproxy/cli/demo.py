@@ -15,6 +15,7 @@ import typer
 
 from .failure import FAILED, NO_BROKER, UsageError, fail, failures, usage_of
 from .help import prose
+from .lines import line
 
 if TYPE_CHECKING:
     from ..url import BrokerURL
@@ -118,9 +119,7 @@ def command(
         except NoWorker as error:
             fail(str(error), error.code)
     if json:
-        import msgspec
-
-        typer.echo(msgspec.json.encode(outcome.summary()).decode())
+        line(outcome.summary())
     if outcome.problems:
         fail("\n".join(("not every call came back with its sum:", *outcome.problems)), FAILED)
 

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 import typer
 
 from ..errors import AccessRefused, AMQProxyError, BadReply, BrokerUnavailable, ContractError
+from ..shown import shown_lines
+from .lines import line
 
 FAILED, USAGE, NO_BROKER = 1, 2, 3
 
@@ -42,7 +44,7 @@ def exit_code(error: Exception) -> int:
 
 def fail(message: str, code: int) -> NoReturn:
     """Say why on stderr and end the command."""
-    typer.echo(f"{typer.style('error:', fg='red', bold=True)} {message}", err=True)
+    typer.echo(f"{typer.style('error:', fg='red', bold=True)} {shown_lines(message)}", err=True)
     raise typer.Exit(code)
 
 
@@ -91,12 +93,10 @@ def call_failures(*, json: bool, calls: bool = True) -> Iterator[None]:
     except (AMQProxyError, UsageError) as error:
         if not json:
             fail(f"{error}{_whether_it_ran(error) if calls else ''}", exit_code(error))
-        import msgspec
-
         told = described(error)
         if not calls:
             del told["executed"]
-        typer.echo(msgspec.json.encode(told).decode(), err=True)
+        line(told, err=True)
         raise typer.Exit(exit_code(error)) from None
 
 

@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from io import UnsupportedOperation
 from typing import Any
 
-import msgspec
-
+from ..shown import shown_json
 from .failure import UsageError
+from .lines import encoded, pretty
 
 
 class Output:
@@ -38,19 +38,20 @@ class Output:
         if self._terminal and not self._one_line and not isinstance(value, bytes):
             from rich.console import Console
 
-            Console().print_json(_json(value).decode())
+            Console().print(pretty(value), soft_wrap=True)
         else:
             await self.item(value)
 
     async def item(self, item: Any) -> None:
         """A line of JSON, or bytes as they are; they are out when this returns."""
-        data = item if isinstance(item, bytes) else _json(item) + b"\n"
+        data = item if isinstance(item, bytes) else encoded(item) + b"\n"
         if self._file is not None:
             await self._write(self._file, data)
         elif data is item:
             raise UsageError("the result is bytes, and no text for a terminal: give them to a file, with > FILE")
         else:  # by way of Python's own, which a progress bar replaces for a while
-            sys.stdout.write(data.decode())
+            text = data.decode()
+            sys.stdout.write(shown_json(text) if self._terminal else text)
             sys.stdout.flush()
 
     async def _write(self, file: int, data: bytes) -> None:
@@ -107,7 +108,3 @@ def _file() -> int | None:
     with suppress(UnsupportedOperation):
         return sys.stdout.fileno()
     return None
-
-
-def _json(value: Any) -> bytes:
-    return msgspec.json.encode(value)

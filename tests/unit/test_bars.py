@@ -43,7 +43,7 @@ def test_a_notebook_shows_a_bar_below_the_cell_and_takes_it_away(cell: list[str]
         show(Progress(9))
     assert cell == [
         "<div>training &lt;1&gt; <progress></progress> </div>",
-        '<div>training &lt;1&gt; <progress value="0.2500"></progress> 25% a &amp; b [2J</div>',
+        '<div>training &lt;1&gt; <progress value="0.2500"></progress> 25% a &amp; b\\x1b[2J</div>',
         '<div>training &lt;1&gt; <progress value="0.5000"></progress> 50% </div>',
         '<div>training &lt;1&gt; <progress value="0.5000"></progress> 50% nearly</div>',
         '<div>training &lt;1&gt; <progress value="1.0000"></progress> 100% </div>',

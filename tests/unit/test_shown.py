@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from amqproxy.errors import RemoteError
 from amqproxy.properties import Properties
-from amqproxy.shown import LONGEST, shown, shown_failure, shown_message
+from amqproxy.shown import LONGEST, shown, shown_failure, shown_json, shown_lines, shown_message
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,37 @@ def test_what_is_not_printable_is_escaped(text: Any, seen: str) -> None:
 def test_it_is_one_line_and_text_whatever_it_is(text: str | bytes) -> None:
     assert shown(text).isprintable()
     assert len(shown(text).splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("", ""),
+        ("importing it failed:\nTraceback\n\tx = 1", "importing it failed:\n  Traceback\n          x = 1"),
+        ("no\nerror: \x1b[2J\u202e\r\x9b", "no\n  error: \\x1b[2J\\u202e\\r\\x9b"),
+    ],
+)
+def test_lines_stay_lines_and_none_of_them_looks_like_one_of_ours(text: str, seen: str) -> None:
+    assert shown_lines(text) == seen
+
+
+@given(st.text())
+def test_lines_have_nothing_but_what_is_printable(text: str) -> None:
+    first, *others = shown_lines(text).split("\n")
+    assert first.isprintable()
+    assert all(each.isprintable() and each.startswith("  ") for each in others)
+
+
+@given(st.recursive(st.text() | st.integers(), lambda some: st.lists(some) | st.dictionaries(st.text(), some)))
+def test_json_means_the_same_and_moves_no_cursor(value: Any) -> None:
+    for indent in (None, 2):
+        text = shown_json(json.dumps(value, ensure_ascii=False, indent=indent))
+        assert json.loads(text) == value
+        assert text.replace("\n", "").isprintable()
+
+
+def test_json_can_be_read_as_far_as_that_is_harmless() -> None:
+    assert shown_json('["größe 5 €", "\x7f\x9b\u202e\U000e0041"]') == r'["größe 5 €", "\u007f\u009b\u202e\udb40\udc41"]'
 
 
 @pytest.mark.parametrize(
