@@ -9,6 +9,7 @@ from base64 import urlsafe_b64encode
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from ..shown import shown
 from . import arguments as checks
 from .arguments import CLASSIC, QUORUM, Settings
 from .deadletter import buried, is_cycle, times_died
@@ -393,7 +394,7 @@ class VirtualHost:
         if (source, "") not in self._cycles and len(self._cycles) < WARNINGS:
             self._cycles.add((source, ""))
             text = "dead letters of %s that died in %d queues are dropped; this is said once"
-            log.warning(text, self.queue_text(source), MOST_DEATHS)
+            log.warning(text, shown(self.queue_text(source)), MOST_DEATHS)
 
     def _warn_of_cycle(self, source: str, target: str) -> None:
         """Say once for each pair of queues that dead letters between them are dropped."""
@@ -401,8 +402,8 @@ class VirtualHost:
             self._cycles.add((source, target))
             log.warning(
                 "dead letters of %s that come to %s are dropped: they would go round for ever; this is said once",
-                self.queue_text(source),
-                self.queue_text(target),
+                shown(self.queue_text(source)),
+                shown(self.queue_text(target)),
             )
 
 

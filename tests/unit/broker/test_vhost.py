@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -739,6 +740,22 @@ def test_a_letter_that_would_go_round_for_ever_is_dropped() -> None:
     of.queues["a"].publish(message("a"))
     of.bury()
     assert (letters(of, "ab"), of.memory.used) == ({"a": [], "b": []}, 0)
+
+
+def test_names_of_queues_begin_no_line_of_the_log_and_move_no_cursor(caplog: pytest.LogCaptureFixture) -> None:
+    of = host(max_queues=1000)
+    names = [f"\x1b[2J\u2028CRITICAL root: forged{number}" for number in range(MOST_DEATHS + 2)]
+    for name, to in pairwise(names):
+        declare(of, name, {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": to, "x-max-length": 0})
+    declare(of, "x\n1", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "x\n1", "x-max-length": 0})
+    for name in (names[0], "x\n1"):
+        of.queues[name].publish(message(name))
+        while of.dead:
+            of.bury()
+    chain, cycle = caplog.messages
+    assert r"queue '\x1b[2J\u2028CRITICAL root: forged64' in" in chain
+    assert cycle.count(r"queue 'x\n1' in") == 2
+    assert chain.isprintable() and cycle.isprintable()
 
 
 def test_that_a_letter_went_in_a_circle_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
