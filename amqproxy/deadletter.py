@@ -14,6 +14,7 @@ from typing import Any
 from .errors import RemoteError
 from .fields import FieldTable, Malformed
 from .properties import Properties
+from .shown import cut, told
 from .wire import (
     DEAD_KIND_HEADER,
     DEAD_QUEUE_HEADER,
@@ -36,7 +37,7 @@ REASONS = {
 """What a dead letter died of. The first three are told by workers, the others by the broker."""
 _KINDS = {"yes": "failed", "no": "refused", "maybe": "in_doubt"}
 MAX_REASON = 1000
-"""Letters of a reason in words; more are cut off."""
+"""Letters of a reason in words; the last one tells if more were cut off."""
 
 _OF_DEATH = ("x-death", "x-first-death-", "x-last-death-", "x-dead-", "x-delivery-count", "x-acquired-count")
 _COPIES = ("CC", "BCC")
@@ -50,11 +51,11 @@ def buried(header: bytes, failure: RemoteError, *, queue: str, worker: str, seco
     expiration, and the user id of somebody else.
     """
     properties = Properties.decode(header)
-    told = f"{failure.type}: {failure.message}" if failure.message else failure.type
+    reason = told(failure, MAX_REASON).encode(errors="backslashreplace").decode()
     headers: dict[str, Any] = {
         **_without(properties.headers or {}, *_COPIES),
         DEAD_KIND_HEADER: _KINDS[failure.executed],
-        DEAD_REASON_HEADER: told.encode(errors="backslashreplace").decode()[:MAX_REASON],
+        DEAD_REASON_HEADER: cut(reason, MAX_REASON),
         DEAD_QUEUE_HEADER: queue,
         DEAD_WORKER_HEADER: worker,
         DEAD_TIME_HEADER: datetime.fromtimestamp(seconds, UTC),

@@ -11,6 +11,9 @@ from .properties import Properties
 LONGEST = 100
 """Bytes of a property that are shown; the others are cut off."""
 
+MAX_FAILURE = 1000
+"""Letters of a failure that are shown, with the mark of what was cut off: a handler may quote all that it was sent."""
+
 _FOUND_BY = ("message_id", "correlation_id", "user_id", "app_id")
 
 
@@ -35,6 +38,11 @@ def shown_json(text: str) -> str:
     return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
 
 
+def cut(text: str, most: int) -> str:
+    """The text in so many letters at most, of which the last one tells if there were more."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def shown_message(header: bytes) -> str:
     """A message by its properties: what it is called, and what it, or its sender, can be found by."""
     try:
@@ -48,6 +56,12 @@ def shown_message(header: bytes) -> str:
 
 
 def shown_failure(failure: RemoteError) -> str:
-    """What became of a call, without the traceback."""
-    text = f"{failure.type}: {failure.message}" if failure.message else failure.type
-    return f"{shown(text)} (executed: {failure.executed})"
+    """What became of a call, without the traceback: in so few letters that a log can take it."""
+    text = shown(told(failure, MAX_FAILURE + 1))  # one more, for a mark even if nothing needs an escape
+    return f"{cut(text, MAX_FAILURE)} (executed: {failure.executed})"
+
+
+def told(failure: RemoteError, most: int) -> str:
+    """The type and what it says, in so many letters at most."""
+    kind, message = failure.type[: most + 1], failure.message[: most + 1]
+    return cut(f"{kind}: {message}" if message else kind, most)

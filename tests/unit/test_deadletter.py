@@ -59,7 +59,9 @@ def test_a_worker_says_what_it_was_and_what_would_end_it_is_left_out() -> None:
         (RemoteError("look", type="Redelivered", executed="maybe"), "in_doubt", "Redelivered: look"),
         (RemoteError("", type="KeyError"), "failed", "KeyError"),
         (RemoteError("\udcff", type="OSError"), "failed", "OSError: \\udcff"),
-        (RemoteError("x" * 2000, type="E"), "failed", ("E: " + "x" * 2000)[:MAX_REASON]),
+        (RemoteError("x" * (MAX_REASON - 3), type="E"), "failed", "E: " + "x" * (MAX_REASON - 3)),
+        (RemoteError("x" * (MAX_REASON - 2), type="E"), "failed", "E: " + "x" * (MAX_REASON - 4) + "…"),
+        (RemoteError("\udcff" * MAX_REASON, type="E"), "failed", ("E: " + "\\udcff" * 200)[: MAX_REASON - 1] + "…"),
     ],
 )
 def test_the_reason_is_told_in_words(failure: RemoteError, kind: str, reason: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from amqproxy.errors import RemoteError
 from amqproxy.properties import Properties
-from amqproxy.shown import LONGEST, shown, shown_failure, shown_json, shown_lines, shown_message
+from amqproxy.shown import LONGEST, MAX_FAILURE, shown, shown_failure, shown_json, shown_lines, shown_message
 
 
 @pytest.mark.parametrize(
@@ -93,3 +94,30 @@ def test_a_failure_says_what_and_whether_it_ran_but_not_where() -> None:
     failure = RemoteError("no\nsuch", type="KeyError", traceback="Traceback (most …")
     assert shown_failure(failure) == r"KeyError: no\nsuch (executed: yes)"
     assert shown_failure(RemoteError("", type="Lost", executed="maybe")) == "Lost (executed: maybe)"
+
+
+@pytest.mark.parametrize(
+    ("failure", "seen"),
+    [
+        (RemoteError("x" * 997, type="E"), "E: " + "x" * 997),
+        (RemoteError("x" * 998, type="E"), "E: " + "x" * 996 + "…"),
+        (RemoteError("x" * 100_000, type="E"), "E: " + "x" * 996 + "…"),
+        (RemoteError("", type="E" * 1001), "E" * 999 + "…"),
+        (RemoteError("x", type="E" * 10_000), "E" * 999 + "…"),
+        (RemoteError("\u0085" * 999, type="E"), ("E: " + r"\x85" * 999)[:999] + "…"),
+    ],
+    ids=["1000", "1001", "many", "type", "type and text", "escapes"],
+)
+def test_a_failure_is_short_enough_for_a_log_and_says_if_it_was_cut(failure: RemoteError, seen: str) -> None:
+    assert len(seen) <= MAX_FAILURE
+    assert shown_failure(failure) == f"{seen} (executed: yes)"
+
+
+def test_a_failure_that_quotes_many_letters_costs_no_time_for_each_of_them() -> None:
+    failure = RemoteError("\u0085" * 1_000_000, type="E")
+    tracemalloc.start()
+    try:
+        shown_failure(failure)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
