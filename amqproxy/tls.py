@@ -21,6 +21,8 @@ def check_tls(context: ssl.SSLContext | None, url: BrokerURL) -> None:
     if url.scheme == "amqps":
         if context is None:
             context_of(url)
+        else:
+            _check_unnamed(url)
         return
     if context is not None:
         raise ValueError(
@@ -30,6 +32,15 @@ def check_tls(context: ssl.SSLContext | None, url: BrokerURL) -> None:
     for name, _ in url.query:
         if name in (*_TRUST, *_FILES):
             raise ValueError(f"{name}= in the broker URL is for TLS, and the URL begins with amqp://; write amqps://")
+
+
+def _check_unnamed(url: BrokerURL) -> None:
+    for name, _ in url.query:
+        if name in (*_TRUST, *_FILES):
+            raise ValueError(
+                f"{name}= in the broker URL would mean nothing, since there is an ssl_context; load it into that "
+                f"context and leave {name}= out, or leave ssl_context out"
+            )
 
 
 def context_of(url: BrokerURL) -> ssl.SSLContext:
@@ -58,6 +69,8 @@ def _check_readable(name: str, path: str) -> None:
 
 def _trusting(given: dict[str, str]) -> ssl.SSLContext:
     trust = {name: given[name] for name in _TRUST if name in given}
+    if not trust.get("cadata", "a certificate").strip():  # which would mean: trust whom the system trusts
+        raise ValueError("cadata= in the broker URL is empty; give certificates in PEM, or leave it out")
     try:
         return ssl.create_default_context(**trust)  # type: ignore[arg-type]  # whose names these are
     except (OSError, TypeError, ValueError) as error:

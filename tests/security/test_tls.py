@@ -222,6 +222,15 @@ async def test_who_names_certificates_does_not_connect_without_tls(folder: Path,
         amqproxy.connect(f"amqp://ann:hush@localhost:1/?{name}={folder / 'ca.pem'}")
 
 
+@pytest.mark.parametrize("name", ["cafile", "capath", "cadata", "certfile", "keyfile"])
+async def test_who_has_a_context_names_no_certificates_beside_it(
+    authority: trustme.CA, folder: Path, name: str
+) -> None:
+    """They would mean nothing: whoever trusts `cafile` alone would trust all that the context does."""
+    with pytest.raises(ValueError, match=rf"{name}= in the broker URL would mean nothing, .* leave ssl_context out"):
+        amqproxy.connect(f"amqps://localhost:1/?{name}={folder / 'ca.pem'}", ssl_context=client(authority))
+
+
 # What a URL names
 
 
@@ -242,6 +251,10 @@ BAD_FILES = {
     "cafile=F": "cafile=F in the broker URL cannot be read: Is a directory",
     "cafile=F/junk.pem": "cafile=F/junk.pem in the broker URL holds no certificates in PEM",
     "capath=F/none": "capath=F/none in the broker URL is no directory",
+    "cadata=": "cadata= in the broker URL is empty; give certificates in PEM, or leave it out",
+    "cadata=%20%0A": "cadata= in the broker URL is empty; give certificates in PEM, or leave it out",
+    "cafile=": "cafile= in the broker URL cannot be read: No such file",
+    "capath=": "capath= in the broker URL is no directory",
     "cadata=xx": "cadata in the broker URL holds no certificates in PEM",
     "cadata=%C3%A9": "cadata in the broker URL holds no certificates in PEM",
     "certfile=F/none.pem": "certfile=F/none.pem in the broker URL cannot be read: No such file",
