@@ -42,6 +42,8 @@ FEED_CREDIT = 256
 """Items that the worker lets come before the handler has taken them."""
 CHUNK_CREDIT = 32
 """The same for chunks of a Blob."""
+YIELD_ITEMS = 64
+"""After so many items of a stream that nothing holds back, others get a turn."""
 MAX_BATCH = 4096
 """Items share a message up to this number, whatever the caller would take."""
 
@@ -129,10 +131,19 @@ class Streaming:
         )
 
     async def _run_unheard(self, source: AsyncIterator[Any]) -> None:
-        """Run a stream whose items nobody wants, for what the handler does between them."""
+        """Run a stream whose items nobody wants, for what the handler does between them, until its time is over."""
+        limit, count = asyncio.timeout_at(self._call.deadline), 0
         try:
-            async for _ in source:
-                pass
+            async with limit:
+                async for _ in source:
+                    count += 1
+                    if not count % YIELD_ITEMS:  # for nothing else need make it wait
+                        await asyncio.sleep(0)
+        except TimeoutError as error:
+            if not limit.expired():  # it is the handler's own
+                raise
+            text = f"{self.title} was stopped after {count} items: its time was over"
+            raise RemoteError(text, code="deadline_exceeded", type="CallTimeout") from error
         finally:
             await close(source)
 
@@ -156,6 +167,8 @@ class Streaming:
                 if size > limit:
                     text = f"{self._handler.method.title} has more than {limit} bytes of items; ask for a stream"
                     raise RemoteError(text, code="resource_exhausted", type="MessageTooLarge")
+                if not len(bodies) % YIELD_ITEMS:
+                    await asyncio.sleep(0)
         except (Mismatch, EncodingFailed, MessageTooLarge) as error:
             raise self._handler.misfit(error) from error
         finally:
