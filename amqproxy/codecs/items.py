@@ -23,6 +23,9 @@ from .json import JSONShape
 if TYPE_CHECKING:
     from ..contract import Method
 
+HARMLESS = 64 * 1024
+"""Bytes of a body in which there is no room for so many items that it matters."""
+
 _LENGTH = struct.Struct(">I")
 _raw = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -142,7 +145,11 @@ class _Array:
         return b"[%b]" % b",".join(bodies)
 
     def unpack(self, body: bytes, items: int) -> Sequence[Any]:
-        return (self._decode(body),) if items == 1 else _checked(self._decode_all(body), items)
+        if items == 1:
+            return (self._decode(body),)
+        if len(body) > HARMLESS:  # first: it may hold millions, and each of them would be made
+            _split_into(body, items)
+        return _checked(self._decode_all(body), items)
 
     def unpack_all(self, body: bytes) -> Sequence[Any]:
         return self._decode_all(body)
@@ -175,18 +182,22 @@ class _Lengths:
         return b"".join([part for body in bodies for part in (_LENGTH.pack(len(body)), body)])
 
     def unpack(self, body: bytes, items: int) -> Sequence[Any]:
-        return (self._decode(body),) if items == 1 else _checked(self.unpack_all(body), items)
+        return [self._decode(one) for one in self._parts(body, items)]
 
     def unpack_all(self, body: bytes) -> Sequence[Any]:
-        return [self._decode(one) for one in self._split(body)]
+        return [self._decode(one) for one in self._split(body, len(body))]
 
     def unpack_each(self, body: bytes, items: int) -> Sequence[Any]:
-        bodies = _checked(self._split(body), items) if items > 1 else (body,)
-        return [_value(self._decode, one) for one in bodies]
+        return [_value(self._decode, one) for one in self._parts(body, items)]
 
-    def _split(self, body: bytes) -> list[bytes]:
-        bodies, at = [], 0
+    def _parts(self, body: bytes, items: int) -> Sequence[bytes]:
+        return (body,) if items == 1 else _checked(self._split(body, items), items)
+
+    def _split(self, body: bytes, most: int) -> list[bytes]:
+        bodies, at = list[bytes](), 0
         while at < len(body):
+            if len(bodies) == most:  # before the others are made, which may be millions
+                raise DecodingFailed(f"more than {most} items in a message that says it has {most}")
             start = at + 4
             at = start + int.from_bytes(body[at:start], "big")
             if at > len(body) or start > len(body):
@@ -259,14 +270,20 @@ class Chunks:
         return (body,)
 
 
-@functools.cache  # one for each number of calls that shared a message, which is bounded
+@functools.cache  # for numbers up to MAX_BATCH
 def _splitter(items: int) -> msgspec.json.Decoder[tuple[msgspec.Raw, ...]]:
     return msgspec.json.Decoder(tuple[(msgspec.Raw,) * items])  # type: ignore[misc]  # the type is made here
 
 
 def _split_into(body: bytes, items: int) -> Sequence[msgspec.Raw]:
+    if items <= MAX_BATCH:
+        splitter = _splitter(items)
+    elif 2 * items < len(body):  # or there is no room for them; what splits them is as large as their number
+        splitter = _splitter.__wrapped__(items)
+    else:
+        raise DecodingFailed(f"a message that says it has {items} items has {len(body)} bytes")
     try:
-        return _parts(_splitter(items), body)
+        return _parts(splitter, body)
     except DecodingFailed as error:
         raise DecodingFailed(f"a message that says it has {items} items has others: {error}") from error
 

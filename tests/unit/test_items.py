@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -152,8 +153,50 @@ def test_a_count_that_lies_is_refused(name: str, encoding: str, data: st.DataObj
     these, values = items(name, encoding), data.draw(st.lists(VALUES[name][0], min_size=2, max_size=5))
     packed = these.pack([these.encode(value) for value in values])
     said = data.draw(st.integers(0, 9).filter(lambda number: number not in (1, len(values))))
-    with pytest.raises(DecodingFailed, match=f"{len(values)} items in a message that says it has {said}"):
+    with pytest.raises(DecodingFailed, match=f"({len(values)}|more than {said}) items in a message that says it has {said}"):
         these.unpack(packed, said)
+
+
+def counted(made: list[int]) -> Shape:
+    """Reads anything, and counts how often."""
+
+    class Counting:
+        def encode(self, value: Any) -> bytes:
+            return b"%d" % value
+
+        def decode(self, body: bytes) -> Any:
+            made.append(1)
+            return None
+
+    return Counting()
+
+
+@pytest.mark.parametrize(("encoding", "one"), [("json", b"{}"), ("lines", b"\0\0\0\0")])
+def test_of_millions_behind_a_count_that_lies_none_is_made(encoding: str, one: bytes) -> None:
+    made: list[int] = []
+    these = items_of(KNOWN[encoding], counted(made), "Typed.things()")
+    separator = b"," if encoding == "json" else b""
+    for number, said in ((1_000_000, 2), (1_000_000, 999_999), (1_000_000, 2**31 - 1)):
+        body = separator.join([one] * number)
+        with pytest.raises(DecodingFailed, match="that says it has"):
+            these.unpack(b"[%b]" % body if encoding == "json" else body, said)
+    assert sum(made) == 0
+    body = separator.join([one] * 50_000)
+    assert len(these.unpack(b"[%b]" % body if encoding == "json" else body, 50_000)) == 50_000
+
+
+def test_of_typed_ones_neither() -> None:
+    these = items("pages", "json")
+    body = b"[%b]" % b",".join([b'{"number":1}'] * 1_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DecodingFailed, match="a message that says it has 2 items has others"):
+            these.unpack(body, 2)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    body = b"[%b]" % b",".join([b'{"number":1}'] * 5000)
+    assert list(these.unpack(body, 5000)) == [Page(1)] * 5000
 
 
 @every
