@@ -404,8 +404,14 @@ def is_true(value: Any) -> bool:
     return value is True or value == "true"
 
 
+LONGEST_CREDIT = 20
+"""Bytes of a number of items: more are not read, for they may hold anything."""
+
+
 def credit_of(body: bytes) -> int:
     """The number of items that a Credit grants; ValueError if that is no number of items."""
+    if len(body) > LONGEST_CREDIT:
+        raise ValueError(f"a credit is a number in JSON, and not {len(body)} bytes")
     try:
         return whole_number(msgspec.json.decode(body), "a credit")
     except (msgspec.MsgspecError, RecursionError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -670,6 +671,17 @@ def test_a_credit_is_a_number_in_json(body: bytes, credit: int) -> None:
 def test_what_is_no_credit_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError):
         credit_of(body)
+
+
+def test_of_a_body_that_is_no_number_by_its_length_nothing_is_decoded() -> None:
+    body = b"[" + b"[]," * 1_000_000 + b"[]]"
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"^a credit is a number in JSON, and not 3000004 bytes$"):
+            credit_of(body)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 @examples
