@@ -10,7 +10,7 @@ from .blob import Blob
 from .codecs import Mismatch
 from .codecs.items import Chunks, Items
 from .errors import EncodingFailed, MessageTooLarge, RemoteError, said
-from .fields import FieldTable
+from .fields import FieldTable, Malformed
 from .flow import Outflow
 from .handler import Call, Handler, Refused, refusal
 from .properties import Properties
@@ -93,6 +93,7 @@ class Streaming:
     async def run(self, body: bytes) -> bytes | None:
         """Run the handler: its reply, or None if the stream has told its end itself."""
         handler, call = self._handler, self._call
+        self._check_headers()
         if handler.feed is not None:
             self._check_feeder()
         request = handler.decode(body)
@@ -149,6 +150,7 @@ class Streaming:
 
     async def run_collected(self, body: bytes) -> bytes:
         """The same for a call that all workers are asked, each of which answers with one message, or not at all."""
+        self._check_headers()
         source = await self._handler.items(self._handler.decode(body), None)
         if self._call.reply_to:
             return await self._collected(source)
@@ -174,6 +176,14 @@ class Streaming:
         finally:
             await close(source)
         return results.pack_all(bodies)
+
+    def _check_headers(self) -> None:
+        """Refuse a request that does not say how its stream is to go."""
+        try:
+            _ = self._call.headers  # which decodes them
+        except Malformed as error:
+            text = f"{self.title}: the properties of the request do not decode: {error}"
+            raise Refused(refusal("invalid_argument", text)) from error
 
     def _check_feeder(self) -> None:
         """Refuse a caller that does not say that it will feed the stream."""

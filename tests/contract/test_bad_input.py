@@ -475,6 +475,47 @@ async def test_headers_that_do_not_decode_are_the_handlers_to_refuse(
         assert await mq.proxy(service).headers() == 1
 
 
+@pytest.mark.parametrize("method", ["count", "total"])
+async def test_a_stream_whose_headers_do_not_decode_is_refused_and_not_run(
+    mq: amqproxy.Client, raw: Raw, service: str, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They say how it is to go, so that it cannot be begun without them."""
+
+    class Streams:
+        ran = False
+
+        async def count(self) -> AsyncIterator[int]:
+            self.ran = True
+            yield 1
+
+        async def total(self, numbers: AsyncIterator[int]) -> int:
+            self.ran = True
+            return 1
+
+        async def ping(self) -> str:
+            return "pong"
+
+    served = Streams()
+    async with mq.serve(served, name=service, auto_delete=True):
+        kind = f"{service}.{method}".encode()
+        request = nested_headers(100, content_type=kind, reply_to=raw.reply_to)
+        raw.publish_encoded(service, b"[]", request)
+        found = failure(await raw.next_message())
+        assert (found["code"], found["executed"]) == ("invalid_argument", "no")
+        assert "the properties of the request do not decode" in found["text"]
+        assert "nested more than" in found["text"]
+        if method == "count":
+            raw.publish_encoded("", b"[]", request, exchange=f"amqproxy.{service}")
+            found = failure(await raw.next_message())
+            assert (found["code"], found["executed"]) == ("invalid_argument", "no")
+            for exchange, key in ((f"amqproxy.{service}", ""), ("", service)):
+                raw.publish_encoded(key, b"[]", nested_headers(100, content_type=kind), exchange=exchange)
+            await until(lambda: caplog.text.count("(executed: no)") == 2)
+        assert await mq.proxy(service).ping() == "pong"
+    assert not served.ran
+    assert " raised" not in caplog.text
+
+
 async def test_a_one_way_request_is_run_and_never_answered(
     mq: amqproxy.Client, raw: Raw, service: str, caplog: pytest.LogCaptureFixture
 ) -> None:

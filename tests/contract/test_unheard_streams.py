@@ -12,6 +12,7 @@ import pytest
 
 import amqproxy
 from tests.contract.raw import Raw
+from tests.contract.test_dead_letters import eventually, waiting
 from tests.patience import until
 
 CANCEL = b"amqproxy.Cancel"
@@ -100,12 +101,8 @@ async def test_a_one_way_stream_ends_with_its_time_and_the_log_says_so(
 async def test_it_goes_to_the_dead_letters_where_there_are_some(mq: amqproxy.Client, raw: Raw, service: str) -> None:
     served = Numbers()
     async with mq.serve(served, name=service, auto_delete=True, dead_letters=True):
-        link = await mq.caller.connection.link()
         send(raw, service, "busy", of_all=False, headers={"x-timeout-ms": 100})
-        await until(lambda: served.closed)
-        async with asyncio.timeout(10):
-            while (await link.queue_counts(f"{service}.dead") or (0, 0))[0] != 1:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: waiting(mq, f"{service}.dead"), 1)
     assert served.closed == ["closed"]
 
 
