@@ -153,11 +153,13 @@ def test_a_count_that_lies_is_refused(name: str, encoding: str, data: st.DataObj
     these, values = items(name, encoding), data.draw(st.lists(VALUES[name][0], min_size=2, max_size=5))
     packed = these.pack([these.encode(value) for value in values])
     said = data.draw(st.integers(0, 9).filter(lambda number: number not in (1, len(values))))
-    with pytest.raises(DecodingFailed, match=f"({len(values)}|more than {said}) items in a message that says it has {said}"):
+    with pytest.raises(
+        DecodingFailed, match=f"({len(values)}|more than {said}) items in a message that says it has {said}"
+    ):
         these.unpack(packed, said)
 
 
-def counted(made: list[int]) -> Shape:
+def counting(made: list[int]) -> Shape:
     """Reads anything, and counts how often."""
 
     class Counting:
@@ -174,7 +176,7 @@ def counted(made: list[int]) -> Shape:
 @pytest.mark.parametrize(("encoding", "one"), [("json", b"{}"), ("lines", b"\0\0\0\0")])
 def test_of_millions_behind_a_count_that_lies_none_is_made(encoding: str, one: bytes) -> None:
     made: list[int] = []
-    these = items_of(KNOWN[encoding], counted(made), "Typed.things()")
+    these = items_of(KNOWN[encoding], counting(made), "Typed.things()")
     separator = b"," if encoding == "json" else b""
     for number, said in ((1_000_000, 2), (1_000_000, 999_999), (1_000_000, 2**31 - 1)):
         body = separator.join([one] * number)
