@@ -69,8 +69,8 @@ class Worker:
         self._hurry = asyncio.Event()
         self._opening: asyncio.Future[Session] | None = None
         self._forgetting: asyncio.TimerHandle | None = None
+        self._undoing: asyncio.Task[None] | None = None
         self._started = False
-        self._failed = False
         self._cancelled = False
 
     async def __aenter__(self) -> Worker:
@@ -93,7 +93,7 @@ class Worker:
     @property
     def ended(self) -> bool:
         """True once it was stopped, and has given back or answered all that it took."""
-        return self._failed or (self._end is not None and self._end.done())
+        return any(end is not None and end.done() for end in (self._undoing, self._end))
 
     @property
     def gives_up(self) -> bool:
@@ -113,8 +113,9 @@ class Worker:
             handlers = await self._enter()
             self._session = await self._first_session(handlers)
         except BaseException:
-            self.stopping = self._failed = True
-            await self._leave()
+            self.stopping = True
+            self._undoing = asyncio.create_task(self._undo())
+            await asyncio.shield(self._undoing)
             raise
         self._keeper = asyncio.create_task(self._keep(handlers), name=f"amqproxy worker of {self.contract.name}")
         log.info("serving %s as %s", self.contract.name, self.name)
@@ -142,14 +143,20 @@ class Worker:
         finally:
             opening.cancel()  # which does nothing to one that is done
         if self.stopping:
-            if opening.done() and not opening.cancelled() and opening.exception() is None:
-                await opening.result().close()
             raise Closed(f"this worker of {self.contract.name} was stopped while it started")
         if not opening.done():
             name, state = self.contract.name, self._connection.states.current
             text = f"{name} is not served: no channel to serve on was had within {START_SECONDS:g} s"
             raise BrokerUnavailable(f"{text}; the connection to {self._connection.url.address} is {state}")
         return opening.result()
+
+    async def _undo(self) -> None:
+        """End what a start has begun that fails: also a session that was ready as somebody cancelled the start."""
+        if (opening := self._opening) is not None:
+            await asyncio.wait((opening,))
+            if not opening.cancelled() and opening.exception() is None:
+                await opening.result().close()
+        await self._leave()
 
     async def wait(self) -> None:
         """Return when the worker was stopped; raise what ended it, if it cannot go on (credentials were refused)."""
@@ -165,7 +172,8 @@ class Worker:
         """
         if self._end is None:
             self.stopping = True
-            self._end = asyncio.create_task(self._stop(self.options.grace if grace is None else grace))
+            seconds = self.options.grace if grace is None else grace
+            self._end = self._undoing or asyncio.create_task(self._stop(seconds))
         elif grace == 0:
             self._hurry.set()
         await asyncio.shield(self._end)

@@ -171,6 +171,29 @@ async def test_a_worker_that_is_stopped_while_it_starts_does_not_serve(mq: amqpr
         await mq.proxy(service).ping()
 
 
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_start_that_is_cancelled_as_it_is_done_leaves_no_consumer(
+    mq: amqproxy.Client, service: str, times: int
+) -> None:
+    """As by a time limit that is over in that moment; the second time, while it closes what it had opened."""
+    worker = mq.serve(Gate(), name=service, auto_delete=True)
+    start = asyncio.create_task(worker.start())
+    await asyncio.sleep(0)
+    assert worker._opening is not None
+    worker._opening.add_done_callback(lambda opening: start.cancel())
+    session = await worker._opening
+    if times == 2:
+        await asyncio.sleep(0)
+        assert worker._undoing is not None and not worker._undoing.done()
+        start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    await worker.stop()
+    assert worker.ended and not session.alive
+    with pytest.raises(amqproxy.Unroutable):
+        await mq.proxy(service).ping()
+
+
 async def test_workers_that_ended_or_never_began_are_forgotten(mq: amqproxy.Client, service: str) -> None:
     async with mq.serve(Gate(), name=service, auto_delete=True):
         for _ in range(3):
