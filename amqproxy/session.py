@@ -107,7 +107,6 @@ class Session:
             replies.parking = Parking(topology, topology.dead, worker.name, link, replies.settle, worker.loose)
         try:
             await session.desk.open(worker.topology.exchange)
-            session.turns.follow(worker.running.values(), ROOM * worker.options.concurrency)
             await session.consume()
             if replies.parking is not None:
                 replies.parking.resume()
@@ -125,7 +124,8 @@ class Session:
     async def consume(self) -> None:
         """Declare the pool's topology and let its requests come."""
         self.ended = self.loop.create_future()
-        topology = self._worker.topology
+        worker, topology = self._worker, self._worker.topology
+        self.turns.follow(worker.running.values(), ROOM * worker.options.concurrency)
         await self._link.declare_pool(topology)
         deleted = AMQProxyError(f"the queue {topology.queue.name} was deleted")
         await self._opened.consume(topology.queue.name, lambda: self._end(deleted), no_ack=False)

@@ -5,7 +5,8 @@ and while any of them run, every message that comes takes its turn: one call of 
 waits for the next free place and not for the end of a batch.
 
 The prefetch of a new channel does not count either what still runs of the one before, whose requests the broker gives
-out again. So while any of that runs, every message takes its turn as well.
+out again; nor does that of a new consumer count what came from a queue that was deleted. So while any of that runs,
+every message takes its turn as well.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ class Turns:
         self._before = set[asyncio.Task[None]]()
 
     def follow(self, tasks: Iterable[asyncio.Task[None]], most: int) -> None:
-        """So much runs of earlier channels: until it has ended, no calls are begun that make it more than `most`."""
-        self._before = set(tasks)
-        self.own += len(self._before)
+        """So much runs of earlier consumers: until it has ended, no calls are begun that make it more than `most`."""
+        further = set(tasks) - self._before
+        self._before |= further
+        self.own += len(further)
         self._most = most
         self._make_room()
-        for task in self._before:
+        for task in further:
             task.add_done_callback(self._ended_before)
 
     def _make_room(self) -> None:

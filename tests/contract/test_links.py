@@ -434,6 +434,34 @@ async def test_handlers_do_not_pile_up_where_a_workers_link_is_lost_again_and_ag
             assert worker.session is not None and not worker.session.turns.own
 
 
+async def test_handlers_do_not_pile_up_where_a_queue_is_deleted_again_and_again(
+    mq: amqproxy.Client, service: str
+) -> None:
+    """The channel stays, and the prefetch of each new consumer counts nothing of what came by those before."""
+
+    async def wait(number: int) -> Any:
+        while True:
+            with contextlib.suppress(amqproxy.Unroutable):
+                return await proxy.wait(number)
+            await asyncio.sleep(0.01)
+
+    handler = Gate()
+    proxy = mq.proxy(Gate, name=service, timeout=60)
+    async with mq.serve(handler, name=service, auto_delete=True, concurrency=1) as worker:
+        session = worker.session
+        assert session is not None
+        calls: list[asyncio.Task[Any]] = []
+        for number in range(4):
+            calls.append(asyncio.create_task(wait(number)))
+            await until(lambda: is_so_many([*worker.running, *session.turns.waiting], len(calls)), within=20)
+            assert len(worker.running) == min(len(calls), 2)
+            await delete_queue(mq, service)
+        handler.open.set()
+        assert await asyncio.gather(*calls) == [0, 1, 2, 3]
+        assert await wait(4) == 4
+        assert worker.session is session and not session.turns.own
+
+
 async def test_calls_begin_at_once_when_what_was_left_over_has_ended(amqp_url: str, service: str) -> None:
     async with two(amqp_url) as (mq, server):
         handler = Gate()
