@@ -121,6 +121,14 @@ class Plan:
     """Whether a single reply is also welcome, of a service of which only the name is known."""
 
 
+@dataclass(slots=True)
+class Tries:
+    """What those of one call have in common, of which two may be on their way at once."""
+
+    message_id: bytes | None = None
+    """That of the first that is sent; None until then."""
+
+
 class Conversation:
     """One such call."""
 
@@ -133,13 +141,13 @@ class Conversation:
         limit: float | None,
         source: AsyncIterable[Any] | None = None,
         watcher: Callable[[Progress], object] | None = None,
-        message_id: bytes | None = None,
+        tries: Tries | None = None,
         counted: bool = False,
     ) -> None:
         """`limit` is the moment at which all of it must be over, None for a stream that may go on.
 
-        `watcher` is told of progress; without one, that of the scope in which the request is sent. `message_id` is the
-        one of an earlier try of the same call. `counted` tells that the call is among those in flight already.
+        `watcher` is told of progress; without one, that of the scope in which the request is sent. `tries` is for
+        further ones of the same call. `counted` tells that the call is among those in flight already.
         """
         self.plan = plan
         self.caller = method.caller
@@ -151,7 +159,7 @@ class Conversation:
         # The source runs in a task that a message starts, and shall find what is around the call all the same.
         self._context = None if source is None else contextvars.copy_context()
         self._watcher = watcher
-        self.message_id = message_id
+        self._tries = tries
         self._heartbeat = plan.heartbeat
         self.begun = False
         self._began = 0.0
@@ -236,7 +244,8 @@ class Conversation:
                 headers[BATCH_HEADER] = plan.batch
         if self._heartbeat is not None:
             headers[HEARTBEAT_HEADER] = milliseconds(self._heartbeat)
-        self.message_id = self.message_id or message_id
+        if (tries := self._tries) is not None:
+            message_id = tries.message_id = tries.message_id or message_id
         return Properties(
             content_type=method.content_type.encode(),
             content_encoding=method.encoding,
@@ -246,7 +255,7 @@ class Conversation:
             correlation_id=id,
             reply_to=self._line.reply_to,
             expiration=b"%d" % milliseconds(begin),
-            message_id=self.message_id,
+            message_id=message_id,
         ).encode()
 
     # What the line tells

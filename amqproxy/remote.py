@@ -17,7 +17,7 @@ from .codecs.items import Joined
 from .codecs.registry import codecs, missing_extra
 from .confirming import ConfirmedLine
 from .contract import Contract, MethodOptions
-from .conversation import Conversation, Plan
+from .conversation import Conversation, Plan, Tries
 from .deadline import Deadline
 from .errors import (
     AccessRefused,
@@ -256,15 +256,15 @@ class RemoteMethod:
         limit = self.inherited(deadline, scope.get())
         plan = Plan(heartbeat=self.options.heartbeat)
         lost: CallError | None = None
-        id: bytes | None = None
+        tries = Tries()
         while True:
-            conversation = Conversation(self, plan, body, limit=limit, message_id=id, counted=True)
+            conversation = Conversation(self, plan, body, limit=limit, tries=tries, counted=True)
             try:
                 return await conversation.result()
             except (ConnectionLost, WorkerLost) as error:
                 if not self.options.idempotent:
                     raise
-                lost, id = error, conversation.message_id
+                lost = error
             except CallError as error:
                 if lost is not None:
                     doubted(error, self.doubt)  # see `_recover`

@@ -6,10 +6,10 @@ import asyncio
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .conversation import Conversation, Plan
+from .conversation import Conversation, Plan, Tries
 from .deadline import Deadline
 from .errors import (
     AccessRefused,
@@ -71,8 +71,7 @@ class Repeated:
     kwargs: Mapping[str, Any]
     deadline: float
     body: bytes | None = None
-    message_id: bytes | None = None
-    """That of all tries; None until the first was sent."""
+    tries: Tries = field(default_factory=Tries)
     doubt: CallError | None = None
     """The last error of a try that may have run."""
     ended: str = ""
@@ -267,8 +266,9 @@ class RepeatingMethod(RemoteMethod):
             line, form = await self.prepare(call.deadline)
         else:
             form = self._form.within(Deadline(call.deadline).left(self.caller.connection.loop.time()))
-        id, answer = line.send(self.destination, form, body, call.deadline, call.message_id)
-        call.message_id = call.message_id or line.unique + id
+        tries = call.tries
+        id, answer = line.send(self.destination, form, body, call.deadline, tries.message_id)
+        tries.message_id = tries.message_id or line.unique + id
         try:
             reply = await answer
         except BaseException as error:
@@ -284,11 +284,9 @@ class RepeatingMethod(RemoteMethod):
         conversation = Conversation(
             *(self, Plan(heartbeat=self.options.heartbeat), body),
             limit=call.deadline,
-            message_id=call.message_id,
+            tries=call.tries,
             counted=True,
         )
-        await conversation.start()
-        call.message_id = conversation.message_id
         return await conversation.result()
 
 

@@ -13,6 +13,7 @@ import amqproxy
 from amqproxy import RemoteError, Retry, RetryBudget
 from amqproxy.handler import Refused, refusal
 from tests.contract.test_links import cut
+from tests.faults.network import Relay
 from tests.patience import until
 
 
@@ -201,6 +202,33 @@ async def test_a_lost_link_is_got_over_as_without_hedging(
         assert len(set(served.ids)) == 1
         served.gates[2].set_result(8)
         assert await call == 8
+
+
+@pytest.mark.parametrize("options", [{}, {"heartbeat": 5}])
+async def test_requests_that_wait_for_a_link_together_have_one_id(
+    amqp_url: str, service: str, options: dict[str, Any]
+) -> None:
+    async with (
+        amqproxy.connect(amqp_url) as server,
+        tortoise(server, service) as served,
+        Relay.to(amqp_url) as relay,
+        amqproxy.connect(relay.url) as mq,
+    ):
+        relay.refuses = True
+        relay.reset()
+        await until(lambda: mq.state.name == "reconnecting")
+        call = asyncio.ensure_future(mq.proxy(Tortoise, name=service, hedge=0.01, timeout=60, **options).crawl())
+        await until(lambda: requests_on_their_way() == 2)
+        assert not served.ids
+        relay.refuses = False
+        await until(lambda: len(served.ids) == 2, within=20)
+        assert served.ids[0] == served.ids[1] is not None
+        served.gates[0].set_result(9)
+        assert await call == 9
+
+
+def requests_on_their_way() -> int:
+    return sum("RepeatingMethod._send()" in repr(task) for task in asyncio.all_tasks())
 
 
 async def test_a_retry_says_how_often_a_lost_link_is_got_over(mq: amqproxy.Client, amqp_url: str, service: str) -> None:
