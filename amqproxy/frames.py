@@ -18,6 +18,15 @@ METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = b"\xce"
 FRAME_OVERHEAD = 8
 """Bytes of a frame besides its payload: type, channel, size and the end mark."""
+MAX_HEADER_BYTES = 16 * 1024 * 1024
+"""What a content header may have, whatever frame_max says. Brokers write to the headers of messages that they move or
+give again (x-death, with all routing keys; x-delivery-count), and a content header cannot be cut into several frames:
+one that just fitted comes in a frame over the limit (https://www.rabbitmq.com/docs/dlx#effects)."""
+KEPT_HEADER_BYTES = 1024 * 1024
+"""So many bytes a content header may have that is read."""
+_CUT_BYTES = 1024
+"""Of a larger one so many are kept, in which its headers begin and do not end: it does not decode, and harms the message
+that it is of alone."""
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 BASIC = 60
@@ -94,6 +103,8 @@ class ContentReader:
             raise Malformed("a second content header comes before the body is complete")
         if end - start < _CONTENT_FIXED + 2:
             raise Malformed("a content header is too short")
+        if end - start > KEPT_HEADER_BYTES:
+            end = start + _CONTENT_FIXED + _CUT_BYTES
         (size,) = _SIZE.unpack_from(data, start + 4)
         self._header = data[start + _CONTENT_FIXED : end]
         self._remaining = size
@@ -169,7 +180,8 @@ class Splitter:
     """Cuts a byte stream into frames: those of `readers`' channels go there, the rest is returned.
 
     Bytes that are not AMQP (a protocol header, a wrong end mark, a frame over the limit) are returned as they came, and
-    so is everything after them: the library that owns the connection shall see and report them.
+    so is everything after them: the library that owns the connection shall see and report them. Once there are readers
+    they are Malformed, for that library would drop what is the readers', and nobody would know.
     """
 
     __slots__ = ("_rest", "_trusted", "max_frame_bytes", "readers")
@@ -181,12 +193,12 @@ class Splitter:
         self._trusted = True
 
     def feed(self, data: bytes) -> bytes:
-        """Take what arrived; return the frames that are not ours. Malformed if a lane's channel breaks the protocol."""
+        """Take what arrived; return the frames that are not ours. Malformed if what is a reader's breaks the protocol."""
         if self._rest:
             data = self._rest + data
             self._rest = b""
         if not self._trusted:
-            return data
+            return self._distrust([], data, "frames come behind what was none")
         at, size = 0, len(data)
         readers, limit = self.readers, self.max_frame_bytes
         others: list[bytes] = []
@@ -194,17 +206,19 @@ class Splitter:
             kind, channel, length = _FRAME.unpack_from(data, at)
             end = at + FRAME_OVERHEAD + length
             if kind not in _KINDS or length + FRAME_OVERHEAD > limit:
-                return self._distrust(others, data[at:])
+                if kind != HEADER or length > MAX_HEADER_BYTES:
+                    what = f"a frame of type {kind} for channel {channel} has {length} bytes (frame_max: {limit})"
+                    return self._distrust(others, data[at:], what)
             if end > size:
                 break
             if data[end - 1] != 0xCE:
-                return self._distrust(others, data[at:])
+                return self._distrust(others, data[at:], "a frame does not end where it said")
             reader = readers.get(channel)
             try:
                 if reader is None or not reader.take(kind, data, at + 7, end - 1):
                     others.append(data[at:end])
             except Malformed:
-                self._distrust(others, b"")
+                self._trusted = False
                 raise
             except BaseException:  # a sink resumed what ends the program, and what is left is read on the way out
                 self._rest = b"".join(others) + data[end:]
@@ -213,9 +227,10 @@ class Splitter:
         self._rest = data[at:]
         return b"".join(others)
 
-    def _distrust(self, others: list[bytes], data: bytes) -> bytes:
+    def _distrust(self, others: list[bytes], data: bytes, what: str) -> bytes:
         self._trusted = False
-        self._rest = b""
+        if self.readers:
+            raise Malformed(what)
         return b"".join(others) + data
 
 

@@ -49,6 +49,8 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self.splitter = Splitter(max_frame_bytes)
         self.close_reason: str | None = None
         """Why the broker closed the connection, if it said so."""
+        self.breach: str | None = None
+        """How the broker broke the protocol, for which the connection was closed here."""
         self.blocked: str | None = None
         """Why the broker takes no messages now; None if it does."""
         self.on_blocked: Callable[[str | None], None] = lambda reason: None
@@ -90,6 +92,7 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             assert self._socket is not None  # from which this came
             peer = self._socket.get_extra_info("peername")
             log.error("the broker broke the protocol, and the connection to it is closed: %s (%s)", error, peer)
+            self.breach = str(error)
             self.abort()
             return
         finally:

@@ -105,11 +105,19 @@ class Link:
     @property
     def loss(self) -> str:
         """Why the connection is gone, as far as anybody knows."""
+        if self._protocol.breach is not None:
+            return f"the broker broke the protocol ({self._protocol.breach})"
         if self._protocol.close_reason is not None:
             return f"the broker closed it ({self._protocol.close_reason})"
         if self._aiormq.is_connection_was_stuck:  # type: ignore[attr-defined]  # aiormq's only implementation
             return "the broker gave no more sign of life"
         return "the network or the broker cut it off"
+
+    @property
+    def _said(self) -> str | None:
+        """Why the connection is gone, where that is known for certain."""
+        breach = self._protocol.breach
+        return self._protocol.close_reason if breach is None else f"the broker broke the protocol: {breach}"
 
     async def open_lane(
         self,
@@ -135,7 +143,7 @@ class Link:
 
         def closed(closing: asyncio.Future[Any]) -> None:
             lane.forget()
-            reason = translate(cause(closing), self.url, self._protocol.close_reason)
+            reason = translate(cause(closing), self.url, self._said)
             self.limits.learn(str(reason))
             on_closed(reason)
 
@@ -254,7 +262,7 @@ class Link:
         try:
             return task.result()
         except Exception as error:
-            raise translate(error, self.url, self._protocol.close_reason) from error
+            raise translate(error, self.url, self._said) from error
 
     async def close(self) -> None:
         """Say good-bye as AMQP wants it, or drop the socket when that takes too long."""

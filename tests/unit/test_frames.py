@@ -25,6 +25,8 @@ from amqproxy.frames import (
     HEADER,
     HEARTBEAT,
     HEARTBEAT_FRAME,
+    KEPT_HEADER_BYTES,
+    MAX_HEADER_BYTES,
     METHOD,
     ContentReader,
     Splitter,
@@ -35,7 +37,7 @@ from amqproxy.frames import (
     encode_publish,
     publish_method,
 )
-from amqproxy.properties import Properties
+from amqproxy.properties import Properties, routing
 
 Basic = pamqp.commands.Basic
 
@@ -225,7 +227,7 @@ def test_the_heartbeat_frame_is_pamqps() -> None:
     assert made.feed(HEARTBEAT_FRAME) == HEARTBEAT_FRAME
 
 
-@pytest.mark.parametrize(
+NO_FRAMES = pytest.mark.parametrize(
     "bad",
     [
         b"AMQP\x00\x00\x09\x01",
@@ -234,17 +236,99 @@ def test_the_heartbeat_frame_is_pamqps() -> None:
         frame(METHOD, b"x")[:-1] + b"\xcd",
         struct.pack(">BHI", METHOD, 1, FRAME_MAX - FRAME_OVERHEAD + 1) + b"\x00",
         struct.pack(">BHI", BODY, 1, 2**32 - 1) + b"\x00",
+        struct.pack(">BHI", HEADER, 1, MAX_HEADER_BYTES + 1) + b"\x00",
     ],
-    ids=["protocol header", "zeros", "unknown type", "wrong end", "one byte over the limit", "4 GiB"],
+    ids=["protocol header", "zeros", "unknown type", "wrong end", "one byte over the limit", "4 GiB", "16 MiB"],
 )
+
+
+@NO_FRAMES
 def test_what_is_not_amqp_and_all_behind_it_comes_back_for_the_library_to_report(bad: bytes) -> None:
-    made, sink = splitter(1)
+    made, _ = splitter()
     message = b"".join([deliver(), *content(NO_PROPERTIES, b"body")])
     other = of(pamqp.commands.Channel.OpenOk(), 2)
-    assert made.feed(message + other + bad + message) == other + bad + message
+    assert made.feed(other + bad + message) == other + bad + message
     assert made.feed(message[:9]) == message[:9]
     assert made.feed(message[9:]) == message[9:]
+
+
+@NO_FRAMES
+def test_what_is_not_amqp_is_malformed_once_there_are_readers_who_would_hear_no_more(bad: bytes) -> None:
+    made, sink = splitter(1)
+    message = b"".join([deliver(), *content(NO_PROPERTIES, b"body")])
+    with pytest.raises(Malformed, match="a frame of type|does not end where it said"):
+        made.feed(message + bad + message)
+    with pytest.raises(Malformed, match="frames come behind what was none"):
+        made.feed(message)
     assert [event[0] for event in sink.events] == ["delivered"]
+
+
+@NO_FRAMES
+def test_a_reader_that_comes_behind_what_is_not_amqp_is_not_left_without_a_word(bad: bytes) -> None:
+    made, sink = splitter()
+    assert made.feed(bad) == bad
+    made.readers[1] = ContentReader(sink, LIMIT)
+    with pytest.raises(Malformed, match="frames come behind what was none"):
+        made.feed(b"".join([deliver(), *content(NO_PROPERTIES, b"body")]))
+    assert sink.events == []
+
+
+# Content headers to which the broker has added
+
+
+def grown(size: int) -> bytes:
+    """Properties of so many bytes, most of them a header."""
+    empty = Properties(content_type=b"svc.add", headers={"a": ""}, reply_to=b"r").encode()
+    properties = Properties(content_type=b"svc.add", headers={"a": "x" * (size - len(empty))}, reply_to=b"r").encode()
+    assert len(properties) == size
+    return properties
+
+
+@pytest.mark.parametrize("more", [-13, -12, 0, 1000, 128 * 1024])
+@pytest.mark.parametrize("step", [7, 1000, 10**9])
+def test_a_content_header_may_be_larger_than_a_frame_since_the_broker_cannot_cut_it(more: int, step: int) -> None:
+    made, sink = splitter(1)
+    properties = grown(FRAME_MAX - FRAME_OVERHEAD + more)
+    stream = b"".join([deliver(), *content(properties, b"body"), deliver(2), *content(NO_PROPERTIES, b"next")])
+    step = max(step, len(stream) // 1000)
+    for at in range(0, len(stream), step):
+        assert made.feed(stream[at : at + step]) == b""
+    assert sink.events == [("delivered", 1, False, properties, b"body"), ("delivered", 2, False, NO_PROPERTIES, b"next")]
+
+
+def test_one_that_is_nobodys_comes_back_as_a_whole() -> None:
+    made, _ = splitter(2)
+    stream = b"".join(content(grown(2 * FRAME_MAX), b"body"))
+    assert made.feed(stream[:300]) == b""
+    assert made.feed(stream[300:]) == stream
+
+
+@pytest.mark.parametrize("size", [KEPT_HEADER_BYTES - 12, KEPT_HEADER_BYTES - 11, MAX_HEADER_BYTES - 12])
+@pytest.mark.parametrize("body", [b"", b"body", b"x" * (LIMIT + 1)], ids=["none", "small", "too large"])
+def test_one_that_nobody_should_read_is_cut_and_harms_its_own_message_alone(size: int, body: bytes) -> None:
+    made, sink = splitter(1)
+    properties = grown(size)
+    stream = b"".join([deliver(), *content(properties, body), deliver(2), *content(NO_PROPERTIES, b"next")])
+    assert made.feed(stream) == b""
+    [(kind, tag, *_), following] = sink.events
+    assert (kind, tag) == ("delivered" if len(body) <= LIMIT else "too_large", 1)
+    assert following == ("delivered", 2, False, NO_PROPERTIES, b"next")
+    kept = sink.events[0][3 if kind == "delivered" else 2]
+    if size + 12 <= KEPT_HEADER_BYTES:
+        assert kept == properties
+        return
+    assert len(kept) == 1024
+    assert properties.startswith(kept)
+    for decode in (routing, Properties.decode):
+        with pytest.raises(Malformed):
+            decode(kept)
+
+
+def test_of_one_that_is_too_large_to_be_any_nothing_is_kept() -> None:
+    made, _ = splitter()
+    start = struct.pack(">BHI", HEADER, 1, MAX_HEADER_BYTES + 1)
+    assert made.feed(start) == b""
+    assert made.feed(b"\x00") == start + b"\x00"
 
 
 def test_a_frame_as_large_as_the_limit_is_read() -> None:
@@ -502,7 +586,8 @@ def test_without_channels_of_ours_nothing_is_lost_or_changed(data: bytes, places
     made, _ = splitter()
     out = b"".join(map(made.feed, cut(stream, places)))
     assert stream.startswith(out)
-    assert len(stream) - len(out) < FRAME_MAX, "at most one incomplete frame is held back"
+    held = stream[len(out) :]
+    assert len(held) < FRAME_MAX or held[0] == HEADER, "at most one incomplete frame is held back"
 
 
 # What is written

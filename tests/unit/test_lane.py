@@ -198,6 +198,19 @@ async def test_a_broker_that_breaks_the_protocol_loses_the_connection(
     assert socket_of(protocol).writes == []
 
 
+async def test_what_is_no_frame_ends_a_connection_with_lanes_and_is_not_left_to_aiormq(
+    protocol: LaneProtocol, caplog: pytest.LogCaptureFixture
+) -> None:
+    """aiormq would read on, and drop all that is for the lanes, and nobody would know."""
+    sink = Sink()
+    lane = Lane(protocol, 7, sink, 1000)
+    protocol.data_received(delivery(7, b"one") + frame(3, 7, b"x" * FRAME_MAX) + delivery(7, b"two"))
+    assert socket_of(protocol).closed and not lane.open and protocol.lost.done()
+    assert sink.bodies == [b"one"]
+    assert protocol.breach == f"a frame of type 3 for channel 7 has {FRAME_MAX} bytes (frame_max: {FRAME_MAX})"
+    assert f"the connection to it is closed: {protocol.breach}" in caplog.text
+
+
 async def test_the_brokers_reason_for_closing_is_kept(protocol: LaneProtocol) -> None:
     text = b"NOT_ALLOWED - vhost x not found"
     close = b"\x00\x0a\x00\x32" + (530).to_bytes(2, "big") + bytes((len(text),)) + text + bytes(4)
