@@ -38,7 +38,10 @@ REASONS = {
 _KINDS = {"yes": "failed", "no": "refused", "maybe": "in_doubt"}
 MAX_REASON = 1000
 """Letters of a reason in words; the last one tells if more were cut off."""
+MAX_SHORT_REASON = 200
+"""The same where there is little room."""
 
+_TOLD = (DEAD_KIND_HEADER, DEAD_REASON_HEADER, DEAD_QUEUE_HEADER, DEAD_WORKER_HEADER, DEAD_TIME_HEADER)
 _OF_DEATH = ("x-death", "x-first-death-", "x-last-death-", "x-dead-", "x-delivery-count", "x-acquired-count")
 _COPIES = ("CC", "BCC")
 """Further routing keys (https://www.rabbitmq.com/docs/sender-selected): a dead letter goes to one queue only."""
@@ -61,6 +64,14 @@ def buried(header: bytes, failure: RemoteError, *, queue: str, worker: str, seco
         DEAD_TIME_HEADER: datetime.fromtimestamp(seconds, UTC),
     }
     return replace(properties, headers=headers, delivery_mode=PERSISTENT, expiration=None, user_id=None).encode()
+
+
+def stripped(properties: bytes) -> bytes:
+    """What `buried` made, without the headers that the request came with: a frame has no room for all."""
+    said = Properties.decode(properties)
+    headers = {name: value for name, value in (said.headers or {}).items() if name in _TOLD}
+    reason = f"{_text(headers, DEAD_REASON_HEADER)[:MAX_SHORT_REASON]} (its headers were too large to be kept)"
+    return replace(said, headers={**headers, DEAD_REASON_HEADER: reason}).encode()
 
 
 def revived(header: bytes, message_id: bytes | None = None) -> bytes:

@@ -82,8 +82,8 @@ class DeadQueue:
     ) -> tuple[int, int]:
         """Give those that are wanted back to a queue: how many, and how many stayed.
 
-        Those are too large; or, on a connection that signs, not signed for this service, for what goes back is signed
-        anew; or signed, on one that does not, for their signatures would be lost.
+        Those are too large, or their headers; or, on a connection that signs, not signed for this service, for what
+        goes back is signed anew; or signed, on one that does not, for their signatures would be lost.
         With `new_ids` they are other requests for workers that remember which they have had.
 
         Overloaded if the queue is full, Unroutable if it is not there; what was not given back by then stays dead.
@@ -97,8 +97,14 @@ class DeadQueue:
             if letter.body is None or not self._may_go(letter, header, letter.body):
                 stayed += 1
                 return
+            properties = revived(header, os.urandom(12).hex().encode() if new_ids else None)
+            try:
+                visit.publish(to, tag, properties, letter.body)
+            except ValueError as error:  # its headers, written anew, fit into no frame
+                self._stays(letter, header, str(error))
+                stayed += 1
+                return
             chosen += 1
-            visit.publish(to, tag, revived(header, os.urandom(12).hex().encode() if new_ids else None), letter.body)
             if chosen == limit:
                 visit.enough()
 
@@ -119,9 +125,12 @@ class DeadQueue:
             if self._was_for_us(to):
                 return True
             reason = f"it was signed for {to!r}, and not for {self.queue!r}"
+        self._stays(letter, header, reason)
+        return False
+
+    def _stays(self, letter: DeadLetter, header: bytes, reason: str) -> None:
         text = "%s: letter %d (%s) is not given back: %s"
         log.warning(text, self.name, letter.place, shown_message(header), shown(reason))
-        return False
 
     def _was_for_us(self, to: str) -> bool:
         """Whether a signature names the queue, its dead letters, or an exchange with the queue as routing key.
@@ -252,11 +261,11 @@ class Visit:
         self.lane.ack(tag)
 
     def publish(self, queue: str, tag: int, properties: bytes, body: bytes) -> None:
-        """Give a letter to a queue; it is acknowledged when that has it."""
+        """Give a letter to a queue; it is acknowledged when that has it. ValueError if the properties are too large."""
         self._to = queue
-        self._number += 1
-        self._moving[self._number] = Moving(tag, properties, body)
         self.lane.publish(self.lane.destination(b"", queue.encode()), properties, body)
+        self._number += 1  # of what was sent, or each confirmation that follows would be for another letter
+        self._moving[self._number] = Moving(tag, properties, body)
 
     def _fail(self, kind: type[CallError], text: str) -> None:
         self._trouble = self._trouble or (kind, text)

@@ -25,8 +25,8 @@ one that just fitted comes in a frame over the limit (https://www.rabbitmq.com/d
 KEPT_HEADER_BYTES = 1024 * 1024
 """So many bytes a content header may have that is read."""
 _CUT_BYTES = 1024
-"""Of a larger one so many are kept, in which its headers begin and do not end: it does not decode, and harms the message
-that it is of alone."""
+"""Of a larger one so many are kept, in which its headers begin and do not end: it does not decode, and harms only the
+message that it is of."""
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 BASIC = 60
@@ -42,6 +42,8 @@ _PUBLISH = b"\x00\x3c\x00\x28\x00\x00"
 _FRAME = struct.Struct(">BHI")
 _CONTENT_FRAME = struct.Struct(">BHIHHQ")
 _CONTENT_FIXED = 12
+HEADER_OVERHEAD = FRAME_OVERHEAD + _CONTENT_FIXED
+"""Bytes of a content header's frame besides the properties."""
 _TAG_AND_FLAG = struct.Struct(">QB")
 _SIZE = struct.Struct(">Q")
 _ACK_FRAME = struct.Struct(">BHI4sQBB")
@@ -193,7 +195,7 @@ class Splitter:
         self._trusted = True
 
     def feed(self, data: bytes) -> bytes:
-        """Take what arrived; return the frames that are not ours. Malformed if what is a reader's breaks the protocol."""
+        """Take what arrived; return the frames that are no reader's. Malformed if a reader's break the protocol."""
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -205,10 +207,11 @@ class Splitter:
         while size - at >= FRAME_OVERHEAD:
             kind, channel, length = _FRAME.unpack_from(data, at)
             end = at + FRAME_OVERHEAD + length
-            if kind not in _KINDS or length + FRAME_OVERHEAD > limit:
-                if kind != HEADER or length > MAX_HEADER_BYTES:
-                    what = f"a frame of type {kind} for channel {channel} has {length} bytes (frame_max: {limit})"
-                    return self._distrust(others, data[at:], what)
+            if (kind not in _KINDS or length + FRAME_OVERHEAD > limit) and (
+                kind != HEADER or length > MAX_HEADER_BYTES
+            ):
+                what = f"a frame of type {kind} for channel {channel} has {length} bytes (frame_max: {limit})"
+                return self._distrust(others, data[at:], what)
             if end > size:
                 break
             if data[end - 1] != 0xCE:
@@ -284,8 +287,8 @@ def encode_publish(method: bytes, channel: int, properties: bytes, body: bytes, 
     ValueError if the properties are too large for the one frame they must fit into.
     """
     size = len(body)
-    if len(properties) > max_frame_bytes - FRAME_OVERHEAD - _CONTENT_FIXED:
-        most = max_frame_bytes - FRAME_OVERHEAD - _CONTENT_FIXED
+    if len(properties) > max_frame_bytes - HEADER_OVERHEAD:
+        most = max_frame_bytes - HEADER_OVERHEAD
         raise ValueError(f"all properties together have {len(properties)} bytes, and may have {most} (frame_max)")
     header = _CONTENT_FRAME.pack(HEADER, channel, _CONTENT_FIXED + len(properties), BASIC, 0, size)
     if 0 < size <= max_frame_bytes - FRAME_OVERHEAD:

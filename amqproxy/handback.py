@@ -47,13 +47,16 @@ class HandBack:
         self._trouble = ""
         self._news = asyncio.Event()
 
-    def put(self, tag: int, call: Call, body: bytes) -> None:
-        """Give a request back when the session ends."""
+    def put(self, tag: int, call: Call, body: bytes) -> bool:
+        """Give a request back when the session ends; False if its properties are too large to be published anew."""
         try:
             properties = renewed(call._header, call.age, call.time_left)
         except Malformed:
             properties = call._header
+        if len(properties) > self._link.most_properties:
+            return False
         self._waiting.append(Unbegun(tag, properties, body))
+        return True
 
     async def close(self) -> None:
         """Publish them all, and wait until the broker has them, but not for long."""

@@ -19,10 +19,11 @@ from aiormq.abc import AbstractChannel, AbstractConnection
 from .dial import MAX_FRAME_BYTES
 from .errors import BrokerUnavailable, ConnectionLost
 from .forgotten import retrieve
-from .frames import ContentSink
+from .frames import HEADER_OVERHEAD, ContentSink
 from .lane import Lane, LaneProtocol
 from .reasons import cause, translate
 from .signed import Checked, Signatures, SignedLane
+from .signing import MOST_BYTES
 from .topology import Binding, Exchange, NotFound, PoolTopology, Queue
 from .url import BrokerURL
 
@@ -88,6 +89,14 @@ class Link:
     def _on_closed(self, closing: asyncio.Future[Any]) -> None:
         cause(closing)  # takes the exception, which asyncio would otherwise report as never retrieved
         self._protocol.abort()
+
+    @property
+    def most_properties(self) -> int:
+        """Bytes that the properties of a message may have, for they must fit into one frame, signed if that is wanted.
+
+        Who publishes anew what came here must look: brokers give messages with more (frames.MAX_HEADER_BYTES).
+        """
+        return self._protocol.splitter.max_frame_bytes - HEADER_OVERHEAD - (MOST_BYTES if self._signatures else 0)
 
     @property
     def blocked(self) -> str | None:

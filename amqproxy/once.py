@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -10,6 +11,9 @@ from .errors import RemoteError
 from .handback import HandBack
 from .handler import Call, Handler, redelivered, refusal
 from .replies import Pool, Replies, in_doubt
+from .shown import shown_message
+
+log = logging.getLogger("amqproxy.server")
 
 
 class Host(Protocol):
@@ -94,13 +98,26 @@ class Once:
             self._host.replies.settle(tag)
         elif self._pool.gives_up:  # given back, it would be refused by whoever has it next
             if not call.reply_to:
-                del self._pool.running[call]
-                self._host.handback.put(tag, call, body)
-                return
+                if self._host.handback.put(tag, call, body):
+                    del self._pool.running[call]
+                    return
+                if tag:
+                    self._give_back(call, tag)
+                    return
             text = f"{handler.method.title} was not run: the worker stopped"
             self._refuse(refusal("unavailable", text, type="WorkerStopped", retryable=True), call, tag, body)
         else:
             raise asyncio.CancelledError  # the program is torn down
+
+    def _give_back(self, call: Call, tag: int) -> None:
+        """Let the broker give a request to another worker that cannot be published anew: none is lost in silence."""
+        del self._pool.running[call]
+        text = (
+            "%s: a request that was not begun goes back as it is, for its headers are too large to be published anew: "
+            "%s; the broker calls it redelivered, and the worker that has it next refuses it"
+        )
+        log.warning(text, call.service, shown_message(call._header))
+        self._host.replies.give_back(tag)
 
     def _refuse(self, failure: RemoteError, call: Call, tag: int, body: bytes) -> None:
         del self._pool.running[call]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from .deadletter import buried
+from .deadletter import buried, stripped
 from .errors import AMQProxyError, RemoteError
 from .shown import shown_failure, shown_message
 from .topology import PoolTopology, Queue
@@ -30,6 +30,10 @@ LONGEST_PAUSE_SECONDS = 15.0
 """Between tries, where the queue of dead letters cannot be had or takes nothing."""
 CLOSE_SECONDS = 2.0
 """How long a worker that stops waits for confirmations; then others get the requests again."""
+
+
+class NoRoom(Exception):
+    """A request's properties, with the reason, are too large for a frame."""
 
 
 class Parked(NamedTuple):
@@ -109,10 +113,16 @@ class Parking:
         self._task: asyncio.Task[None] | None = None
 
     def park(self, tag: int, header: bytes, body: bytes, failure: RemoteError) -> None:
-        """Put a request to the dead letters, and settle it then; Malformed if its properties do not decode."""
+        """Put a request to the dead letters, and settle it then.
+
+        Malformed if its properties do not decode, and NoRoom if they are too large to be published with the reason. Of
+        what is settled already there is no other copy: it goes there without its headers then.
+        """
         if self._closed and tag:  # which the broker gives to a worker again
             return
         properties = buried(header, failure, queue=self._source, worker=self._worker, seconds=time.time())
+        if tag and len(properties) > self._link.most_properties:
+            raise NoRoom("its headers have no room for the reason")
         request, failed = shown_message(header), shown_failure(failure)
         if not tag and not self._loose.admit():
             text = "a request is lost: %s: %s; it was acknowledged before it ran, and %d such wait for %s already"
@@ -169,10 +179,12 @@ class Parking:
         lane = self._opened.lane
         destination = lane.destination(b"", self._dead.name.encode())
         waiting, self._waiting = self._waiting, []
+        most = self._link.most_properties  # another one may have been left by a session whose link had more room
         for parked in waiting:
+            properties = parked.properties if len(parked.properties) <= most else stripped(parked.properties)
+            lane.publish(destination, properties, parked.body)
             self._number += 1
             self._sent[self._number] = parked
-            lane.publish(destination, parked.properties, parked.body)
 
     async def _reset(self) -> None:
         """Begin anew with all that is not confirmed."""

@@ -12,7 +12,7 @@ from .errors import CallTimeout, Executed, RemoteError
 from .fields import Malformed
 from .handler import Call, Handler, Refused, failure_of, refusal
 from .options import ServeOptions
-from .parking import Parking
+from .parking import NoRoom, Parking
 from .shown import shown, shown_failure, shown_message
 from .wire import FAILURE_FORM, ReplyForm, encode_failure
 
@@ -157,14 +157,12 @@ class Replies:
             return False
         try:
             self.parking.park(tag, header, body, failure)
-        except Malformed:  # then the broker moves it as it is
+        except (Malformed, NoRoom) as error:  # then the broker moves it as it is
             if not tag:
                 return False
-            log.warning(
-                "%s: a request goes to the dead letters as it is, for its properties do not decode: %s",
-                self._worker.contract.name,
-                shown_failure(failure),
-            )
+            why = str(error) if isinstance(error, NoRoom) else "its properties do not decode"
+            text = "%s: a request goes to the dead letters as it is, for %s: %s"
+            log.warning(text, self._worker.contract.name, why, shown_failure(failure))
             self.bury(tag)
         self._worker.answered += 1
         return True

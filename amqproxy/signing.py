@@ -23,6 +23,8 @@ from .properties import Properties
 
 SIGNATURE_HEADER = "x-signature"
 VERSION = "1"
+MOST_BYTES = 2048
+"""By so many the properties of a message grow at most when it is signed."""
 MIN_SECRET_BYTES = 16
 """Shorter secrets can be guessed."""
 

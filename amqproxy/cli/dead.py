@@ -295,7 +295,8 @@ def requeue(
         typer.echo(f"{_counted(moved)} went back to {to or service}")
     if stayed:
         other = "signed (--signing)" if signing is None else "not signed for this service with one of these keys"
-        typer.echo(f"{_counted(stayed)} stayed: too large for the max_body_bytes of this command, or {other}", err=True)
+        large = "too large for the max_body_bytes of this command or for a frame"
+        typer.echo(f"{_counted(stayed)} stayed: {large}, or {other}", err=True)
     if missing:
         typer.echo(shown(missing), err=True)
     if stayed or missing:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from amqproxy.deadletter import MAX_REASON, REASONS, DeadLetter, buried, renewed, revived
+from amqproxy.deadletter import MAX_REASON, REASONS, DeadLetter, buried, renewed, revived, stripped
 from amqproxy.errors import RemoteError
 from amqproxy.fields import Malformed
+from amqproxy.frames import HEADER_OVERHEAD
 from amqproxy.properties import Properties
 
 REQUEST = Properties(
@@ -144,3 +145,23 @@ def test_a_request_that_was_not_begun_is_as_it_was_but_for_the_time_that_has_pas
     assert Properties.decode(renewed(Properties().encode(), 1, None)) == Properties()
     with pytest.raises(Malformed):
         renewed(NONSENSE, 1, None)
+
+
+def test_what_has_no_room_for_its_headers_keeps_what_it_died_of() -> None:
+    """And what is needed to run it again, in a frame as small as AMQP allows."""
+    shorts: dict[str, Any] = {
+        name: b"x" * 255 for name in ("content_encoding", "correlation_id", "reply_to", "message_id", "type")
+    }
+    request = Properties(content_type=b"mailer.send", headers={"a": "x" * 10_000, "x-dead-a": "x" * 10_000}, **shorts)
+    failure = RemoteError("\N{GRINNING FACE}" * 1000, type="ValueError")
+    whole = buried(request.encode(), failure, queue="q" * 255, worker="w" * 100, seconds=SECONDS)
+    header = stripped(whole)
+    assert len(header) < 4096 - HEADER_OVERHEAD < len(whole)
+    said, letter = Properties.decode(header), DeadLetter.read(1, header, b"[]", 2)
+    assert sorted(said.headers or ()) == [f"x-dead-{name}" for name in ("kind", "queue", "reason", "time", "worker")]
+    assert {name: getattr(said, name) for name in shorts} == shorts
+    assert said.content_type == b"mailer.send"
+    assert (letter.reason, letter.queue, letter.worker) == ("failed", "q" * 255, "w" * 100)
+    assert letter.text.startswith("ValueError: \N{GRINNING FACE}")
+    assert letter.text.endswith("\N{GRINNING FACE} (its headers were too large to be kept)")
+    assert letter.died == datetime.fromtimestamp(SECONDS, UTC)

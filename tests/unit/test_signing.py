@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from amqproxy.fields import Malformed
 from amqproxy.properties import Properties
 from amqproxy.signing import (
+    MOST_BYTES,
     SIGNATURE_HEADER,
     NotSigned,
     Once,
@@ -436,3 +437,13 @@ def test_keys_are_a_copy() -> None:
 def test_a_signature_is_taken_off_again(said: Properties) -> None:
     assert unsigned(signed(said).encode()) == said.encode() == unsigned(said.encode())
     assert unsigned(b"\xff") == b"\xff"
+
+
+@pytest.mark.parametrize("exchange", [b"", b"\xff" * 255])
+def test_a_signature_is_no_longer_than_is_reckoned_with(exchange: bytes) -> None:
+    """The longest one: of a key with a long id, and for names that are no text."""
+    signing = Signing(keys={"k" * 64: SECRET}, key="k" * 64)
+    to = destination(exchange, b"\xff" * 255)
+    for said in (Properties(), Properties(headers={"a": 1})):
+        plain = said.encode()
+        assert len(sign(signing, plain, b"", to, 10.0**12, NONCE)) <= len(plain) + MOST_BYTES
