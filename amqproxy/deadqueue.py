@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .deadletter import DeadLetter, revived
 from .errors import AMQProxyError, CallError, CallTimeout, ConnectionLost, Overloaded, Unroutable
+from .properties import routing
 from .shown import shown, shown_message
 from .signing import SIGNATURE_HEADER, unsigned, verify
 from .topology import dead_queue, delay_digest
@@ -97,8 +98,9 @@ class DeadQueue:
             if letter.body is None or not self._may_go(letter, header, letter.body):
                 stayed += 1
                 return
-            properties = revived(header, os.urandom(12).hex().encode() if new_ids else None)
             try:
+                routing(header)  # Malformed if it was cut when it came, since it was too large to be read
+                properties = revived(header, os.urandom(12).hex().encode() if new_ids else None)
                 visit.publish(to, tag, properties, letter.body)
             except ValueError as error:  # its headers, written anew, fit into no frame
                 self._stays(letter, header, str(error))

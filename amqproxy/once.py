@@ -114,7 +114,7 @@ class Once:
         del self._pool.running[call]
         text = (
             "%s: a request that was not begun goes back as it is, for its headers are too large to be published anew: "
-            "%s; the broker calls it redelivered, and the worker that has it next refuses it"
+            "%s; the broker calls it redelivered, for which the next worker may refuse it"
         )
         log.warning(text, call.service, shown_message(call._header))
         self._host.replies.give_back(tag)

@@ -222,6 +222,34 @@ async def test_one_that_a_stopping_worker_cannot_hand_back_holds_up_no_other(
         assert "bob" not in [what for what, _ in second.sold]
 
 
+async def test_headers_beyond_all_measure_cost_their_own_message_and_no_connection(
+    mq: amqproxy.Client, raw: Raw, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each queue that it dies in on its way notes all of its routing keys."""
+    keys, deaths = "x" * 120_000, 10
+    async with till(mq, service, dead_letters=True):
+        link = await mq._live_connection().link()
+        channel = await link._channel()
+        for number in range(deaths):
+            after = {"x-dead-letter-exchange": f"{service}.{number + 1}", "x-message-ttl": 1}
+            queue = str((await channel.queue_declare(exclusive=True, arguments=after)).queue)
+            await channel.exchange_declare(f"{service}.{number}", exchange_type="fanout", auto_delete=True)
+            await channel.queue_bind(queue, exchange=f"{service}.{number}")
+        await channel.exchange_declare(f"{service}.{deaths}", exchange_type="fanout", auto_delete=True)
+        await channel.queue_bind(service, exchange=f"{service}.{deaths}")
+        properties = {"content_type": f"{service}.sell".encode(), "headers": {"CC": [keys]}}
+        raw.publish("any", b'["wine"]', exchange=f"{service}.0", **properties)
+        [letter] = await letters(mq, service, 1)
+        assert (letter.reason, letter.body) == ("rejected", b'["wine"]')
+        assert letter.text.startswith("its properties do not decode: ")
+        assert f"{service}: rejected a message whose properties do not decode" in caplog.text
+        assert await dead(mq, service).requeue(service) == (0, 1)
+        assert "is not given back: a content header ends in the middle of its properties" in caplog.text
+        assert await dead(mq, service).purge(lambda letter: letter.reason == "rejected") == 1
+        await is_well(mq, service)
+        assert await mq._live_connection().link() is link
+
+
 async def test_aiormq_reads_them_on_channels_of_its_own(mq: amqproxy.Client, raw: Raw, service: str) -> None:
     """Ours are lanes; what other channels of a connection get is aiormq's to read, and harms no lane."""
     async with till(mq, service, dead_letters=True):
