@@ -34,6 +34,7 @@ _DELIVER, _RETURN = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32"
 _ACK, _NACK = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
 _CONNECTION = b"\x00\x0a\x00"
 """The class of methods that are about the connection, and the first half of their numbers."""
+_CONNECTION_TUNE = _CONNECTION + b"\x1e"
 _CONNECTION_CLOSE = _CONNECTION + b"\x32"
 _CONNECTION_BLOCKED = _CONNECTION + b"\x3c"
 _CONNECTION_UNBLOCKED = _CONNECTION + b"\x3d"
@@ -260,6 +261,18 @@ def block_notice(frames: bytes) -> str | None:
         elif payload.startswith(_CONNECTION_UNBLOCKED):
             notice = ""
     return notice
+
+
+def with_limit(frames: bytes, max_frame_bytes: int) -> bytes:
+    """The same whole frames, where connection.tune sets no limit to frames (0) with this one.
+
+    The client may agree to less than the broker offers (AMQP 0-9-1, 4.2.3). aiormq takes what it is offered, and then a
+    body would come in one frame, whatever its size.
+    """
+    for payload in _about_connection(frames):
+        if payload.startswith(_CONNECTION_TUNE) and payload[6:10] == bytes(4):
+            return frames.replace(payload, payload[:6] + max_frame_bytes.to_bytes(4, "big") + payload[10:], 1)
+    return frames
 
 
 def _about_connection(frames: bytes) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ from .frames import (
     encode_nack,
     encode_publish,
     publish_method,
+    with_limit,
 )
 
 log = logging.getLogger("amqproxy.lane")
@@ -100,6 +101,8 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self.flush()
         if others:
             self.close_reason = close_reason(others) or self.close_reason
+            if not self.splitter.readers:  # it may be the handshake
+                others = with_limit(others, self.splitter.max_frame_bytes)
             if (notice := block_notice(others)) is not None:
                 self._block(notice or None)
             self._reader.feed_data(others)

@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 
 import amqproxy
+from amqproxy.dial import MAX_FRAME_BYTES
 from amqproxy.properties import Properties
+from amqproxy.testing import RabbitMQNotInstalled, rabbitmq
+from tests.conftest import missing
 from tests.contract.raw import Raw
 from tests.contract.test_dead_letters import dead, drop, eventually, letters, preset, waiting
 from tests.patience import until
@@ -56,6 +59,11 @@ class Till:
     @amqproxy.method(at_most_once=True)
     async def lose(self, what: str) -> None:
         raise ValueError(f"lost {what}")
+
+
+class Echo:
+    async def echo(self, text: str) -> str:
+        return text
 
 
 @asynccontextmanager
@@ -188,6 +196,18 @@ async def test_one_that_does_not_decode_is_moved_shown_and_stays(
         await is_well(mq, service)
 
 
+async def test_what_is_to_be_signed_anew_leaves_room_for_that(amqp_url: str, service: str) -> None:
+    """Step by step over the place where there is no more: whatever has no room goes there as it is."""
+    signing = amqproxy.Signing(keys={"k": b"s" * 16}, key="k")
+    async with amqproxy.connect(amqp_url, signing=signing) as mq, till(mq, service, dead_letters=True, concurrency=2):
+        sizes = range(MOST - 3000, MOST - 400, 100)
+        for size in sizes:
+            await mq.sender(Till, name=service, headers={"a": "x" * size}).refund("wine")
+        found = await letters(mq, service, len(sizes))
+        assert {letter.reason for letter in found} == {"failed", "rejected"}
+        await is_well(mq, service)
+
+
 async def test_of_what_was_settled_already_the_dead_letter_has_no_headers(
     mq: amqproxy.Client, raw: Raw, service: str
 ) -> None:
@@ -231,7 +251,7 @@ async def test_headers_beyond_all_measure_cost_their_own_message_and_no_connecti
         link = await mq._live_connection().link()
         channel = await link._channel()
         for number in range(deaths):
-            after = {"x-dead-letter-exchange": f"{service}.{number + 1}", "x-message-ttl": 1}
+            after: dict[str, Any] = {"x-dead-letter-exchange": f"{service}.{number + 1}", "x-message-ttl": 1}
             queue = str((await channel.queue_declare(exclusive=True, arguments=after)).queue)
             await channel.exchange_declare(f"{service}.{number}", exchange_type="fanout", auto_delete=True)
             await channel.queue_bind(queue, exchange=f"{service}.{number}")
@@ -268,6 +288,20 @@ async def test_aiormq_reads_them_on_channels_of_its_own(mq: amqproxy.Client, raw
         assert {"a", "x-death"} <= got.header.properties.headers.keys()
         await is_well(mq, service)
         assert await mq._live_connection().link() is link
+
+
+async def test_a_broker_without_a_limit_for_frames_is_asked_for_one(service: str) -> None:
+    """Else a body comes in one frame, whatever its size."""
+    try:
+        with rabbitmq(config={"frame_max": 0}) as node:
+            async with amqproxy.connect(node.url) as mq, mq.serve(Echo(), name=service):
+                proxy = mq.proxy(Echo, name=service, timeout=10)
+                for size in (10, 3_000_000):
+                    assert await proxy.echo("x" * size) == "x" * size
+                link = await mq._live_connection().link()
+                assert link._protocol.splitter.max_frame_bytes == MAX_FRAME_BYTES
+    except RabbitMQNotInstalled as error:
+        missing(str(error))
 
 
 async def test_what_is_no_frame_costs_the_connection_and_says_so(

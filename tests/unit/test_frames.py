@@ -36,6 +36,7 @@ from amqproxy.frames import (
     encode_nack,
     encode_publish,
     publish_method,
+    with_limit,
 )
 from amqproxy.properties import Properties, routing
 
@@ -784,3 +785,27 @@ def test_looking_for_a_notice_in_garbage_does_no_harm(before: bytes, after: byte
     for data in (blocked[:cut_at], before + blocked[:cut_at] + after, blocked[:11] + after, before + blocked + after):
         notice = block_notice(data)
         assert notice is None or isinstance(notice, str)
+
+
+# What is agreed on
+
+
+@pytest.mark.parametrize("offered", [0, 4096, 2**32 - 1])
+def test_frames_have_a_limit_also_where_the_broker_wants_none(offered: int) -> None:
+    before, after = of(pamqp.commands.Connection.Start(), channel=0), of(pamqp.commands.Connection.Tune(), channel=1)
+    frames = before + of(pamqp.commands.Connection.Tune(2047, offered, 60), channel=0) + after
+    expected = before + of(pamqp.commands.Connection.Tune(2047, offered or FRAME_MAX, 60), channel=0) + after
+    assert with_limit(frames, FRAME_MAX) == expected
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        b"",
+        HEARTBEAT_FRAME,
+        of(pamqp.commands.Connection.OpenOk(), channel=0),
+        frame(METHOD, b"\0\x0a\0\x1e", channel=0),
+    ],
+)
+def test_other_frames_are_left_as_they_are(frames: bytes) -> None:
+    assert with_limit(frames, FRAME_MAX) == frames
