@@ -198,12 +198,17 @@ async def test_one_that_does_not_decode_is_moved_shown_and_stays(
 
 async def test_what_is_to_be_signed_anew_leaves_room_for_that(amqp_url: str, service: str) -> None:
     """Step by step over the place where there is no more: whatever has no room goes there as it is."""
-    signing = amqproxy.Signing(keys={"k": b"s" * 16}, key="k")
-    async with amqproxy.connect(amqp_url, signing=signing) as mq, till(mq, service, dead_letters=True, concurrency=2):
-        sizes = range(MOST - 3000, MOST - 400, 100)
+    keys = {"k": b"s" * 16, "k" * 64: b"o" * 16}
+    one, other = (amqproxy.Signing(keys=keys, key=key) for key in keys)  # the second one's signatures are longer
+    async with (
+        amqproxy.connect(amqp_url, signing=one) as mq,
+        amqproxy.connect(amqp_url, signing=other) as server,
+        till(server, service, dead_letters=True, concurrency=2),
+    ):
+        sizes = [*range(MOST - 3000, MOST - 800, 200), *range(MOST - 800, MOST - 300, 20)]
         for size in sizes:
             await mq.sender(Till, name=service, headers={"a": "x" * size}).refund("wine")
-        found = await letters(mq, service, len(sizes))
+        found = await letters(server, service, len(sizes))
         assert {letter.reason for letter in found} == {"failed", "rejected"}
         await is_well(mq, service)
 
