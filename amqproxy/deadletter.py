@@ -70,7 +70,7 @@ def stripped(properties: bytes) -> bytes:
     """What `buried` made, without the headers that the request came with: a frame has no room for all."""
     said = Properties.decode(properties)
     headers = {name: value for name, value in (said.headers or {}).items() if name in _TOLD}
-    reason = f"{_text(headers, DEAD_REASON_HEADER)[:MAX_SHORT_REASON]} (its headers were too large to be kept)"
+    reason = f"{cut(_text(headers, DEAD_REASON_HEADER), MAX_SHORT_REASON)} (its headers were too large to be kept)"
     return replace(said, headers={**headers, DEAD_REASON_HEADER: reason}).encode()
 
 

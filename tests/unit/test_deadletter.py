@@ -163,5 +163,5 @@ def test_what_has_no_room_for_its_headers_keeps_what_it_died_of() -> None:
     assert said.content_type == b"mailer.send"
     assert (letter.reason, letter.queue, letter.worker) == ("failed", "q" * 255, "w" * 100)
     assert letter.text.startswith("ValueError: \N{GRINNING FACE}")
-    assert letter.text.endswith("\N{GRINNING FACE} (its headers were too large to be kept)")
+    assert letter.text.endswith("\N{GRINNING FACE}… (its headers were too large to be kept)")
     assert letter.died == datetime.fromtimestamp(SECONDS, UTC)
