@@ -10,12 +10,13 @@ from .blob import Blob
 from .codecs import Mismatch
 from .codecs.items import Chunks, Items
 from .errors import EncodingFailed, MessageTooLarge, RemoteError, said
+from .fed import FedInlet, FedItems
 from .fields import FieldTable, Malformed
 from .flow import Outflow
 from .handler import Call, Handler, Refused, refusal
 from .properties import Properties
 from .replies import Replies
-from .stream import Inlet, Outlet, close
+from .stream import Outlet, close
 from .wire import (
     ALIVE_CLASS,
     BATCH_HEADER,
@@ -42,6 +43,10 @@ FEED_CREDIT = 256
 """Items that the worker lets come before the handler has taken them."""
 CHUNK_CREDIT = 32
 """The same for chunks of a Blob."""
+FEED_BYTES = 64 * 1024 * 1024
+"""Bytes of items that may wait for the handler, as they came."""
+FEED_BODIES = 32
+"""Where messages may be so large that fewer of them are that much, so many may wait."""
 YIELD_ITEMS = 64
 """After so many items of a stream that nothing holds back, others get a turn."""
 MAX_BATCH = 4096
@@ -72,7 +77,7 @@ class Streaming:
         self._loop = session.loop
         self._task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]  # a call is a task
         self._outlet: Outlet | None = None
-        self._inlet: Inlet | None = None
+        self._inlet: FedInlet | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.begun = False
         """Whether an item was sent: the stream cannot be begun again by another worker."""
@@ -201,7 +206,11 @@ class Streaming:
         assert feed is not None and self._handler.feed is not None
         chunks = feed.stream.kind == "chunks"
         window = CHUNK_CREDIT if chunks else FEED_CREDIT
-        self._inlet = Inlet(self._loop, window, self._handler.feed, self._grant)
+        self._inlet = FedInlet(
+            *(self._loop, window, self._handler.feed, self._grant),
+            most=max(FEED_BYTES, FEED_BODIES * self._replies.limits.body_bytes),
+            broken=self._broken,
+        )
         self._grant(window)
         items = FedItems(self._inlet)
         return Blob(items) if chunks else items
@@ -270,8 +279,11 @@ class Streaming:
             elif (part := part_of(headers)) is not None:
                 self._inlet.take(part, body)
         except Exception as error:  # of whatever kind: items would be missing
-            text = f"{self._handler.method.title}: {said(error)}"
-            self.break_off(RemoteError(text, code="invalid_argument", type="FlowError"))
+            self._broken(error)
+
+    def _broken(self, error: Exception) -> None:
+        """What came makes no sense."""
+        self.break_off(RemoteError(f"{self.title}: {said(error)}", code="invalid_argument", type="FlowError"))
 
     def break_off(self, error: RemoteError | None = None) -> None:
         """Stop the handler: the caller broke the rules, or does not listen any more."""
@@ -295,18 +307,3 @@ class Streaming:
             self._timer.cancel()
         if self._inlet is not None:
             self._inlet.fail(RuntimeError("the call that this stream belongs to has ended"))
-
-
-class FedItems(AsyncIterator[Any]):
-    """What a handler reads its caller's stream from."""
-
-    __slots__ = ("_inlet",)
-
-    def __init__(self, inlet: Inlet) -> None:
-        self._inlet = inlet
-
-    def __aiter__(self) -> FedItems:
-        return self
-
-    async def __anext__(self) -> Any:
-        return self._inlet.pop() if self._inlet.ready else await self._inlet.next()

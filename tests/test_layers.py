@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, set[str]], ...] = (
         "what users call",
         {
             *("answer", "bars", "batch", "batching", "breaker", "broadcast", "caller", "confirming"),
-            *("control", "conversation", "conversing", "deadqueue", "deduplicating", "handback", "handler"),
+            *("control", "conversation", "conversing", "deadqueue", "deduplicating", "fed", "handback", "handler"),
             *("heartbeat", "line", "lines", "middleware", "once", "outbox", "overload", "parking", "payload", "poll"),
             *("progress", "providers", "proxy", "publisher", "received", "redis", "remote", "replies"),
             *("retrying", "sender", "server", "session", "stream", "streaming", "surrounding", "threads"),
@@ -66,7 +66,7 @@ CALLING = frozenset(
 )
 SERVING = frozenset(
     {
-        *("batching", "control", "deduplicating", "handback", "handler", "heartbeat", "once", "overload"),
+        *("batching", "control", "deduplicating", "fed", "handback", "handler", "heartbeat", "once", "overload"),
         *("parking", "providers", "replies", "server", "session", "streaming", "surrounding", "threads", "turns"),
     }
 )
