@@ -12,7 +12,7 @@ from .codecs import DecodingFailed, HoldsTooMuch
 from .codecs.items import Separable
 from .errors import MessageTooLarge
 from .handler import Call, Handler, refusal
-from .replies import Pool, Replies
+from .replies import Pool, Replies, Told
 from .series import in_series
 from .wire import FAILURE_CONTENT_TYPE, JSON, ItemForm
 
@@ -102,7 +102,7 @@ class Batch:
 
     __slots__ = (
         *("_carrying", "_failures", "_flushing", "_form", "_next", "_open", "_ready", "_requests", "_tag", "_task"),
-        *("_turns", "_wanted", "_way", "call"),
+        *("_told", "_turns", "_wanted", "_way", "call"),
     )
 
     def __init__(self, turns: Circle, way: Way, call: Call, tag: int, requests: Sequence[Any]) -> None:
@@ -119,6 +119,7 @@ class Batch:
         self._open = len(requests)
         self._ready: list[Answered] = []
         self._flushing = False
+        self._told = Told()
         self._wanted = bool(call.reply_to)
         self._form = ItemForm(form.content_type, form.encoding, call.correlation_id, None)
         self._failures = ItemForm(FAILURE_CONTENT_TYPE, JSON.encode(), call.correlation_id, None)
@@ -207,11 +208,11 @@ class Batch:
         if isinstance(error, asyncio.CancelledError) and turns.pool.gives_up and not call.cancelled:
             self._give_back()
             raise error
-        failure = turns.host.replies.ended(error, self._way.handler, call, 0)
+        failure = turns.host.replies.ended(error, self._way.handler, call, 0, told=self._told)
         if failure is None:  # it was cancelled, and nobody waits for it
             self._end(1)
         else:
-            if not self.call.reply_to:
+            if not self.call.reply_to and self._told.admit():
                 turns.host.replies.unheard(failure, self.call._header)
             self._answer((call.place, turns.host.replies.failure(failure), True))
 
@@ -263,6 +264,8 @@ class Batch:
     def _end(self, calls: int) -> None:
         """So many calls are over; behind the last, the message is acknowledged."""
         self._open -= calls
+        if not self._open:
+            self._turns.host.replies.left_out(self._told, self.call._header)
         if not self._open and self._tag:
             self._turns.settled(self._tag)
             self._turns.host.replies.settle(self._tag)

@@ -33,6 +33,28 @@ and cost each connection of the pool in turn. What is sent ahead of an answer, s
 so is what all workers of a pool send."""
 
 
+MOST_LINES = 10
+"""So many lines about the calls that shared a message go to the log, and one that says how many were left out."""
+
+
+class Told:
+    """What goes to the log about the calls of one message: a few bytes may hold a thousand that fail."""
+
+    __slots__ = ("left_out", "lines")
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.left_out = 0
+
+    def admit(self) -> bool:
+        """Whether one more line goes to the log; else it is counted."""
+        if self.lines < MOST_LINES:
+            self.lines += 1
+            return True
+        self.left_out += 1
+        return False
+
+
 class Pool(Protocol):
     """What is to be known of the worker."""
 
@@ -129,6 +151,13 @@ class Replies:
         """Log a failure that nobody waits for."""
         log.warning("a one-way request failed: %s: %s%s", shown_message(header), shown_failure(failure), becomes)
 
+    def left_out(self, told: Told, header: bytes) -> None:
+        """The calls of a message are over: log how much about them was not, if anything."""
+        if told.left_out:
+            text = "%d more lines about calls that failed in one message were left out: %s"
+            log.warning(text, told.left_out, shown_message(header))
+            told.left_out = 0
+
     def fail(
         self,
         tag: int,
@@ -178,11 +207,18 @@ class Replies:
             await self.parking.close()
 
     def ended(
-        self, error: BaseException, handler: Handler, call: Call, tag: int, *, again: bool = True
+        self,
+        error: BaseException,
+        handler: Handler,
+        call: Call,
+        tag: int,
+        *,
+        again: bool = True,
+        told: Told | None = None,
     ) -> RemoteError | None:
         """A call ended without a result: what its caller is told; None if nobody is, and its delivery is settled.
 
-        `again` is whether another worker could run it instead.
+        `again` is whether another worker could run it instead; `told` is what the log has of the calls of its message.
         """
         worker = self._worker
         worker.running.pop(call, None)
@@ -211,13 +247,13 @@ class Replies:
                 raise error
         elif isinstance(error, KeyboardInterrupt) or not self._loop.is_running():
             raise error  # the program is torn down; the broker gives the call to another worker
-        return self._raised(error, call)  # also of a handler that cancelled itself, or raised this
+        return self._raised(error, call, told)  # also of a handler that cancelled itself, or raised this
 
-    def _raised(self, error: BaseException, call: Call) -> RemoteError:
+    def _raised(self, error: BaseException, call: Call, told: Told | None) -> RemoteError:
         """What a handler raised, as its caller is told."""
         if isinstance(error, RemoteError):
             log.debug("%r failed: %s", call, error)
-        else:
+        elif told is None or told.admit():
             log.warning("%r raised", call, exc_info=error)
         failure = failure_of(error, debug=self._worker.options.debug, ran=call.reached)
         return failure if call.reached else in_doubt(failure, call.redelivered)
