@@ -12,7 +12,9 @@ import pytest
 import amqproxy
 from tests.contract.raw import Raw
 from tests.contract.test_dead_letters import eventually, waiting
+from tests.contract.voters import processes
 from tests.patience import until
+from tests.polled import Polled
 
 CANCEL = b"amqproxy.Cancel"
 LONG = 5.0
@@ -79,6 +81,24 @@ async def test_others_are_served_meanwhile_and_a_cancel_ends_it(
         await until(lambda: not worker.running)
         assert await proxy.ping() == "pong"
         assert raw.messages.empty()
+
+
+async def test_a_pool_of_processes_outlives_a_stream_without_end(
+    mq: amqproxy.Client, amqp_url: str, raw: Raw, service: str
+) -> None:
+    """One that stands still loses its connection, and then the next one has the request."""
+    async with processes(f"{amqp_url}?heartbeat=1", service, 2):
+        proxy = mq.proxy(Polled, name=service, timeout=5)
+        for _ in range(2):
+            raw.publish(service, b"[10000000000]", content_type=f"{service}.numbers".encode(), correlation_id=b"1")
+        pids, end = set[int](), time.monotonic() + 4  # a broker waits for two heartbeats, or three
+        while time.monotonic() < end:
+            pids.add(await proxy.pid())
+        assert len(pids) == 2
+        cancel(raw, service, None)
+        link = await mq._live_connection().link()
+        counts = await link.queue_counts(service)
+        assert counts == (0, 2), "both are there, and nothing was given back"
 
 
 @WAYS
