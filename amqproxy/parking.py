@@ -75,6 +75,11 @@ class Loose:
         if self.heir is not None:
             self.heir.resume()
 
+    @property
+    def left(self) -> bool:
+        """Whether there are some that nobody goes on with."""
+        return bool(self._left)
+
     def take(self) -> list[Parked]:
         """What was left."""
         left, self._left = self._left, []

@@ -19,10 +19,10 @@ from .errors import AMQProxyError, BrokerUnavailable, Closed
 from .handler import Call, HandlerTable, instance_of
 from .options import ServeOptions
 from .overload import SheddingSession
-from .parking import Loose
+from .parking import CLOSE_SECONDS, Loose, Parking
 from .session import ROOM, Session
 from .surrounding import surrounding
-from .topology import PoolTopology
+from .topology import PoolTopology, Queue
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -193,12 +193,26 @@ class Worker:
         self._cancel_running(grace)
         if self.running:
             await asyncio.wait(self.running.values(), timeout=CANCEL_SECONDS)
+        give_up_at = self._loop.time() + CLOSE_SECONDS
         if self._session is not None:
             await self._session.close()
         if self.topology.dead is not None:
+            await self._park_loose(self.topology.dead, give_up_at)
             self.loose.give_up(self.topology.dead.name)
         await self._leave()
         log.info("stopped serving %s as %s", self.contract.name, self.name)
+
+    async def _park_loose(self, dead: Queue, give_up_at: float) -> None:
+        """Put to the dead letters what sessions have left, if a link is there by then: nobody else has a copy."""
+        while self.loose.left and self._loop.time() < give_up_at:
+            try:
+                async with asyncio.timeout_at(give_up_at):
+                    link = await self._connection.link()
+            except (AMQProxyError, TimeoutError):
+                return
+            parking = Parking(self.topology, dead, self.name, link, lambda tag: None, self.loose)
+            parking.resume()
+            await parking.close()
 
     async def _drain(self, grace: float) -> None:
         """Return when the calls that run have ended, the grace is over, or somebody is in a hurry."""

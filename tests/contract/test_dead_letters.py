@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 import amqproxy
-from amqproxy import deadqueue, parking
+from amqproxy import deadqueue, parking, server
 from amqproxy.deadletter import DeadLetter
 from amqproxy.deadqueue import DeadQueue, Visit
 from amqproxy.server import Worker
 from tests.contract.raw import Raw
 from tests.contract.test_links import cut
+from tests.faults.network import Relay
 from tests.patience import until
 
 
@@ -545,20 +546,70 @@ async def test_no_more_than_so_many_are_kept_without_a_copy(
         await drop(mq, service, f"{service}.dead")
 
 
-async def test_what_a_worker_that_stops_cannot_put_there_is_told(
-    amqp_url: str, service: str, caplog: pytest.LogCaptureFixture
+async def test_a_worker_that_stops_while_its_link_is_made_again_puts_there_what_it_alone_has(
+    amqp_url: str, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(server, "CLOSE_SECONDS", 30)
+    async with stopping(amqp_url, service) as (mq, relay, worker):
+        stop = asyncio.create_task(worker.stop())
+        tried = relay.connections
+        await until(lambda: relay.connections > tried or stop.done(), within=20)
+        assert not stop.done()
+        relay.refuses = False
+        await stop
+        assert [letter.body for letter in await letters(mq, service, 1)] == [b'{"amount":7}']
+        assert not worker.loose._count
+
+
+async def test_what_a_worker_that_stops_cannot_put_there_is_told(
+    amqp_url: str, service: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "CLOSE_SECONDS", 0.2)
+    async with stopping(amqp_url, service) as (mq, _, worker):
+        await worker.stop()
+        assert f"there were requests on their way to {service}.dead when" in caplog.text
+        assert await waiting(mq, f"{service}.dead") == 0
+
+
+@asynccontextmanager
+async def stopping(amqp_url: str, service: str) -> AsyncIterator[tuple[amqproxy.Client, Relay, Worker]]:
+    """A worker that has lost its link, and has the only copy of a request that failed then; no other link comes."""
     till = Till()
-    async with amqproxy.connect(amqp_url) as mq, amqproxy.connect(amqp_url) as server:
+    async with amqproxy.connect(amqp_url) as mq, Relay.to(amqp_url) as relay, amqproxy.connect(relay.url) as behind:
         try:
-            worker = server.serve(till, name=service, dead_letters=True)
+            worker = behind.serve(till, name=service, dead_letters=True)
             await worker.start()
             await mq.sender(Till, name=service).pay(7)
             await till.entered.wait()
-            cut(server)
+            relay.refuses = True
+            relay.reset()
             await until(lambda: worker.session is not None and not worker.session.alive)
             till.open.set()
-            await worker.stop()
-            assert f"there were requests on their way to {service}.dead when" in caplog.text
+            await until(lambda: not worker.running)
+            yield mq, relay, worker
         finally:
             await drop(mq, service, f"{service}.dead")
+
+
+async def test_a_worker_that_stops_while_its_channel_is_opened_again_puts_there_what_it_alone_has(
+    mq: amqproxy.Client, service: str
+) -> None:
+    till = Till()
+    try:
+        worker = mq.serve(till, name=service, dead_letters=True)
+        await worker.start()
+        await mq.sender(Till, name=service).pay(7)
+        await till.entered.wait()
+        session = worker.session
+        assert session is not None and session.replies.parking is not None
+        await session._opened._channel.close()
+        async with asyncio.timeout(10):
+            while not session.replies.parking._closed:  # noqa: ASYNC110  # in that turn there is no other session yet
+                await asyncio.sleep(0)
+        assert worker.session is session
+        till.open.set()
+        await worker.stop()
+        assert [letter.body for letter in await letters(mq, service, 1)] == [b'{"amount":7}']
+        assert not worker.loose._count
+    finally:
+        await drop(mq, service, f"{service}.dead")
