@@ -38,6 +38,7 @@ _CONNECTION_TUNE = _CONNECTION + b"\x1e"
 _CONNECTION_CLOSE = _CONNECTION + b"\x32"
 _CONNECTION_BLOCKED = _CONNECTION + b"\x3c"
 _CONNECTION_UNBLOCKED = _CONNECTION + b"\x3d"
+_CHANNEL_CLOSE = b"\x00\x14\x00\x28"
 _PUBLISH = b"\x00\x3c\x00\x28\x00\x00"
 
 _FRAME = struct.Struct(">BHI")
@@ -247,6 +248,18 @@ def close_reason(frames: bytes) -> str | None:
         if payload.startswith(_CONNECTION_CLOSE) and len(payload) > 6:
             return f"{int.from_bytes(payload[4:6], 'big')} {payload[7 : 7 + payload[6]].decode(errors='replace')}"
     return None
+
+
+def channels_closed(frames: bytes) -> list[int]:
+    """The channels that the broker closes in these whole frames."""
+    closed: list[int] = []
+    at = 0 if _CHANNEL_CLOSE in frames else len(frames)
+    while len(frames) - at >= FRAME_OVERHEAD:
+        kind, channel, length = _FRAME.unpack_from(frames, at)
+        if kind == METHOD and frames.startswith(_CHANNEL_CLOSE, at + 7):
+            closed.append(channel)
+        at += FRAME_OVERHEAD + length
+    return closed
 
 
 def block_notice(frames: bytes) -> str | None:

@@ -20,6 +20,7 @@ from .frames import (
     ContentSink,
     Splitter,
     block_notice,
+    channels_closed,
     close_reason,
     encode_ack,
     encode_nack,
@@ -103,6 +104,8 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             self.close_reason = close_reason(others) or self.close_reason
             if not self.splitter.readers:  # it may be the handshake
                 others = with_limit(others, self.splitter.max_frame_bytes)
+            if closed := channels_closed(others):
+                self._retire(closed)
             if (notice := block_notice(others)) is not None:
                 self._block(notice or None)
             self._reader.feed_data(others)
@@ -128,6 +131,15 @@ class LaneProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         elif not self._paused:  # type: ignore[attr-defined]  # FlowControlMixin's own state
             self._let_go()
         self.on_blocked(reason)
+
+    def _retire(self, channels: list[int]) -> None:
+        """The broker closed channels: aiormq is about to confirm it, and what goes out behind that is for no channel.
+
+        The broker would close the whole connection for it. Those who use the lanes are told a few turns later.
+        """
+        for lane in self.lanes:
+            if lane.channel in channels:
+                lane.retire()
 
     def _lose(self) -> None:
         for lane in self.lanes:

@@ -31,6 +31,7 @@ from amqproxy.frames import (
     ContentReader,
     Splitter,
     block_notice,
+    channels_closed,
     close_reason,
     encode_ack,
     encode_nack,
@@ -739,6 +740,42 @@ def test_what_is_behind_a_message_that_ends_the_program_is_read_later() -> None:
         made.feed(other + message + message[:20])
     assert made.feed(message[20:] + other) == 2 * other
     assert len(sink.events) == 2
+
+
+# Channels that the broker closes
+
+
+def test_all_channels_that_are_closed_are_found_among_other_frames() -> None:
+    closes = [of(pamqp.commands.Channel.Close(404, "NOT_FOUND", 60, 40), channel) for channel in (7, 65535)]
+    others = b"".join(OTHERS)  # with one for channel 1
+    assert channels_closed(closes[1]) == [65535]
+    assert channels_closed(b"".join(closes)) == [7, 65535]
+    assert channels_closed(others + closes[0] + others + closes[1]) == [1, 7, 1, 65535]
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        b"",
+        b"\x00\x14\x00\x28",
+        of(pamqp.commands.Channel.CloseOk(), 7),
+        of(pamqp.commands.Channel.OpenOk(), 7),
+        frame(BODY, b"\x00\x14\x00\x28", channel=7),
+        frame(METHOD, b"x\x00\x14\x00\x28", channel=7),
+        of(pamqp.commands.Channel.CloseOk(), 7) + frame(HEADER, b"\x00\x14\x00\x28", channel=7),
+    ],
+    ids=lambda data: data[:15].hex(),
+)
+def test_a_channel_that_is_not_closed_is_none_of_them(frames: bytes) -> None:
+    assert channels_closed(frames) == []
+
+
+@examples
+@given(st.binary(max_size=20), st.binary(max_size=20), st.integers(0, 40))
+def test_looking_for_closed_channels_in_garbage_does_no_harm(before: bytes, after: bytes, cut_at: int) -> None:
+    close = of(pamqp.commands.Channel.Close(404, "NOT_FOUND", 60, 40), 7)
+    for data in (close[:cut_at], before + close[:cut_at] + after, close[:11] + after, before + close + after):
+        assert all(0 <= number <= 65535 for number in channels_closed(data))
 
 
 # What the broker says about its memory and its disk

@@ -218,6 +218,26 @@ async def test_the_brokers_reason_for_closing_is_kept(protocol: LaneProtocol) ->
     assert protocol.close_reason == "530 NOT_ALLOWED - vhost x not found"
 
 
+async def test_a_lane_whose_channel_the_broker_closes_takes_no_more_before_aiormq_confirms_it(
+    protocol: LaneProtocol,
+) -> None:
+    sink = Sink()
+    lane, other = Lane(protocol, 7, sink, 1000), Lane(protocol, 8, sink, 1000)
+    to = lane.destination(b"", b"q")
+    lane.hold(1)
+    lane.reply(1, to, PROPERTIES, b"body")
+    close = frame(1, 7, b"\x00\x14\x00\x28\x01\x96\x00\x00\x3c\x00\x50")
+    protocol.data_received(delivery(7, b"last") + close + delivery(8, b"next"))
+    assert (lane.open, other.open) == (False, True)
+    assert sink.bodies == [b"last", b"next"]
+    message = encode_publish(to, 7, PROPERTIES, b"body", FRAME_MAX)  # sent before that was known
+    assert socket_of(protocol).writes == [message + encode_ack(7, 1)]
+    await asyncio.sleep(0)
+    assert len(socket_of(protocol).writes) == 1
+    protocol._reader.feed_eof()
+    assert await protocol._reader.read() == close
+
+
 async def test_a_second_loss_finds_nothing_left_to_lose(protocol: LaneProtocol) -> None:
     protocol.abort()
     protocol.connection_lost(ConnectionResetError())
