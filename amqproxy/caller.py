@@ -128,7 +128,10 @@ class Caller:
                 lines.lost(exchange, error)
             line.lose(error)
 
-        await self._open_lane(link, line, closed)
+        opened = await self._open_lane(link, line, closed)
+        if not first.lane.open:  # and with it the queue is gone where the answers were to come
+            await opened.close()
+            return await self._open_further(link, exchange, kind)
         line.on_refused = lambda: lines.refused(exchange, line)
         return self._register(line)
 

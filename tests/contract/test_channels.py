@@ -1,4 +1,4 @@
-"""Channels that the broker closes: whatever else the connection has goes on."""
+"""Channels that the broker closes, and what is opened meanwhile: whatever else the connection has goes on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import amqproxy
 from amqproxy.lane import Lane
 from amqproxy.properties import Properties
 from tests.contract.test_deadlines import Gate, gate
+from tests.faults.network import Relay
 from tests.patience import until
 
 
@@ -87,3 +88,26 @@ async def test_a_channel_that_is_closed_under_answers_takes_no_other_worker_with
         elsewhere.open.set()
         assert await unconcerned == 1
         assert elsewhere.entered.locked()  # it ran once
+
+
+async def test_a_line_that_was_being_opened_while_the_reply_queue_went_gets_the_address_of_the_next(
+    amqp_url: str, service: str
+) -> None:
+    async with (
+        Relay.to(amqp_url) as relay,
+        amqproxy.connect(amqp_url) as server,
+        gate(server, service),
+        amqproxy.connect(relay.url) as mq,
+    ):
+        plain: Any = mq.proxy(Gate, name=service)
+        assert await plain.ping() == "pong"
+        first = plain.ping.line
+        link = await mq._live_connection().link()
+        channel, before = await link._channel(), len(link._aiormq.channels)
+        relay.up.latency = relay.down.latency = 0.1  # what follows happens at once, as far as the broker's answers go
+        call = asyncio.create_task(mq.proxy(Gate, name=service, confirm=True, timeout=20).ping())
+        await until(lambda: len(link._aiormq.channels) > before)
+        await channel.queue_delete(first.reply_to.decode())
+        assert not first.lane.open and not call.done()
+        assert await call == "pong"
+        assert await plain.ping() == "pong"
