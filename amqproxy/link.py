@@ -79,6 +79,8 @@ class Link:
         self._signatures = signatures
         self._numbers: set[int] = set()
         """Those of channels that are being opened."""
+        self._abandoned: set[asyncio.Task[None]] = set()
+        """They close channels that nobody waits for any more."""
         self._last_number = 0
         self._topology: AbstractChannel | None = None
         self._topology_lock = asyncio.Lock()
@@ -143,10 +145,14 @@ class Link:
         what is not signed comes in even where signatures are wanted.
         """
         channel = await self._channel()
-        if prefetch:
-            await self._cold(channel.basic_qos(prefetch_count=prefetch))
-        if confirms:  # aiormq was told that there are none: it would count what it publishes itself
-            await self._cold(channel.confirm_delivery())
+        try:
+            if prefetch:
+                await self._cold(channel.basic_qos(prefetch_count=prefetch))
+            if confirms:  # aiormq was told that there are none: it would count what it publishes itself
+                await self._cold(channel.confirm_delivery())
+        except asyncio.CancelledError:
+            self._abandon(channel)
+            raise
         lane = self._lane(channel.number, sink, unchecked)
         opened = OpenLane(self, channel, lane)
 
@@ -236,10 +242,24 @@ class Link:
     async def _channel(self) -> AbstractChannel:
         number = self._last_number = self._free_number()
         self._numbers.add(number)
+        opening = asyncio.ensure_future(self._aiormq.channel(number, publisher_confirms=False))
+        opening.add_done_callback(lambda opening: self._numbers.discard(number))
         try:
-            return await self._cold(self._aiormq.channel(number, publisher_confirms=False))
-        finally:
-            self._numbers.discard(number)
+            return await self._cold(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._opened_for_nobody)
+            raise
+
+    def _opened_for_nobody(self, opening: asyncio.Future[AbstractChannel]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._abandon(opening.result())
+
+    def _abandon(self, channel: AbstractChannel) -> None:
+        """Close a channel whose opening nobody waits for any more: it would stay until the connection ends."""
+        if not channel.is_closed and not self.closed.done():
+            task = self.loop.create_task(self.take_leave(channel.close()))
+            self._abandoned.add(task)
+            task.add_done_callback(self._abandoned.discard)
 
     def _free_number(self) -> int:
         """The number of the next channel: aiormq itself counts beyond what was agreed, which ends the connection.

@@ -1,21 +1,29 @@
-"""Channels that the broker closes, and what is opened meanwhile: whatever else the connection has goes on."""
+"""Channels that the broker closes, and channels that nobody waits for: whatever else the connection has goes on."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
+
+import pytest
 
 import amqproxy
 from amqproxy.lane import Lane
 from amqproxy.properties import Properties
+from tests.contract.raw import Raw
 from tests.contract.test_deadlines import Gate, gate
-from tests.faults.network import Relay
+from tests.faults.network import Direction, Relay
 from tests.patience import until
 
 
 def close_by_a_lie(lane: Lane) -> None:
     """Publish in the name of somebody else, for which the broker closes the channel."""
     lane.publish(lane.destination(b"", b"nowhere"), Properties(user_id=b"somebody").encode(), b"")
+
+
+def has_passed_more(direction: Direction, passed: int) -> bool:
+    return direction.passed > passed
 
 
 class Turnstile:
@@ -111,3 +119,25 @@ async def test_a_line_that_was_being_opened_while_the_reply_queue_went_gets_the_
         assert not first.lane.open and not call.done()
         assert await call == "pong"
         assert await plain.ping() == "pong"
+
+
+@pytest.mark.parametrize("answers", range(3))
+async def test_no_channel_is_left_of_an_opening_that_was_cancelled(amqp_url: str, answers: int) -> None:
+    """After so many answers of the broker: there is one to the opening itself, to the prefetch, and to confirm mode."""
+    async with Relay.to(amqp_url) as relay, amqproxy.connect(relay.url) as mq:
+        link = await mq._live_connection().link()
+        before = len(link._aiormq.channels)
+        relay.down.latency = 0.1  # the next answer is not there yet when this one is seen
+        peer = Raw()
+        opening = asyncio.create_task(link.open_lane(peer, lambda error: None, prefetch=1, confirms=True))
+        await until(lambda: len(link._aiormq.channels) > before)
+        for _ in range(answers):
+            await until(partial(has_passed_more, relay.down, relay.down.passed))
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await until(lambda: len(link._aiormq.channels) == before, lambda: f"{len(link._aiormq.channels)} are open")
+        assert not link._protocol.lanes and not link._numbers
+        again = await link.open_lane(peer, lambda error: None, prefetch=1, confirms=True)
+        await again.close()
+        assert not link.closed.done()
