@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from .deadletter import DeadLetter, revived
@@ -66,13 +67,16 @@ class DeadQueue:
             )
         return counts[0]
 
-    async def look(self, limit: int, wanted: Wanted = everything) -> list[DeadLetter]:
-        """The first letters that are wanted, and stay where they are."""
+    async def look(self, limit: int, wanted: Wanted = everything, *, bodies: bool = True) -> list[DeadLetter]:
+        """The first letters that are wanted, and stay where they are.
+
+        Without bodies they take little memory, however large those are.
+        """
         found: list[DeadLetter] = []
 
         def take(visit: Visit, letter: DeadLetter, tag: int, header: bytes) -> None:
             if len(found) < limit and wanted(letter):
-                found.append(letter)
+                found.append(letter if bodies else replace(letter, body=None))
 
         async with self._visit(take, MAX_PREFETCH) as visit:
             await visit.all_read()

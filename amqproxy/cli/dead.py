@@ -216,7 +216,7 @@ def list_letters(
     """List dead letters."""
 
     async def look(dead: DeadQueue) -> tuple[list[DeadLetter], int, str]:
-        found = await dead.look(limit, _wanted(None, reason))
+        found = await dead.look(limit, _wanted(None, reason), bodies=False)
         return found, await dead.count(), dead.name
 
     found, count, name = _visit(service, url, json, look, _checked(reason))

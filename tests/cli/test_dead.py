@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,12 @@ class Service:
         ended = await self.dead("list", *arguments)
         assert (ended.code, ended.err) == (0, "")
         return [json.loads(line) for line in ended.out.splitlines()]
+
+
+class Idle:
+    """A service to which nothing comes."""
+
+    async def rest(self) -> None: ...
 
 
 @pytest.fixture
@@ -127,6 +134,34 @@ async def test_letters_are_dropped_if_that_is_meant(service: Service) -> None:
     ended = await service.dead("purge", "--yes", "--json")
     assert (ended.code, json.loads(ended.out)) == (0, {"purged": 2})
     assert await service.letters() == []
+
+
+MEASURED = """
+import sys
+from amqproxy.cli import app
+try:
+    app(sys.argv[1:])
+finally:
+    print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM:")).split()[1])
+"""
+"""The command, which tells at its end how many KiB it has held at most."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measured by Linux")
+async def test_a_list_of_large_letters_does_not_hold_their_bodies(embedded_url: str) -> None:
+    name, size = f"tests.{secrets.token_hex(4)}", 8_000_000
+    async with amqproxy.connect(embedded_url) as mq, mq.serve(Idle(), name=name, dead_letters=True):
+        channel = await (await mq._live_connection().link())._channel()
+        for _ in range(10):
+            await channel.basic_publish(bytes(size), routing_key=f"{name}.dead")
+    most = []
+    for limit in ("1", "10"):
+        arguments = ("dead", "list", name, "--limit", limit, "--url", embedded_url)
+        async with running("-c", MEASURED, *arguments) as listing:
+            *lines, held = (await listing.falls_silent()).splitlines()
+        assert [json.loads(line)["bytes"] for line in lines] == [size] * int(limit)
+        most.append(int(held) * 1024)
+    assert most[1] - most[0] < 4 * size
 
 
 async def test_in_a_terminal_there_is_a_table_and_a_question(service: Service) -> None:

@@ -229,6 +229,8 @@ async def test_looking_leaves_all_in_place(mq: amqproxy.Client, service: str, pr
             found = await dead(mq, service).look(3)
             assert [letter.body for letter in found] == [b'["ann0"]', b'["ann1"]', b'["ann2"]']
             assert [letter.place for letter in found] == [1, 2, 3]
+        light = await dead(mq, service).look(3, bodies=False)
+        assert [(letter.id, letter.body, letter.size) for letter in light] == [(each.id, None, 8) for each in found]
         [last] = await dead(mq, service).look(10, lambda letter: letter.body == b'["ann4"]')
         assert last.place == 5
         await eventually(dead(mq, service).count, 5)
