@@ -110,23 +110,34 @@ class Destinations:
         ways += [(binding.exchange.name, binding.routing_key) for binding in topology.bindings]
         self._exact = {destination(exchange.encode(), key.encode()) for exchange, key in ways}
         self._exact |= {f">{delay_digest(exchange, key)}" for exchange, key in ways}
-        self._patterns = [re.compile(_pattern(*way), re.DOTALL) for way in ways if way[0] in _WIDE]
+        self._wide = [(exchange, _pattern(exchange, key)) for exchange, key in ways if exchange in _WIDE]
 
     def include(self, destination: str) -> bool:
         """Whether it is one of them."""
-        return destination in self._exact or any(each.fullmatch(destination) for each in self._patterns)
+        if destination in self._exact:
+            return True
+        exchange, through, key = destination.partition(">")
+        return bool(through) and any(name == exchange and keys.fullmatch(f".{key}") for name, keys in self._wide)
 
 
 _WIDE = ("amq.topic", "amq.fanout", "amq.headers", "amq.match")
 """Exchanges whose messages need not have the key of the binding; those that amqproxy declares are direct."""
 
 
-def _pattern(exchange: str, key: str) -> str:
-    """A regular expression for what comes through one of those."""
+def _pattern(exchange: str, key: str) -> re.Pattern[str]:
+    """What fits the keys, each behind a dot, of what comes through one of those.
+
+    Each word begins with a dot and has no other, so that there are not many ways to take a key apart: who signs chooses
+    the key, and could have all of them tried.
+    """
     if exchange != "amq.topic":
-        return re.escape(exchange) + ">.*"
-    words = {"*": r"[>.][^.]*", "#": r"([>.][^.]*)*"}
-    return re.escape(exchange) + "".join(words.get(word, "[>.]" + re.escape(word)) for word in key.split("."))
+        return re.compile(".*", re.DOTALL)
+    words = {"*": r"\.[^.]*", "#": r"(\.[^.]*)*"}
+    return re.compile("".join(words.get(word, r"\." + re.escape(word)) for word in _HASHES.sub("#", key).split(".")))
+
+
+_HASHES = re.compile(r"(?<![^.])#(\.#)+(?![^.])")
+"""Any number of words, and any number more."""
 
 
 def refuses(queue: Queue) -> bool:

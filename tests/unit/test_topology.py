@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import Any
 
 import pytest
@@ -255,6 +256,23 @@ def test_the_digest_of_a_way_is_as_the_page_says() -> None:
     assert destinations(exchange="orders", routing_key="größe").include(f">{digest}")
 
 
+def test_what_only_looks_like_it_came_through_a_wide_exchange_did_not() -> None:
+    known = destinations(exchange="amq.topic", routing_key="#")
+    assert not known.include("amq.topic")
+    assert not known.include("amq.topic.a>b")
+    assert not known.include("amq.fanout>a")
+
+
+@pytest.mark.parametrize("pattern", ["#.x", "#.#.#.#.#.#.#.#.x", "*.#.x"])
+@pytest.mark.parametrize("separator", [">", "."])
+def test_no_key_takes_long_to_be_told_from_a_pattern(pattern: str, separator: str) -> None:
+    known = destinations(exchange="amq.topic", routing_key=pattern)
+    began = time.process_time()
+    for length in (8, 12, 16, 20, 22, 24, 26):  # each twice the time of the one before, or more, if all ways are tried
+        assert not known.include(f"amq.topic>{separator * length}y")
+        assert time.process_time() - began < 0.5
+
+
 @pytest.mark.parametrize(
     ("pattern", "key", "matches"),
     [
@@ -276,6 +294,14 @@ def test_the_digest_of_a_way_is_as_the_page_says() -> None:
         ("a.#.c", "a.b.d", False),
         ("größe.+", "größe.+", True),
         ("größe.+", "größe.öö", False),
+        ("#.#.#.c", "c", True),
+        ("#.#.#.c", "a.b.c", True),
+        ("#.##.c", "a.##.c", True),
+        ("#.##.c", "a.b.c", False),
+        ("*", "a>b\n", True),
+        ("a.*", "a>b", False),
+        ("#.b", "a>b", False),
+        ("#.b", "a>.b", True),
     ],
 )
 def test_what_comes_through_a_topic_exchange_is_known_by_its_pattern(pattern: str, key: str, matches: bool) -> None:
