@@ -460,9 +460,23 @@ class Channel:
 
     # The end.
 
+    def add_consumer(self, consumer: Consumer) -> None:
+        """One more, of a tag that is not in use; a 406 if there is no room for it."""
+        weight, name = consumer.arguments.weight, self.vhost.queue_text(consumer.queue.name)
+        self.vhost.counter.check("consumers", weight, f"consume from {name}")
+        self.vhost.counter.add("consumers", weight)
+        self.consumers[consumer.tag] = consumer
+
+    def drop_consumer(self, tag: str) -> Consumer | None:
+        """The one of that tag, which is none any more."""
+        consumer = self.consumers.pop(tag, None)
+        if consumer is not None:
+            self.vhost.counter.remove("consumers", consumer.arguments.weight)
+        return consumer
+
     def cancelled(self, consumer: Consumer) -> None:
         """The queue of a consumer is gone: tell the client, if it wants to know."""
-        self.consumers.pop(consumer.tag, None)
+        self.drop_consumer(consumer.tag)
         if self.session.wants("consumer_cancel_notify"):
             self.session.send(encode(self.number, commands.Basic.Cancel, consumer_tag=consumer.tag, nowait=True))
 
@@ -478,6 +492,7 @@ class Channel:
         queues = self._put_back(held.values())  # first of all, so that whoever comes next finds it
         consumers, self.consumers = list(self.consumers.values()), {}
         for consumer in consumers:
+            self.vhost.counter.remove("consumers", consumer.arguments.weight)
             consumer.queue.remove_consumer(consumer)
         for queue in queues:
             queue.pump()

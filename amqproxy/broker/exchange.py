@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 Destination: TypeAlias = "Queue | Exchange"
 
 
-def _weight(arguments: Table) -> int:
-    return 1 + sum(len(name) + len(value) for name, value in arguments.fields.items()) // 256
-
-
 class Binding:
     """One way from an exchange to a queue or another exchange."""
 
@@ -32,7 +28,7 @@ class Binding:
         self.destination = destination
         self.key = key
         self.arguments = arguments
-        self.weight = key.count(".") + _weight(arguments)
+        self.weight = key.count(".") + arguments.weight
         """For how many simple bindings it counts, by the memory that it takes."""
 
     def identity(self) -> Hashable:
@@ -261,7 +257,7 @@ class Exchange:
         self.arguments = arguments or Table()
         self.alternate = self.arguments.text("alternate-exchange")
         """The exchange that gets what no binding matches."""
-        self.weight = _weight(self.arguments)
+        self.weight = self.arguments.weight
         """For how many exchanges without arguments it counts."""
         self.matcher: Matcher = TYPES[type_name]()
         self.bindings: dict[Destination, dict[Hashable, Binding]] = {}

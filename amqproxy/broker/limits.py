@@ -24,12 +24,15 @@ class Limits:
     max_connections: int = 10_000
     """Connections at once, those that have not said anything yet included; more are closed unanswered."""
     max_queues: int = 100_000
-    """Queues of all virtual hosts; one more is refused with 406."""
+    """Queues of all virtual hosts, each with 256 bytes of arguments; more bytes count for more queues. One more is
+    refused with 406."""
+    max_consumers: int = 100_000
+    """Consumers of all connections, each with 256 bytes of arguments, likewise."""
     max_exchanges: int = 100_000
-    """Exchanges of all virtual hosts, each with 256 bytes of arguments; one more is refused with 406."""
+    """Exchanges of all virtual hosts, each with 256 bytes of arguments, likewise."""
     max_bindings: int = 500_000
-    """Bindings of all virtual hosts, each with a word as its key and 256 bytes of arguments; more words and bytes count
-    for more bindings. One more is refused with 406."""
+    """Bindings of all virtual hosts, each with a word as its key and 256 bytes of arguments; more words count for more
+    bindings, too."""
     memory_bytes: int = 1024 * 1024 * 1024
     """Messages held at once; above it, connections that publish are blocked until some have gone."""
     handshake_seconds: float = 10.0
@@ -44,7 +47,7 @@ FRAME_MIN = 4096
 """What frame-max is at least, by the specification; RabbitMQ 4.1 wants twice as much."""
 
 
-Counted = Literal["queues", "exchanges", "bindings"]
+Counted = Literal["queues", "consumers", "exchanges", "bindings"]
 
 
 class Counter:
@@ -55,6 +58,7 @@ class Counter:
     def __init__(self, limits: Limits) -> None:
         self._limits = {
             "queues": limits.max_queues,
+            "consumers": limits.max_consumers,
             "exchanges": limits.max_exchanges,
             "bindings": limits.max_bindings,
         }

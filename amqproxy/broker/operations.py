@@ -289,7 +289,7 @@ def _consume(channel: Channel, method: commands.Basic.Consume) -> None:
             prefetch=channel.prefetch,
             arguments=arguments,
         )
-        channel.consumers[tag] = consumer
+        channel.add_consumer(consumer)
         queue.add_consumer(consumer)
     if not method.nowait:
         channel.session.send(answer)
@@ -310,7 +310,7 @@ def _consume_replies(channel: Channel, tag: str, method: commands.Basic.Consume)
 @_operation(commands.Basic.Cancel)
 def _cancel(channel: Channel, method: commands.Basic.Cancel) -> bytes:
     tag = method.consumer_tag or ""
-    consumer = channel.consumers.pop(tag, None)
+    consumer = channel.drop_consumer(tag)
     if consumer is not None:
         consumer.queue.remove_consumer(consumer)
     elif channel.reply is not None and channel.reply.tag == tag:

@@ -51,6 +51,11 @@ class Table(Mapping[str, Any]):
         self.fields: dict[str, bytes] = dict(fields or {})
         """Names to the bytes of type and value."""
 
+    @property
+    def weight(self) -> int:
+        """For how many things without arguments one with these counts, by the memory that they take."""
+        return 1 + sum(len(name) + len(value) for name, value in self.fields.items()) // 256
+
     @classmethod
     def parse(cls, data: bytes) -> Table:
         """The table whose fields are `data`, without its length; Malformed if that is none."""

@@ -202,7 +202,7 @@ class VirtualHost:
                     raise precondition_failed(f"invalid property '{named}' for {what}")
             if exclusive_to is not None:
                 raise precondition_failed(f"invalid property 'exclusive-owner' for {what}")
-        self.counter.check("queues", 1, f"declare {what}")
+        self.counter.check("queues", arguments.weight, f"declare {what}")
         queue = Queue(
             name,
             self,
@@ -215,7 +215,7 @@ class VirtualHost:
         self.queues[name] = queue
         if exclusive_to is not None:
             exclusive_to.exclusive[queue] = None
-        self.counter.add("queues", 1)
+        self.counter.add("queues", arguments.weight)
         self.counter.topology += 1
         return queue
 
@@ -226,7 +226,7 @@ class VirtualHost:
         count = len(queue.ready)
         queue.close()
         del self.queues[queue.name]
-        self.counter.remove("queues", 1)
+        self.counter.remove("queues", queue.arguments.weight)
         self.counter.topology += 1
         if queue.exclusive_to is not None:
             queue.exclusive_to.exclusive.pop(queue, None)

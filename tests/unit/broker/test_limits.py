@@ -86,4 +86,4 @@ def test_what_has_a_limit_is_counted_and_refused_beyond_it() -> None:
     counter.add("bindings", 2)
     with pytest.raises(ProtocolError, match="limit of 3 bindings"):
         counter.check("bindings", 2, "do it")
-    assert counter.counts == {"queues": 0, "exchanges": 0, "bindings": 2}
+    assert counter.counts == {"queues": 0, "consumers": 0, "exchanges": 0, "bindings": 2}

@@ -472,6 +472,49 @@ def test_an_auto_delete_queue_goes_with_its_last_consumer() -> None:
     assert one.fail(Queue.Declare(queue="q", passive=True))[0] == 404
 
 
+def test_there_are_so_many_consumers_of_all_connections_and_not_more() -> None:
+    of = broker(max_consumers=3)
+    one, other = talk(of), talk(of)
+    one.declare("q")
+    one.consume("q", "a")
+    other.consume("q", "b", arguments={"x": "y" * 200})
+    code, why = one.fail(Basic.Consume(queue="q", consumer_tag="c", arguments={"x": "y" * 256}))
+    told = "consume from queue 'q' in vhost '/': the broker has reached its limit of 3 consumers"
+    assert (code, why) == (406, f"PRECONDITION_FAILED - cannot {told}")
+    assert one.count("q") == (0, 1)  # its channel had one, too
+    one.consume("q", "a")
+    one.consume("q", "c")
+    assert one.fail(Basic.Consume(queue="q", consumer_tag="d"))[0] == 406
+    assert one.client.session.vhost.counter.counts["consumers"] == 1
+
+
+@pytest.mark.parametrize("end", ["cancel", "queue", "channel", "connection"])
+def test_consumers_that_are_gone_count_no_more(end: str) -> None:
+    of = broker(max_consumers=4)
+    one, other = talk(of), talk(of)
+    counts = one.client.session.vhost.counter.counts
+    one.declare("q", auto_delete=True)
+    for _ in range(2):
+        other.declare("q", auto_delete=True)
+        other.consume("q", "a")
+        other.consume("q", "b", arguments={"x": "y" * 600})
+        assert counts["consumers"] == 4
+        match end:
+            case "cancel":
+                for tag in ("a", "b", "b"):
+                    other.ask(Basic.Cancel(consumer_tag=tag), Basic.CancelOk)
+            case "queue":
+                one.ask(Queue.Delete(queue="q"), Queue.DeleteOk)
+            case "channel":
+                other.ask(commands.Channel.Close(200, "", 0, 0), commands.Channel.CloseOk)
+                other = other.client.channel(1)
+            case "connection":
+                other.client.close()
+                other = talk(of)
+        assert counts["consumers"] == 0
+        other.take()
+
+
 def test_dead_letters_that_a_method_brought_about_go_at_once() -> None:
     clock = wire.Clock()
     one = talk(broker(clock))

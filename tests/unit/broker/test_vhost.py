@@ -253,6 +253,18 @@ def test_a_queue_of_all_cannot_become_exclusive() -> None:
     assert refusal(lambda: declare(of, exclusive_to=Connection())) == (405, LOCKED)
 
 
+def test_a_queue_with_large_arguments_counts_for_many() -> None:
+    of = host(max_queues=10)
+    large = declare(of, "large", {"x-foo": "y" * 8 * 256})
+    assert of.counter.counts["queues"] == 9
+    declare(of, "large", {"x-foo": "y" * 8 * 256})
+    assert refusal(lambda: declare(of, "other", {"x-foo": "y" * 256}))[0] == 406
+    declare(of, "small", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "small.dead"})
+    of.delete_queue(large)
+    of.delete_queue(large)
+    assert of.counter.counts["queues"] == 1
+
+
 def test_there_are_so_many_queues_and_not_more() -> None:
     of = host(max_queues=2)
     first = declare(of, "1")
