@@ -24,15 +24,15 @@ class Limits:
     max_connections: int = 10_000
     """Connections at once, those that have not said anything yet included; more are closed unanswered."""
     max_queues: int = 100_000
-    """Queues of all virtual hosts, each with 256 bytes of arguments; more bytes count for more queues. One more is
-    refused with 406."""
+    """Queues of all virtual hosts, each with 7 arguments and 256 bytes of them; more count for more queues. One more
+    is refused with 406."""
     max_consumers: int = 100_000
-    """Consumers of all connections, each with 256 bytes of arguments, likewise."""
+    """Consumers of all connections, each with such arguments, likewise."""
     max_exchanges: int = 100_000
-    """Exchanges of all virtual hosts, each with 256 bytes of arguments, likewise."""
+    """Exchanges of all virtual hosts, each with such arguments, likewise."""
     max_bindings: int = 500_000
-    """Bindings of all virtual hosts, each with a word as its key and 256 bytes of arguments; more words count for more
-    bindings, too."""
+    """Bindings of all virtual hosts, each with such arguments and a word as its key, likewise; more words count for
+    more bindings, too."""
     memory_bytes: int = 1024 * 1024 * 1024
     """Messages held at once; above it, connections that publish are blocked until some have gone."""
     handshake_seconds: float = 10.0

@@ -259,6 +259,8 @@ def test_a_queue_with_large_arguments_counts_for_many() -> None:
     assert of.counter.counts["queues"] == 9
     declare(of, "large", {"x-foo": "y" * 8 * 256})
     assert refusal(lambda: declare(of, "other", {"x-foo": "y" * 256}))[0] == 406
+    many = {f"x-{number}": None for number in range(8)}
+    assert refusal(lambda: declare(of, "other", many))[0] == 406
     declare(of, "small", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "small.dead"})
     of.delete_queue(large)
     of.delete_queue(large)
