@@ -35,6 +35,8 @@ REASONS = {
     "maxlen": "the queue was full",
 }
 """What a dead letter died of. The first three are told by workers, the others by the broker."""
+UNKNOWN = "unknown"
+"""What it died of if neither of them says one of these: it was put there by somebody else."""
 _KINDS = {"yes": "failed", "no": "refused", "maybe": "in_doubt"}
 MAX_REASON = 1000
 """Letters of a reason in words; the last one tells if more were cut off."""
@@ -115,7 +117,7 @@ class DeadLetter:
     place: int
     """Its place in the queue, from 1."""
     reason: str
-    """One of `REASONS`, or "unknown"."""
+    """One of `REASONS`, or `UNKNOWN`."""
     text: str
     """The same in words."""
     properties: Properties
@@ -141,12 +143,14 @@ class DeadLetter:
             return cls(place, "rejected", text, Properties(), size, body)
         headers = properties.headers or {}
         if DEAD_KIND_HEADER in headers:
-            reason, text = _text(headers, DEAD_KIND_HEADER), _text(headers, DEAD_REASON_HEADER)
+            kind, text = _text(headers, DEAD_KIND_HEADER), _text(headers, DEAD_REASON_HEADER)
+            reason = kind if kind in _KINDS.values() else UNKNOWN
             queue, worker = _text(headers, DEAD_QUEUE_HEADER), _text(headers, DEAD_WORKER_HEADER)
             return cls(place, reason, text, properties, size, body, queue, worker, _time(headers, DEAD_TIME_HEADER))
         death = _last_death(headers)
-        reason = _text(death, "reason") or "unknown"
-        text = REASONS.get(reason, "it does not say")
+        text = REASONS.get(_text(death, "reason"), "")
+        reason = _text(death, "reason") if text else UNKNOWN
+        text = text or "it does not say, so that neither a worker nor the broker put it there"
         return cls(place, reason, text, properties, size, body, _text(death, "queue"), "", _time(death, "time"))
 
     @property

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from .deadletter import DeadLetter, revived
+from .deadletter import UNKNOWN, DeadLetter, revived
 from .errors import AMQProxyError, CallError, CallTimeout, ConnectionLost, Overloaded, Unroutable
 from .properties import routing
 from .shown import shown, shown_message
@@ -46,6 +46,15 @@ Wanted = Callable[[DeadLetter], bool]
 def everything(letter: DeadLetter) -> bool:
     """What is wanted if nothing else is said."""
     return True
+
+
+def harmless(letter: DeadLetter) -> bool:
+    """What goes back to its service if nothing else is said.
+
+    Not what may have run already, what somebody put there that was neither a worker nor the broker, perhaps a copy of
+    what ran long ago, and calls whose time is over.
+    """
+    return not (letter.reason in ("in_doubt", UNKNOWN) or (letter.reason == "expired" and letter.is_call))
 
 
 class DeadQueue:
@@ -83,7 +92,7 @@ class DeadQueue:
         return found
 
     async def requeue(
-        self, to: str, limit: int | None = None, wanted: Wanted = everything, *, new_ids: bool = False
+        self, to: str, limit: int | None = None, wanted: Wanted = harmless, *, new_ids: bool = False
     ) -> tuple[int, int]:
         """Give those that are wanted back to a queue: how many, and how many stayed.
 

@@ -39,8 +39,9 @@ REASONS = """
 A letter is told by its place in the list, as in [bold]3[/bold], or by its message id. The reasons are
 [bold]failed[/bold] (the handler raised), [bold]refused[/bold] (no handler could run it), [bold]in_doubt[/bold] (a
 worker was lost or stopped that had it: look whether it ran before you give it back), [bold]rejected[/bold] (the worker
-could not read it, or it was not signed), [bold]delivery_limit[/bold] (it came back too often), [bold]expired[/bold] and
-[bold]maxlen[/bold] (the queue was full).
+could not read it, or it was not signed), [bold]delivery_limit[/bold] (it came back too often), [bold]expired[/bold],
+[bold]maxlen[/bold] (the queue was full) and [bold]unknown[/bold] (neither a worker nor the broker put it there: look
+who did, and what it is, before you give it back).
 """
 LIST_HELP = prose(f"""
 List dead letters: the oldest first, and each stays where it is.
@@ -64,8 +65,9 @@ Show one dead letter whole: why it died, its properties and headers, and its bod
 REQUEUE_HELP = prose(f"""
 Give dead letters back to their service, which tries them again.
 
-Two kinds are left out unless you name them or say --reason: calls whose time is over (expired), since nobody waits for
-their answers, and what may have run already (in_doubt), since it would run twice. What is refused on the way, because
+Three kinds are left out unless you name them or say --reason: calls whose time is over (expired), since nobody waits
+for their answers, what may have run already (in_doubt), since it would run twice, and what neither a worker nor the
+broker put there (unknown), since it may be anybody's copy of what ran long ago. What is refused on the way, because
 the queue is full, say, stays a dead letter; what cannot go back is counted as stayed.
 
 They keep their message ids; workers that serve with deduplicate= remember what became of an id, and run it again only
@@ -91,7 +93,7 @@ Whoever sits at a terminal is asked; elsewhere it takes --yes.
   amqproxy dead purge mailer 3
 """)
 
-KNOWN_REASONS = ("failed", "refused", "in_doubt", "rejected", "delivery_limit", "expired", "maxlen")
+KNOWN_REASONS = ("failed", "refused", "in_doubt", "rejected", "delivery_limit", "expired", "maxlen", "unknown")
 LISTED = 100
 
 
@@ -158,20 +160,14 @@ def _checked(reason: str | None) -> Callable[[], None]:
 
 
 def _wanted(letters: list[str] | None, reason: str | None, *, careful: bool = False) -> Wanted:
-    """Which letters are meant; of all, a careful reader leaves out what nobody waits for, and what may have run."""
-    from ..deadqueue import everything
+    """Which letters are meant; if none is named, a careful reader wants those that do no harm."""
+    from ..deadqueue import everything, harmless
 
-    if not letters and reason is None and not careful:
-        return everything
     if letters:
         return Named(letters, reason)
-
-    def wanted(letter: DeadLetter) -> bool:
-        if reason is not None:
-            return letter.reason == reason
-        return not (letter.reason == "in_doubt" or (letter.reason == "expired" and letter.is_call))
-
-    return wanted
+    if reason is None:
+        return harmless if careful else everything
+    return lambda letter: letter.reason == reason
 
 
 class Named:

@@ -125,6 +125,23 @@ async def test_what_may_have_run_goes_back_only_if_that_is_meant(service: Servic
     assert await service.letters("--reason", "in_doubt") == []
 
 
+async def test_what_nobody_knows_who_put_there_goes_back_only_if_that_is_meant(service: Service) -> None:
+    async with amqproxy.connect(service.url) as mq:
+        channel = await (await mq._live_connection().link())._channel()
+        for headers in ({}, {"x-dead-kind": "boredom"}):
+            properties = Basic.Properties(content_type=f"{service.name}.divide", headers=headers)
+            await channel.basic_publish(b"[4,2]", routing_key=f"{service.name}.dead", properties=properties)
+    ended = await service.dead("requeue")
+    assert (ended.code, json.loads(ended.out)) == (0, {"requeued": 3, "stayed": 0})
+    await service.worker.says("a request goes to", times=6)
+    assert [letter["reason"] for letter in await service.letters("--reason", "unknown")] == ["unknown"] * 2
+    ended = await service.dead("requeue", "1")
+    assert (ended.code, json.loads(ended.out)) == (0, {"requeued": 1, "stayed": 0})
+    ended = await service.dead("requeue", "--reason", "unknown")
+    assert (ended.code, json.loads(ended.out)) == (0, {"requeued": 1, "stayed": 0})
+    assert await service.letters("--reason", "unknown") == []
+
+
 async def test_letters_are_dropped_if_that_is_meant(service: Service) -> None:
     ended = await service.dead("purge")
     assert (ended.code, ended.out) == (2, "")

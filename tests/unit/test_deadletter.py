@@ -123,11 +123,14 @@ def test_what_rabbitmq_said_is_read_the_last_death_first(reason: str) -> None:
         {"x-death": []},
         {"x-death": [1]},
         {"x-death": [{"reason": 1, "queue": 2, "time": "now"}]},
+        {"x-death": [{"reason": "boredom"}]},
+        {"x-death": [{"reason": ""}]},
     ],
 )
 def test_who_does_not_say_is_read_all_the_same(headers: dict[str, Any] | None) -> None:
     letter = read(headers)
-    assert (letter.reason, letter.text, letter.queue, letter.died) == ("unknown", "it does not say", "", None)
+    assert (letter.reason, letter.queue, letter.died) == ("unknown", "", None)
+    assert letter.text.startswith("it does not say")
     assert (letter.id, letter.content_type) == ("", "")
 
 
@@ -165,3 +168,9 @@ def test_what_has_no_room_for_its_headers_keeps_what_it_died_of() -> None:
     assert letter.text.startswith("ValueError: \N{GRINNING FACE}")
     assert letter.text.endswith("\N{GRINNING FACE}… (its headers were too large to be kept)")
     assert letter.died == datetime.fromtimestamp(SECONDS, UTC)
+
+
+@pytest.mark.parametrize("kind", ["", "unknown", "expired", "Failed", "failed\x1b[2J", 1, None])
+def test_what_says_to_have_died_of_nothing_that_workers_know_is_unknown(kind: object) -> None:
+    letter = read({"x-dead-kind": kind, "x-dead-reason": "because"})
+    assert (letter.reason, letter.text) == ("unknown", "because")
