@@ -177,6 +177,8 @@ class Parking:
                 pause = FIRST_PAUSE_SECONDS
 
     async def _publish(self) -> None:
+        if self._opened is not None and not self._opened.lane.open:  # the broker closed it
+            await self._reset()
         if self._opened is None:
             await self._link.declare_queue(self._dead)
             opened = await self._link.open_lane(self, lambda error: self._lost(opened, error), confirms=True)

@@ -12,6 +12,7 @@ import amqproxy
 from amqproxy.lane import Lane
 from amqproxy.properties import Properties
 from tests.contract.raw import Raw
+from tests.contract.test_dead_letters import letters, mailer
 from tests.contract.test_deadlines import Gate, gate
 from tests.faults.network import Direction, Relay
 from tests.patience import until
@@ -96,6 +97,25 @@ async def test_a_channel_that_is_closed_under_answers_takes_no_other_worker_with
         elsewhere.open.set()
         assert await unconcerned == 1
         assert elsewhere.entered.locked()  # it ran once
+
+
+async def test_dead_letters_have_another_channel_when_theirs_was_closed_while_it_was_idle(
+    mq: amqproxy.Client, service: str
+) -> None:
+    async with mailer(mq, service, dead_letters=True) as (_, worker):
+        await mq.sender(service).send("ann")
+        await letters(mq, service, 1)
+        link, session = mq._live_connection().current_link, worker.session
+        assert link is not None and session is not None and session.replies.parking is not None
+        parking = session.replies.parking
+        assert parking._opened is not None
+        lane = parking._opened.lane
+        close_by_a_lie(lane)
+        await until(lambda: not lane.open)
+        await mq.sender(service).send("bob")
+        await letters(mq, service, 2)
+        assert mq._live_connection().current_link is link and not link.closed.done()
+        assert worker.session is session
 
 
 async def test_a_line_that_was_being_opened_while_the_reply_queue_went_gets_the_address_of_the_next(
