@@ -32,6 +32,10 @@ class HoldsTooMuch(DecodingFailed):
     """A compressed body with more in it than may be decompressed."""
 
 
+class Crowded(DecodingFailed):
+    """Keys that were chosen so that each is compared with all before it."""
+
+
 class Mismatch(Misfit):
     """A value that is not of the type that the contract says; the text holds the path."""
 

@@ -17,7 +17,7 @@ from uuid import UUID
 import msgspec
 from msgspec import inspect
 
-from . import DecodingFailed
+from . import Crowded
 
 HARMLESS = 32 * 1024
 """Bytes of a body in which there is no room for so many keys that it matters."""
@@ -65,7 +65,7 @@ class Crowds:
         return looked_at
 
     def check(self, body: bytes) -> None:
-        """DecodingFailed if a dictionary or a set in the body would have too many keys with one hash.
+        """Crowded if a dictionary or a set in the body would have too many keys with one hash.
 
         What msgspec raises, if the body is no JSON.
         """
@@ -146,7 +146,7 @@ def _check_as(values: Sequence[Any], kind: Any) -> None:
         texts = {(found, repr(value)) for found, value in zip(hashes, values, strict=False) if found in crowded}
         count = max(Counter(found for found, _ in texts).values())
         if count > MAX_ALIKE:
-            raise DecodingFailed(f"{count} keys of one dictionary or set have the same hash, which may be no accident")
+            raise Crowded(f"{count} keys of one dictionary or set have the same hash, which may be no accident")
 
 
 def _hashes(values: Sequence[Any], kind: Any) -> list[int]:

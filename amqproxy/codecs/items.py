@@ -16,7 +16,7 @@ import msgspec
 
 from ..errors import said
 from ..wire import MAX_BATCH
-from . import Codec, DecodingFailed, Mismatch, Shape
+from . import Codec, Crowded, DecodingFailed, Mismatch, Shape
 from .compression import CompressedShape
 from .json import JSONShape
 
@@ -162,6 +162,8 @@ class _Array:
         parts = _split_into(body, items)  # first: a few bytes may hold a million, and each would have its failure
         try:
             return self._each_at_once(body)  # in one pass of C
+        except Crowded:  # each alone may be too small to be looked at
+            raise
         except DecodingFailed:
             return [_value(self._decode, bytes(one)) for one in parts]
 

@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import pydantic
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from amqproxy.blob import Blob
-from amqproxy.codecs import Codec, DecodingFailed, Mismatch, Shape
+from amqproxy.codecs import Codec, Crowded, DecodingFailed, Mismatch, Shape
 from amqproxy.codecs.compression import COMPRESSIONS
 from amqproxy.codecs.items import Chunks, Items, items_of, results, streams_of
 from amqproxy.codecs.registry import codecs
@@ -355,3 +356,31 @@ def test_what_is_fed_is_of_its_own_type() -> None:
     into = streams_of(JSON, METHODS["total"])[1]
     assert into is not None
     assert list(into.unpack(b'{"number":7}', 1)) == [Page(7)]
+
+
+# Keys that were chosen to have one hash
+
+
+MODULUS = 2**61 - 1
+"""Keys that leave the same rest have one hash."""
+CALLS = 40
+
+
+def stocks(spread: int) -> bytes:
+    """Calls that share a message, each with a dictionary that is too small to be looked at alone."""
+    counts = {str(UUID(int=5 + place * spread)): 1 for place in range(300)}
+    return b"[%b]" % b",".join([json.dumps({"counts": counts}).encode()] * CALLS)
+
+
+@pytest.mark.parametrize("encoding", ["json", "gzip-json"])
+def test_crowded_keys_in_small_calls_that_share_a_message_are_refused_together(encoding: str) -> None:
+    def count(counts: dict[UUID, int]) -> int:
+        return len(counts)
+
+    codec = KNOWN[encoding]
+    these = items_of(codec, codec.request(contract_of(count).methods["count"]), "count")
+    compress = COMPRESSIONS["gzip"].compress if encoding != "json" else lambda body, limit: body
+    with pytest.raises(Crowded, match="300 keys of one dictionary or set have the same hash"):
+        these.unpack_each(compress(stocks(MODULUS), LIMIT), CALLS)
+    taken = these.unpack_each(compress(stocks(1), LIMIT), CALLS)
+    assert [len(one.counts) for one in taken] == [300] * CALLS
