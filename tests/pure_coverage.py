@@ -57,6 +57,7 @@ MODULES = {
         for name in ("compression", "crowds", "defaults", "items", "json", "protobuf", "registry", "thrift")
     },
     **{f"amqproxy/codecs/{name}.py": "tests/unit/test_registry.py" for name in ("__init__", "guarded")},
+    "amqproxy/codecs/models.py": "tests/unit/test_crowds.py",
     "amqproxy/codecs/protobuf_flaws.py": "tests/unit/test_protobuf.py",
     "amqproxy/codecs/thrift_flaws.py": "tests/unit/test_thrift.py",
     **{

@@ -10,8 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -43,7 +42,7 @@ def _write_model(value: Any) -> Any:
 
 def _read_model(kind: Any, value: Any) -> Any:
     """The same for reading, for models too. They read JSON: strict ones would refuse a str as a date else."""
-    return kind.model_validate_json(_encoder.encode(value))
+    return kind.model_validate_json(_numbers.encode(value))
 
 
 LARGE = 1024
@@ -56,6 +55,7 @@ def _is_plain(kind: Any) -> bool:
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_write_model)
+_numbers = msgspec.json.Encoder(decimal_format="number")
 _untyped = msgspec.json.Decoder()
 _msgpack = msgspec.msgpack.Encoder(enc_hook=_write_model)
 _UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError)
@@ -105,7 +105,7 @@ class JSONShape:
         fills = leaves_out(part.cls for part in parts if isinstance(part, msgspec.inspect.DataclassType))
         self._decode = decode
         read: Callable[[bytes], Any] = (lambda body: filled(decode(body))) if fills else decode
-        crowds = crowds_in((*parts, *_parts_of_models(parts)))
+        crowds = crowds_in(parts, _read_model)
         self._read = read if crowds is None else crowds.before(read)
         self.kind = kind
         self._lossy = any(isinstance(part, _LOSSY) for part in parts)
@@ -220,22 +220,6 @@ def _parts(node: Any, seen: set[int]) -> Iterator[Any]:
         yield node
         for name in node.__struct_fields__:
             yield from _parts(getattr(node, name), seen)
-
-
-def _parts_of_models(parts: Iterable[Any]) -> list[Any]:
-    """The types that models are made of, as far as msgspec knows them; models are read by themselves."""
-    found: list[Any] = []
-    waiting, models, seen = list(parts), set[Any](), set[int]()
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, msgspec.inspect.CustomType) and part.cls not in models:
-            models.add(part.cls)
-            for field in getattr(part.cls, "model_fields", {}).values():
-                with suppress(Exception):  # of a type that only pydantic knows
-                    inner = list(_parts(msgspec.inspect.type_info(field.annotation), seen))
-                    found += inner
-                    waiting += inner
-    return found
 
 
 def _encode(value: Any) -> bytes:
