@@ -58,6 +58,7 @@ MODULES = {
     },
     **{f"amqproxy/codecs/{name}.py": "tests/unit/test_registry.py" for name in ("__init__", "guarded")},
     "amqproxy/codecs/models.py": "tests/unit/test_crowds.py",
+    "amqproxy/codecs/protobuf_maps.py": "tests/unit/test_protobuf.py",
     "amqproxy/codecs/protobuf_flaws.py": "tests/unit/test_protobuf.py",
     "amqproxy/codecs/thrift_flaws.py": "tests/unit/test_thrift.py",
     **{

@@ -19,6 +19,7 @@ from ..wire import MAX_BATCH
 from . import Codec, Crowded, DecodingFailed, Mismatch, Shape
 from .compression import CompressedShape
 from .json import JSONShape
+from .protobuf import ProtobufJSONShape, ProtobufShape
 
 if TYPE_CHECKING:
     from ..contract import Method
@@ -125,6 +126,7 @@ class _Array:
     def __init__(self, shape: Shape, title: str) -> None:
         self.encode = shape.encode
         self._decode = _reading(shape)
+        self._check = shape.check_together if isinstance(shape, ProtobufJSONShape) else None
         self._decode_all: Callable[[bytes], list[Any]] = self._decode_one_by_one
         self._each_at_once: Callable[[bytes], list[Any]] = self._decode_one_by_one
         if isinstance(shape, JSONShape):
@@ -133,6 +135,8 @@ class _Array:
                 self._decode_all = self._each_at_once
 
     def _decode_one_by_one(self, body: bytes) -> list[Any]:
+        if self._check is not None:
+            self._check(body)
         return [self._decode(one) for one in self._split(body)]
 
     def _split(self, body: bytes) -> list[bytes]:
@@ -160,6 +164,8 @@ class _Array:
         if items > MAX_BATCH:
             raise DecodingFailed(f"calls that share a message are {MAX_BATCH} at most, not {items}")
         parts = _split_into(body, items)  # first: a few bytes may hold a million, and each would have its failure
+        if self._check is not None:
+            self._check(body)
         try:
             return self._each_at_once(body)  # in one pass of C
         except Crowded:  # each alone may be too small to be looked at
@@ -176,6 +182,7 @@ class _Lengths:
     def __init__(self, shape: Shape) -> None:
         self.encode = shape.encode
         self._decode = _reading(shape)
+        self._check = shape.check_together if isinstance(shape, ProtobufShape) else None
 
     def pack(self, bodies: Sequence[bytes]) -> bytes:
         return bodies[0] if len(bodies) == 1 else self.pack_all(bodies)
@@ -205,6 +212,8 @@ class _Lengths:
             if at > len(body) or start > len(body):
                 raise DecodingFailed("the items end in the middle of one")
             bodies.append(body[start:at])
+        if self._check is not None:
+            self._check(bodies)
         return bodies
 
 

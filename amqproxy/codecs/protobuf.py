@@ -5,7 +5,8 @@ The library is an extra. A class of its making tells that it is there, and so it
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ..errors import ContractError
 from ..messages import Form
 from . import DecodingFailed, HoldsTooMuch, Mismatch, Nothing, Shape
 from .protobuf_flaws import Search, missing, search
+from .protobuf_maps import HARMLESS, numbered_maps
 
 if TYPE_CHECKING:
     from ..contract import Method
@@ -48,13 +50,14 @@ class Protobuf:
 class ProtobufShape:
     """One message class in its binary form."""
 
-    __slots__ = ("_kind", "_search", "_unreadable")
+    __slots__ = ("_kind", "_maps", "_search", "_unreadable")
 
     def __init__(self, kind: Any) -> None:
         from google.protobuf import message
 
         self._kind = kind
         self._search = search(kind.DESCRIPTOR)
+        self._maps = numbered_maps(kind.DESCRIPTOR)
         self._unreadable = (message.DecodeError, RecursionError, ValueError)
 
     def encode(self, value: Any) -> bytes:
@@ -64,7 +67,12 @@ class ProtobufShape:
         return body
 
     def decode(self, body: bytes) -> Any:
-        """The message; DecodingFailed also if a required field is missing, or an enum has no such value."""
+        """The message; DecodingFailed also if a required field is missing, or an enum has no such value.
+
+        HoldsTooMuch if its maps with numbers for keys have too many entries.
+        """
+        if self._maps is not None and len(body) > HARMLESS:
+            self._maps.check((body,))
         value = self._kind()
         try:
             value.ParseFromString(body)
@@ -72,6 +80,11 @@ class ProtobufShape:
             raise DecodingFailed(str(error)) from error
         _check_received(value, self._search)
         return value
+
+    def check_together(self, bodies: Sequence[bytes]) -> None:
+        """HoldsTooMuch if bodies that came in one message have together what none may have alone."""
+        if self._maps is not None and sum(map(len, bodies)) > HARMLESS:
+            self._maps.check(bodies)
 
 
 MAX_DEPTH = 200
@@ -88,11 +101,12 @@ class ProtobufJSONShape:
     Source: protobuf's guide, "ProtoJSON Format". Fields that are unset and cannot tell so are written with their zero.
     """
 
-    __slots__ = ("_kind", "_may_be_a_value", "_search")
+    __slots__ = ("_kind", "_maps", "_may_be_a_value", "_search")
 
     def __init__(self, kind: Any) -> None:
         self._kind = kind
         self._search = search(kind.DESCRIPTOR)
+        self._maps = numbered_maps(kind.DESCRIPTOR)
         self._may_be_a_value = kind.DESCRIPTOR.file.package == "google.protobuf"  # a Timestamp, say, is a string
 
     def encode(self, value: Any) -> bytes:
@@ -118,6 +132,8 @@ class ProtobufJSONShape:
         # Counted only where it may matter: there are commas and brackets in texts, too.
         if body.count(b",") >= MAX_VALUES or body.count(b"{") + body.count(b"[") > MAX_DEPTH:
             _check_extent(plain)
+        if self._maps is not None and len(body) > HARMLESS:
+            self._maps.check_json(plain)
         if not isinstance(plain, dict) and not self._may_be_a_value:
             raise DecodingFailed(
                 f"Expected `object`, got `{_JSON_NAMES.get(type(plain), type(plain).__name__)}`, for {name}"
@@ -128,6 +144,12 @@ class ProtobufJSONShape:
             raise DecodingFailed(f"not a valid {name}: {error}") from error
         _check_received(value, self._search)
         return value
+
+    def check_together(self, body: bytes) -> None:
+        """HoldsTooMuch if an array of messages has in all what none may have alone."""
+        if self._maps is not None and len(body) > HARMLESS:
+            with suppress(msgspec.MsgspecError, RecursionError, UnicodeDecodeError):  # which is told as it is read
+                self._maps.check_json(msgspec.json.decode(body))
 
 
 def _check_sent(value: Any, kind: Any, search: Search | None) -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from google.protobuf import any_pb2, descriptor_pool, duration_pb2, json_format, struct_pb2, timestamp_pb2
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pb2 import Edition, FeatureSet, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from amqproxy.codecs import DecodingFailed, Mismatch, Shape
+from amqproxy.codecs import DecodingFailed, HoldsTooMuch, Mismatch, Shape
+from amqproxy.codecs.items import items_of
 from amqproxy.codecs.json import JSON
 from amqproxy.codecs.protobuf import Protobuf, ProtobufJSONShape, ProtobufShape
+from amqproxy.codecs.protobuf_maps import FEW, MAX_ENTRIES, numbered_maps
+from amqproxy.codecs.registry import codecs
 from amqproxy.contract import contract_of
 from amqproxy.errors import ContractError
 from tests.idl import closed_pb2 as closed
@@ -705,3 +709,125 @@ def test_what_json_can_be_written_of_can_be_read(depth: int) -> None:
         by_list, by_map = kinds.Tree(children=[by_list]), kinds.Tree(by_name={"a": by_map})
     for tree in (by_list, by_map):
         assert shape.decode(shape.encode(tree)) == tree
+
+
+# Maps whose keys are numbers
+
+
+def entries_of(count: int, field: int = 9) -> bytes:
+    """Entries whose keys protobuf puts all into one place."""
+    return b"".join(inside(field, number(1, key | key << 32)) for key in range(count))
+
+
+BY_NUMBER = kinds.Kinds.DESCRIPTOR.fields_by_name["by_number"].number
+
+
+def json_entries(count: int, key: str = "%d") -> bytes:
+    return b'{"byNumber":{%b}}' % b",".join(b'"%b":""' % (key % (at | at << 32)).encode() for at in range(count))
+
+
+def test_maps_with_more_numbers_than_may_be_compared_are_refused_unread() -> None:
+    for shape, body in (
+        (ProtobufShape(kinds.Kinds), entries_of(MAX_ENTRIES + 1)),
+        (ProtobufJSONShape(kinds.Kinds), json_entries(MAX_ENTRIES + 1)),
+        (ProtobufJSONShape(kinds.Kinds), json_entries(MAX_ENTRIES + 1, "%d.0")),
+        (ProtobufJSONShape(kinds.Kinds), json_entries(MAX_ENTRIES + 1)[:-2] + b',"none":""}}'),
+    ):
+        with pytest.raises(HoldsTooMuch, match="numbers for keys have more than 20000 entries"):
+            shape.decode(body)
+
+
+@both
+def test_maps_with_as_many_numbers_as_may_be_are_taken(shape_of: ShapeOf) -> None:
+    shape, message = shape_of(kinds.Kinds), kinds.Kinds()
+    for key in range(MAX_ENTRIES):
+        message.by_number[key] = "some"
+    assert shape.decode(shape.encode(message)) == message
+
+
+@both
+def test_maps_with_other_keys_and_many_small_maps_may_have_more(shape_of: ShapeOf) -> None:
+    message = kinds.Kinds(by_text={f"key {key}": key for key in range(MAX_ENTRIES + 1)})
+    shape = shape_of(kinds.Kinds)
+    assert shape.decode(shape.encode(message)) == message
+    assert numbered_maps(kinds.Tree.DESCRIPTOR) is None
+
+
+def dynamic(edition: bool = False) -> Any:
+    """A message with maps in a oneof, in itself, in an entry, in an extension, and beside other things."""
+    file = FileDescriptorProto(name=f"nested{edition}.proto", package=f"nested{edition}")
+    if edition:
+        file.syntax, file.edition = "editions", Edition.EDITION_2023
+        file.options.features.message_encoding = FeatureSet.DELIMITED
+    else:
+        file.syntax = "proto2"
+    package = f".{file.package}"
+    outer = file.message_type.add(name="Outer")
+    outer.extension_range.add(start=100, end=200)
+    outer.oneof_decl.add(name="choice")
+    kind, optional, repeated = FieldDescriptorProto.TYPE_MESSAGE, 1, 3
+    outer.field.add(name="one", number=1, type=kind, label=optional, type_name=f"{package}.Outer", oneof_index=0)
+    outer.field.add(name="other", number=2, type=FieldDescriptorProto.TYPE_INT32, label=optional, oneof_index=0)
+    outer.field.add(name="many", number=3, type=kind, label=repeated, type_name=f"{package}.Outer")
+    outer.field.add(name="map", number=4, type=kind, label=repeated, type_name=f"{package}.Outer.MapEntry")
+    entry = outer.nested_type.add(name="MapEntry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, type=FieldDescriptorProto.TYPE_SFIXED64, label=optional)
+    entry.field.add(name="value", number=2, type=kind, label=optional, type_name=f"{package}.Outer")
+    file.extension.add(
+        name="more", number=100, type=kind, label=optional, type_name=f"{package}.Outer", extendee=f"{package}.Outer"
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return GetMessageClass(pool.FindMessageTypeByName(f"{file.package}.Outer"))
+
+
+def fixed_entries(count: int) -> bytes:
+    keys = (struct.pack("<q", key | key << 32) for key in range(count))
+    return b"".join(inside(4, tag(1, EIGHT_BYTES) + key) for key in keys)
+
+
+def test_numbers_are_counted_wherever_a_map_may_be() -> None:
+    shape, crowd = ProtobufShape(dynamic()), fixed_entries(MAX_ENTRIES + 1)
+    half = fixed_entries(MAX_ENTRIES // 2 + 1)
+    for body in (
+        crowd,
+        inside(1, crowd),
+        inside(1, crowd) + number(2, 7),  # which takes its place
+        inside(3, half) + inside(3, half),
+        inside(4, inside(2, crowd)),
+        inside(100, crowd),
+    ):
+        with pytest.raises(HoldsTooMuch, match="20000 entries"):
+            shape.decode(body)
+    assert len(shape.decode(inside(3, fixed_entries(FEW)) * 300).many) == 300
+
+
+def test_numbers_are_counted_where_messages_are_groups() -> None:
+    with pytest.raises(HoldsTooMuch, match="20000 entries"):
+        ProtobufShape(dynamic(edition=True)).decode(fixed_entries(MAX_ENTRIES + 1))
+
+
+@both
+def test_a_large_body_that_is_damaged_is_refused_as_ever(shape_of: ShapeOf) -> None:
+    with pytest.raises(DecodingFailed) as raised:
+        shape_of(kinds.Kinds).decode(entries_of(MAX_ENTRIES + 1, BY_NUMBER) + b"\xff")
+    assert not isinstance(raised.value, HoldsTooMuch)
+
+
+@pytest.mark.parametrize("encoding", ["protobuf", "json"])
+def test_numbers_in_calls_that_share_a_message_are_counted_together(encoding: str) -> None:
+    def take(kinds: kinds.Kinds) -> None:
+        """Take some."""
+
+    codec = codecs(1 << 20)[encoding]
+    these = items_of(codec, codec.request(contract_of(take).methods["take"]), "take")
+    one = entries_of(MAX_ENTRIES // 2, BY_NUMBER) if encoding == "protobuf" else json_entries(MAX_ENTRIES // 2)
+    for read in (these.unpack, these.unpack_each):
+        with pytest.raises(HoldsTooMuch, match="20000 entries"):
+            read(these.pack([one] * 3), 3)
+    few = entries_of(FEW, BY_NUMBER) if encoding == "protobuf" else json_entries(FEW)
+    assert [len(message.by_number) for message in these.unpack_each(these.pack([few] * 300), 300)] == [FEW] * 300
+    if encoding == "json":
+        with pytest.raises(DecodingFailed):
+            these.unpack_all(these.pack([few] * 300) + b"]")
