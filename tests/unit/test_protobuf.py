@@ -775,9 +775,18 @@ def dynamic(edition: bool = False) -> Any:
     entry.field.add(name="key", number=1, type=FieldDescriptorProto.TYPE_SFIXED64, label=optional)
     entry.field.add(name="value", number=2, type=kind, label=optional, type_name=f"{package}.Outer")
     file.extension.add(
-        name="more", number=100, type=kind, label=optional, type_name=f"{package}.Outer", extendee=f"{package}.Outer"
+        name="more", number=100, type=kind, label=optional, type_name=f"{package}.Beside", extendee=f"{package}.Outer"
     )
+    file.message_type.add(name="Beside").field.add(
+        name="numbers", number=4, type=kind, label=repeated, type_name=f"{package}.Beside.NumbersEntry"
+    )
+    entry = file.message_type[1].nested_type.add(name="NumbersEntry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, type=FieldDescriptorProto.TYPE_SFIXED64, label=optional)
+    entry.field.add(name="value", number=2, type=FieldDescriptorProto.TYPE_INT32, label=optional)
+    file.dependency.append(any_pb2.DESCRIPTOR.name)
     pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(any_pb2.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(file.SerializeToString())
     return GetMessageClass(pool.FindMessageTypeByName(f"{file.package}.Outer"))
 
@@ -796,7 +805,7 @@ def test_numbers_are_counted_wherever_a_map_may_be() -> None:
         inside(1, crowd) + number(2, 7),  # which takes its place
         inside(3, half) + inside(3, half),
         inside(4, inside(2, crowd)),
-        inside(100, crowd),
+        inside(100, crowd),  # an extension
     ):
         with pytest.raises(HoldsTooMuch, match="20000 entries"):
             shape.decode(body)
@@ -828,6 +837,7 @@ def test_numbers_in_calls_that_share_a_message_are_counted_together(encoding: st
             read(these.pack([one] * 3), 3)
     few = entries_of(FEW, BY_NUMBER) if encoding == "protobuf" else json_entries(FEW)
     assert [len(message.by_number) for message in these.unpack_each(these.pack([few] * 300), 300)] == [FEW] * 300
+    assert [len(message.by_number) for message in these.unpack(these.pack([few] * 2), 2)] == [FEW] * 2
     if encoding == "json":
         with pytest.raises(DecodingFailed):
             these.unpack_all(these.pack([few] * 300) + b"]")
