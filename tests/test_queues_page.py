@@ -16,4 +16,4 @@ async def test_a_request_that_failed_is_kept_and_tried_again(amqp_url: str) -> N
     first, letter, *others = out.decode().splitlines()
     assert first == "welcome, ann@example.com"
     assert json.loads(letter)["text"] == "KeyError: 'bob'"
-    assert sorted(others) == sorted(["welcome, bob@example.com", '{"requeued":1,"left":0}'])  # said by two programs
+    assert sorted(others) == sorted(["welcome, bob@example.com", '{"requeued":1,"stayed":0}'])  # said by two programs
