@@ -128,8 +128,8 @@ async def test_what_may_have_run_goes_back_only_if_that_is_meant(service: Servic
 async def test_what_nobody_knows_who_put_there_goes_back_only_if_that_is_meant(service: Service) -> None:
     async with amqproxy.connect(service.url) as mq:
         channel = await (await mq._live_connection().link())._channel()
-        for headers in ({}, {"x-dead-kind": "boredom"}):
-            properties = Basic.Properties(content_type=f"{service.name}.divide", headers=headers)
+        for kind in ({}, {"x-dead-kind": "boredom"}):
+            properties = Basic.Properties(content_type=f"{service.name}.divide", headers={**kind})
             await channel.basic_publish(b"[4,2]", routing_key=f"{service.name}.dead", properties=properties)
     ended = await service.dead("requeue")
     assert (ended.code, json.loads(ended.out)) == (0, {"requeued": 3, "stayed": 0})
