@@ -13,7 +13,7 @@ class Slow:
     async def train(self, label: str) -> str:
         for step in range(5):
             amqproxy.current().progress(step, 5, f"[bold]{label}[/] \x1b[2J{step}")
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(0.3)
         return f"{label} is trained"
 
     async def search(self) -> str:

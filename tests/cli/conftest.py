@@ -25,15 +25,21 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Iterator[Invoke]:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys, "path", list(sys.path))
     handlers, modules = list(logging.root.handlers), set(sys.modules)
+    ours = logging.getLogger("amqproxy")
+    levels = logging.root.level, ours.level
 
     def invoke(*arguments: str, stdin: str = "") -> Ended:
-        result = CliRunner().invoke(app, arguments, input=stdin, prog_name="amqproxy")
+        try:
+            result = CliRunner().invoke(app, arguments, input=stdin, prog_name="amqproxy")
+        finally:  # before brokers in threads of this process log to a stderr that is closed
+            logging.root.handlers[:] = handlers
+            logging.root.setLevel(levels[0])
+            ours.setLevel(levels[1])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Ended(result.exit_code, result.stdout, result.stderr)
 
     yield invoke
-    logging.root.handlers[:] = handlers
     for name in set(sys.modules) - modules:
         if name == "served":
             del sys.modules[name]

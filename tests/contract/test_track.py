@@ -66,7 +66,7 @@ async def test_a_bar_is_shown_in_a_terminal_while_the_call_runs(amqp_url: str, s
     assert "model is trained" not in seen.screen
     assert "training [1/2]" in seen.screen
     assert len(set(re.findall(r" (20|40|60|80)%", seen.screen))) >= 2  # a busy machine leaves some out
-    assert re.search(r"\[bold\]model\[/\]  \[2J\d", seen.screen)  # as it was told, but for what moves the cursor
+    assert re.search(r"\[bold\]model\[/\] \\x1b\[2J\d", seen.screen)  # as it was told, but for what moves the cursor
     assert seen.screen.rindex(SHOW_CURSOR) > seen.screen.rindex(HIDE_CURSOR)
     assert seen.screen.rindex(ERASE_LINE) > seen.screen.rindex("training")
 
