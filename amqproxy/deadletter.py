@@ -29,7 +29,7 @@ REASONS = {
     "failed": "the handler raised",
     "refused": "no handler could run it",
     "in_doubt": "a worker had it that was lost or stopped, and nobody knows whether the handler ran",
-    "rejected": "the worker could not read it",
+    "rejected": "the worker could not read it, or its headers have no room for why it failed: see the worker's log",
     "delivery_limit": "it came back too often: its workers died, or gave it back",
     "expired": "its time was over before a worker took it",
     "maxlen": "the queue was full",

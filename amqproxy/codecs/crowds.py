@@ -181,7 +181,7 @@ def _check_as(values: Sequence[Any], keys_of: Keys) -> None:
             alike[found].add(key)
             if len(alike[found]) > MAX_ALIKE:
                 which = f"more than {MAX_ALIKE} keys of one dictionary or set"
-                raise Crowded(f"{which} have the same hash, which may be no accident")
+                raise Crowded(f"{which} have the same hash, and are slow to read: send a list, or text for keys")
 
 
 def _hashed(values: Sequence[Any], keys_of: Keys) -> Iterator[tuple[int, Any]]:

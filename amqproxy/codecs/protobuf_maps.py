@@ -176,6 +176,6 @@ def _check(maps: Iterable[int]) -> None:
         found += entries if entries > FEW else 0
         if found > MAX_ENTRIES:
             raise HoldsTooMuch(
-                f"maps with numbers for keys have more than {MAX_ENTRIES} entries in one message, "
-                "and who chooses the numbers can make them slow: send them in parts, or as a repeated field"
+                f"maps with numbers for keys have more than {MAX_ENTRIES} entries in one message, all its calls or "
+                "items together, and in JSON all keys that look like numbers: send fewer at once, or a repeated field"
             )
